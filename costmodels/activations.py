@@ -1,0 +1,269 @@
+"""Activations kept for the backward pass, by GPU and microbatch.
+
+The list of kept tensors is that of Megatron-LM [1]_, written for any number of heads, feed-forward
+network and number format: for GPT in 16 bits with dropout it is the s b h (34 + 5 a s / h) of the
+paper. With a flash kernel the matrix of scores is never kept, only one logsumexp a query [2]_.
+
+References
+----------
+.. [1] V. Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models,"
+   2022, sections 4 and 5. arXiv:2205.05198.
+.. [2] T. Dao et al., "FlashAttention," 2022, section 3.1. arXiv:2205.14135.
+"""
+
+from costmodels.columns import Axis, Column, largest, minimum, weighted_total, where
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
+
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
+_DAO = "Dao et al. 2022, arXiv:2205.14135, section 3.1"
+_LAYER = (KIND,)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="sharded_tokens * hidden_size * activation_element_bytes",
+    source=_KORTHIKANTI,
+)
+def layer_input_bytes(
+    sharded_tokens: Column, hidden_size: Column, activation_element_bytes: Column
+) -> Column:
+    """Return the activation between two layers, for one microbatch [byte]."""
+    return sharded_tokens * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
+    " + 2 * microbatch_tokens * (num_attention_heads + num_key_value_heads) * head_size"
+    " * activation_element_bytes // tensor_parallel_size",
+    source=_KORTHIKANTI + ": norm input and output; query, key, value, output; dropout mask",
+)
+def attention_saved_bytes(
+    layer_input_bytes: Column,
+    dropout: Column,
+    sharded_tokens: Column,
+    hidden_size: Column,
+    microbatch_tokens: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    activation_element_bytes: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the activations kept around a layer's attention, for one microbatch [byte]."""
+    heads = (num_attention_heads + num_key_value_heads) * head_size
+    return (
+        2 * layer_input_bytes
+        + dropout * sharded_tokens * hidden_size
+        + 2 * microbatch_tokens * heads * activation_element_bytes // tensor_parallel_size
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="where(attention_kernel_is_flash, 4 * microbatch_tokens, microbatch_tokens"
+    " * sequence_length * (activation_element_bytes + dropout * (activation_element_bytes + 1)))"
+    " * num_attention_heads // tensor_parallel_size",
+    source=_KORTHIKANTI + ": softmax output, dropout mask and output; flash: " + _DAO,
+)
+def attention_core_bytes(
+    attention_kernel_is_flash: Column,
+    microbatch_tokens: Column,
+    sequence_length: Column,
+    num_attention_heads: Column,
+    activation_element_bytes: Column,
+    dropout: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the activations kept inside a layer's attention, for one microbatch [byte].
+
+    Examples
+    --------
+    >>> attention_core_bytes(0, 2048, 2048, 96, 2, 1, 8) == 5 * 96 * 2048 * 2048 // 8
+    True
+    """
+    score_bytes = activation_element_bytes + dropout * (activation_element_bytes + 1)
+    kept = where(
+        attention_kernel_is_flash,
+        4 * microbatch_tokens,
+        microbatch_tokens * sequence_length * score_bytes,
+    )
+    return kept * num_attention_heads // tensor_parallel_size
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
+    " + experts_per_token * (2 + gated) * microbatch_tokens * intermediate_size"
+    " * activation_element_bytes // tensor_parallel_size",
+    source=_KORTHIKANTI + ": norm input and output; projections and their product; dropout mask",
+)
+def ffn_saved_bytes(
+    layer_input_bytes: Column,
+    dropout: Column,
+    sharded_tokens: Column,
+    hidden_size: Column,
+    experts_per_token: Column,
+    gated: Column,
+    microbatch_tokens: Column,
+    intermediate_size: Column,
+    activation_element_bytes: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the activations kept for a layer's feed-forward network, for one microbatch [byte]."""
+    inner = experts_per_token * (2 + gated) * microbatch_tokens * intermediate_size
+    return (
+        2 * layer_input_bytes
+        + dropout * sharded_tokens * hidden_size
+        + inner * activation_element_bytes // tensor_parallel_size
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="is_mixture * (2 * experts_per_token * microbatch_tokens * hidden_size"
+    " * activation_element_bytes + 4 * sharded_tokens * (expert_count + experts_per_token))",
+    source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); expert outputs kept "
+    "for the gradient of their weights, router probabilities in fp32; tokens balanced",
+)
+def mixture_saved_bytes(
+    is_mixture: Column,
+    experts_per_token: Column,
+    microbatch_tokens: Column,
+    hidden_size: Column,
+    activation_element_bytes: Column,
+    sharded_tokens: Column,
+    expert_count: Column,
+) -> Column:
+    """Return the activations kept to route tokens to experts and back, for one microbatch [byte]."""
+    routed = experts_per_token * microbatch_tokens * hidden_size
+    router = 4 * sharded_tokens * (expert_count + experts_per_token)
+    return is_mixture * (2 * routed * activation_element_bytes + router)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="attention_saved_bytes + attention_core_bytes + ffn_saved_bytes + mixture_saved_bytes",
+    source=_KORTHIKANTI,
+)
+def layer_activation_bytes(
+    attention_saved_bytes: Column,
+    attention_core_bytes: Column,
+    ffn_saved_bytes: Column,
+    mixture_saved_bytes: Column,
+) -> Column:
+    """Return the activations of a layer without recomputation, for one microbatch [byte]."""
+    return attention_saved_bytes + attention_core_bytes + ffn_saved_bytes + mixture_saved_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="where(recompute_is_full, layer_input_bytes,"
+    " layer_activation_bytes - recompute_is_selective * attention_core_bytes)",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 5",
+)
+def layer_stored_bytes(
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    layer_input_bytes: Column,
+    layer_activation_bytes: Column,
+    attention_core_bytes: Column,
+) -> Column:
+    """Return the activations of a layer kept until its backward, for one microbatch [byte]."""
+    return where(
+        recompute_is_full,
+        layer_input_bytes,
+        layer_activation_bytes - recompute_is_selective * attention_core_bytes,
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="dropout * sharded_tokens * hidden_size",
+    source=_KORTHIKANTI + ".3",
+)
+def embedding_saved_bytes(dropout: Column, sharded_tokens: Column, hidden_size: Column) -> Column:
+    """Return the activations kept behind the embedding, for one microbatch [byte]."""
+    return dropout * sharded_tokens * hidden_size
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes",
+    source=_KORTHIKANTI + ".3: input and output of the final norm, logits",
+)
+def head_saved_bytes(
+    layer_input_bytes: Column,
+    microbatch_tokens: Column,
+    vocabulary_rows: Column,
+    logits_element_bytes: Column,
+) -> Column:
+    """Return the activations kept for head and loss, for one microbatch [byte]."""
+    return 2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    formula="total(chunk_layer_count * layer_stored_bytes)"
+    " + chunk_holds_embedding * embedding_saved_bytes + chunk_holds_head * head_saved_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_activation_bytes(
+    chunk_layer_count: Axis,
+    layer_stored_bytes: Axis,
+    chunk_holds_embedding: Column,
+    embedding_saved_bytes: Column,
+    chunk_holds_head: Column,
+    head_saved_bytes: Column,
+) -> Column:
+    """Return the activations of a chunk kept until its backward, for one microbatch [byte]."""
+    return (
+        weighted_total(chunk_layer_count, layer_stored_bytes)
+        + chunk_holds_embedding * embedding_saved_bytes
+        + chunk_holds_head * head_saved_bytes
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=(STAGE,),
+    formula="largest(minimum(stage_layer_count, 1) * (recompute_is_full * layer_activation_bytes"
+    " + recompute_is_selective * attention_core_bytes))",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one layer at a time is computed "
+    "again",
+)
+def recompute_workspace_bytes(
+    stage_layer_count: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    layer_activation_bytes: Axis,
+    attention_core_bytes: Axis,
+) -> Column:
+    """Return the activations of the largest layer while it is computed again [byte]."""
+    return largest(
+        [
+            minimum(count, 1) * (recompute_is_full * whole + recompute_is_selective * core)
+            for count, whole, core in zip(
+                stage_layer_count, layer_activation_bytes, attention_core_bytes, strict=True
+            )
+        ]
+    )

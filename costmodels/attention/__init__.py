@@ -1,0 +1,1 @@
+"""Closed forms of attention layouts, one module each."""

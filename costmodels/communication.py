@@ -1,0 +1,442 @@
+"""Bytes that one GPU sends: for a microbatch and a chunk, and over a step, by axis and link tier.
+
+Tensor parallelism reduces the output of attention and of the feed-forward network in the forward
+and their input's gradient in the backward [1]_. With sequence parallelism each all-reduce becomes
+a reduce-scatter and an all-gather, and the gathered input is gathered once more for the weight
+gradient [2]_. Pipeline ranks send an activation forward and a gradient back for each boundary
+[3]_; replicas reduce gradients and, where sharded, gather weights [4]_.
+
+References
+----------
+.. [1] M. Shoeybi et al., "Megatron-LM," 2019, section 3. arXiv:1909.08053.
+.. [2] V. Korthikanti et al., 2022, section 4.2.2. arXiv:2205.05198.
+.. [3] D. Narayanan et al., 2021, section 2.2. arXiv:2104.04473.
+.. [4] S. Rajbhandari et al., "ZeRO," 2020, section 7. arXiv:1910.02054.
+"""
+
+from costmodels.collectives import (
+    ring_all_gather_bytes,
+    ring_all_reduce_bytes,
+    ring_reduce_scatter_bytes,
+)
+from costmodels.columns import Axis, Column, as_float, minimum, total, where
+from costmodels.quantities import CHUNK, STAGE, Scope, quantity
+
+_SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
+_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7; ring: Patarasuk and Yuan 2009"
+_CHUNK = (STAGE, CHUNK)
+_STAGE = (STAGE,)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="microbatch_tokens * hidden_size * activation_element_bytes",
+    source=_SHOEYBI,
+)
+def hidden_message_bytes(
+    microbatch_tokens: Column, hidden_size: Column, activation_element_bytes: Column
+) -> Column:
+    """Return the activation of a whole microbatch, the message of tensor parallelism [byte]."""
+    return microbatch_tokens * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="ring_all_reduce_bytes(hidden_message_bytes, tensor_parallel_size)",
+    source=_SHOEYBI,
+)
+def hidden_all_reduce_bytes(hidden_message_bytes: Column, tensor_parallel_size: Column) -> Column:
+    """Return the bytes sent in one all-reduce of a microbatch's activation [byte]."""
+    return ring_all_reduce_bytes(hidden_message_bytes, tensor_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="ring_all_gather_bytes(hidden_message_bytes, tensor_parallel_size)",
+    source=_KORTHIKANTI,
+)
+def hidden_all_gather_bytes(hidden_message_bytes: Column, tensor_parallel_size: Column) -> Column:
+    """Return the bytes sent in one all-gather or reduce-scatter of that activation [byte]."""
+    return ring_all_gather_bytes(hidden_message_bytes, tensor_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="3 * ring_all_reduce_bytes(4 * microbatch_tokens, tensor_parallel_size)",
+    source=_SHOEYBI + ": maximum, sum of exponentials and label's logit, in fp32",
+)
+def loss_all_reduce_bytes(microbatch_tokens: Column, tensor_parallel_size: Column) -> Column:
+    """Return the bytes sent by the vocabulary-parallel loss, for one microbatch [byte]."""
+    return 3 * ring_all_reduce_bytes(4 * microbatch_tokens, tensor_parallel_size)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="total(chunk_layer_count)",
+    source="by definition",
+)
+def chunk_layers(chunk_layer_count: Axis) -> Column:
+    """Return the layers of a chunk [count]."""
+    return total(chunk_layer_count)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)",
+    source=_SHOEYBI,
+)
+def forward_all_reduces(
+    sequence_parallel: Column, chunk_layers: Column, chunk_holds_embedding: Column
+) -> Column:
+    """Return the all-reduces of activations in a chunk's forward [count]."""
+    return where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_head"
+    " + recompute_is_full * 2 * chunk_layers)",
+    source=_SHOEYBI + "; recomputed layers reduce again",
+)
+def backward_all_reduces(
+    sequence_parallel: Column,
+    chunk_layers: Column,
+    chunk_holds_head: Column,
+    recompute_is_full: Column,
+) -> Column:
+    """Return the all-reduces of activations and gradients in a chunk's backward [count]."""
+    layers = 2 * chunk_layers + recompute_is_full * 2 * chunk_layers
+    return where(sequence_parallel, 0, layers + chunk_holds_head)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head)",
+    source=_KORTHIKANTI,
+)
+def forward_ring_passes(
+    sequence_parallel: Column,
+    chunk_layers: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+) -> Column:
+    """Return the all-gathers and reduce-scatters of activations in a chunk's forward [count]."""
+    return sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head"
+    " + recompute_is_full * 4 * chunk_layers)",
+    source=_KORTHIKANTI + "; recomputed layers gather again",
+)
+def backward_ring_passes(
+    sequence_parallel: Column,
+    chunk_layers: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+    recompute_is_full: Column,
+) -> Column:
+    """Return the all-gathers and reduce-scatters in a chunk's backward that it waits for [count]."""
+    layers = 4 * chunk_layers + recompute_is_full * 4 * chunk_layers
+    return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="sequence_parallel * (2 * chunk_layers + chunk_holds_head)",
+    source=_KORTHIKANTI + ": inputs of split matrices, gathered again for the weight gradient, "
+    "behind the product that gives the input gradient",
+)
+def regathers(sequence_parallel: Column, chunk_layers: Column, chunk_holds_head: Column) -> Column:
+    """Return the all-gathers in a chunk's backward that a matrix product hides [count]."""
+    return sequence_parallel * (2 * chunk_layers + chunk_holds_head)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="(forward_all_reduces + backward_all_reduces) * hidden_all_reduce_bytes"
+    " + chunk_holds_head * loss_all_reduce_bytes",
+    source=_SHOEYBI,
+)
+def chunk_tensor_bytes(
+    forward_all_reduces: Column,
+    backward_all_reduces: Column,
+    hidden_all_reduce_bytes: Column,
+    chunk_holds_head: Column,
+    loss_all_reduce_bytes: Column,
+) -> Column:
+    """Return the bytes sent by a chunk's all-reduces, for one microbatch [byte]."""
+    calls = forward_all_reduces + backward_all_reduces
+    return calls * hidden_all_reduce_bytes + chunk_holds_head * loss_all_reduce_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="(forward_ring_passes + backward_ring_passes + regathers) * hidden_all_gather_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_sequence_bytes(
+    forward_ring_passes: Column,
+    backward_ring_passes: Column,
+    regathers: Column,
+    hidden_all_gather_bytes: Column,
+) -> Column:
+    """Return the bytes sent by a chunk for sequence parallelism, for one microbatch [byte]."""
+    return (forward_ring_passes + backward_ring_passes + regathers) * hidden_all_gather_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="1.0 * microbatch_count * total(chunk_tensor_bytes)",
+    source=_SHOEYBI,
+)
+def tensor_bytes(microbatch_count: Column, chunk_tensor_bytes: Axis) -> Column:
+    """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
+    return as_float(microbatch_count) * total(chunk_tensor_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="1.0 * microbatch_count * total(chunk_sequence_bytes)",
+    source=_KORTHIKANTI,
+)
+def sequence_bytes(microbatch_count: Column, chunk_sequence_bytes: Axis) -> Column:
+    """Return the bytes that a GPU sends for sequence parallelism, over a step [byte]."""
+    return as_float(microbatch_count) * total(chunk_sequence_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="sharded_tokens * hidden_size * activation_element_bytes",
+    source=_NARAYANAN,
+)
+def hop_bytes(
+    sharded_tokens: Column, hidden_size: Column, activation_element_bytes: Column
+) -> Column:
+    """Return the bytes that one GPU sends across one stage boundary, for a microbatch [byte]."""
+    return sharded_tokens * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head",
+    source=_NARAYANAN + ": forward unless it is the last, back unless it is the first",
+)
+def chunk_hops(
+    chunk_exists: Column, chunk_holds_embedding: Column, chunk_holds_head: Column
+) -> Column:
+    """Return the sends of a chunk for one microbatch, forward and back [count]."""
+    return 2 * chunk_exists - chunk_holds_embedding - chunk_holds_head
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    formula="tied_embeddings * minimum(pipeline_parallel_size - 1, 1)"
+    " * (total(chunk_holds_embedding) + total(chunk_holds_head))"
+    " * ring_all_reduce_bytes(vocabulary_rows * hidden_size * reduction_element_bytes, 2)",
+    source="Narayanan et al. 2021, arXiv:2104.04473: the two copies of a tied embedding",
+)
+def tied_embedding_bytes(
+    tied_embeddings: Column,
+    pipeline_parallel_size: Column,
+    chunk_holds_embedding: Axis,
+    chunk_holds_head: Axis,
+    vocabulary_rows: Column,
+    hidden_size: Column,
+    reduction_element_bytes: Column,
+) -> Column:
+    """Return the bytes sent to add the gradients of a tied embedding's copies, in a step [byte]."""
+    copies = tied_embeddings * minimum(pipeline_parallel_size - 1, 1)
+    holders = total(chunk_holds_embedding) + total(chunk_holds_head)
+    message = vocabulary_rows * hidden_size * reduction_element_bytes
+    return copies * holders * ring_all_reduce_bytes(message, 2)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="1.0 * microbatch_count * total(chunk_hops) * hop_bytes + tied_embedding_bytes",
+    source=_NARAYANAN,
+)
+def pipeline_bytes(
+    microbatch_count: Column, chunk_hops: Axis, hop_bytes: Column, tied_embedding_bytes: Column
+) -> Column:
+    """Return the bytes that a GPU sends between pipeline stages, over a step [byte]."""
+    return as_float(microbatch_count) * total(chunk_hops) * hop_bytes + tied_embedding_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="ring_reduce_scatter_bytes(chunk_parameters * reduction_element_bytes,"
+    " data_parallel_size)",
+    source=_ZERO,
+)
+def chunk_gradient_bytes(
+    chunk_parameters: Column, reduction_element_bytes: Column, data_parallel_size: Column
+) -> Column:
+    """Return the bytes sent to reduce and scatter a chunk's gradients once [byte]."""
+    return ring_reduce_scatter_bytes(chunk_parameters * reduction_element_bytes, data_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="ring_all_gather_bytes(chunk_parameters * weight_element_bytes, data_parallel_size)",
+    source=_ZERO,
+)
+def chunk_gather_bytes(
+    chunk_parameters: Column, weight_element_bytes: Column, data_parallel_size: Column
+) -> Column:
+    """Return the bytes sent to gather a chunk's sharded weights once [byte]."""
+    return ring_all_gather_bytes(chunk_parameters * weight_element_bytes, data_parallel_size)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    formula="where(zero_stage >= 2, microbatch_count, where(zero_stage == 1, 1, 2))",
+    source=_ZERO + "; an all-reduce is two passes, sharded gradients are scattered at once",
+)
+def gradient_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+    """Return the ring passes of the gradients in a step [count]."""
+    return where(zero_stage >= 2, microbatch_count, where(zero_stage == 1, 1, 2))
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    formula="where(zero_stage >= 3, 2 * microbatch_count, minimum(zero_stage, 1))",
+    source=_ZERO + "; stage 3 gathers for each forward and each backward",
+)
+def gather_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+    """Return the gathers of the weights in a step [count]."""
+    return where(zero_stage >= 3, 2 * microbatch_count, minimum(zero_stage, 1))
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="1.0 * gradient_passes * total(chunk_gradient_bytes)"
+    " + 1.0 * gather_passes * total(chunk_gather_bytes)",
+    source=_ZERO,
+)
+def data_bytes(
+    gradient_passes: Column,
+    chunk_gradient_bytes: Axis,
+    gather_passes: Column,
+    chunk_gather_bytes: Axis,
+) -> Column:
+    """Return the bytes that a GPU sends to the other replicas, over a step [byte]."""
+    gradients = as_float(gradient_passes) * total(chunk_gradient_bytes)
+    return gradients + as_float(gather_passes) * total(chunk_gather_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
+    " + pipeline_bytes * pipeline_network_fraction + data_bytes * data_network_fraction",
+    source="the share of each axis's hops that cross nodes, a mean over the group",
+)
+def network_bytes(
+    tensor_bytes: Column,
+    sequence_bytes: Column,
+    tensor_network_fraction: Column,
+    pipeline_bytes: Column,
+    pipeline_network_fraction: Column,
+    data_bytes: Column,
+    data_network_fraction: Column,
+) -> Column:
+    """Return the bytes that a GPU sends across nodes, over a step [byte]."""
+    return (
+        (tensor_bytes + sequence_bytes) * tensor_network_fraction
+        + pipeline_bytes * pipeline_network_fraction
+        + data_bytes * data_network_fraction
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes",
+    source="all that does not cross nodes",
+)
+def scale_up_bytes(
+    tensor_bytes: Column,
+    sequence_bytes: Column,
+    pipeline_bytes: Column,
+    data_bytes: Column,
+    network_bytes: Column,
+) -> Column:
+    """Return the bytes that a GPU sends inside its node, over a step [byte]."""
+    return tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes
+
+
+@quantity(
+    "byte",
+    Scope.TOTAL,
+    group="communication",
+    formula="data_parallel_size * tensor_parallel_size"
+    " * total(class_stage_count * (network_bytes + scale_up_bytes))",
+    source="the sum over all GPUs",
+)
+def sent_bytes(
+    data_parallel_size: Column,
+    tensor_parallel_size: Column,
+    class_stage_count: Axis,
+    network_bytes: Axis,
+    scale_up_bytes: Axis,
+) -> Column:
+    """Return the bytes that all GPUs send, over a step [byte]."""
+    stages = [
+        count * (network + scale_up)
+        for count, network, scale_up in zip(
+            class_stage_count, network_bytes, scale_up_bytes, strict=True
+        )
+    ]
+    return data_parallel_size * tensor_parallel_size * total(stages)

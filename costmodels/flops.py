@@ -1,0 +1,324 @@
+"""Work: of a layer for one microbatch on one GPU, of a chunk, and of a whole step.
+
+One multiply-add is two FLOP. *Model FLOP* is what the model needs whatever the implementation:
+unmasked pairs only, no recomputation, backward twice the forward. *Hardware FLOP* is what is
+executed: recomputed forwards, and the fifth matrix product of a flash backward.
+"""
+
+from costmodels.columns import Axis, Column, as_float, total, weighted_total, where
+from costmodels.quantities import CHUNK, KIND, STAGE, Scope, quantity
+
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"
+_DAO = "Dao 2023, arXiv:2307.08691, section 2.3.2: two products forward, five backward"
+_LAYER = (KIND,)
+_CHUNK = (STAGE, CHUNK)
+
+
+@quantity(
+    "replica",
+    Scope.PLAN,
+    group="pipeline",
+    symbol="d",
+    formula="accelerator_count // (tensor_parallel_size * pipeline_parallel_size"
+    " * context_parallel_size)",
+    source="by definition: the ranks that are left",
+)
+def data_parallel_size(
+    accelerator_count: Column,
+    tensor_parallel_size: Column,
+    pipeline_parallel_size: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the replicas that share the batch [count].
+
+    Examples
+    --------
+    >>> data_parallel_size(16384, 8, 16, 1)
+    128
+    """
+    return accelerator_count // (
+        tensor_parallel_size * pipeline_parallel_size * context_parallel_size
+    )
+
+
+@quantity(
+    "microbatch",
+    Scope.REPLICA,
+    symbol="m",
+    group="pipeline",
+    formula="global_batch_size // (micro_batch_size * data_parallel_size)",
+    source="by definition",
+)
+def microbatch_count(
+    global_batch_size: Column, micro_batch_size: Column, data_parallel_size: Column
+) -> Column:
+    """Return the microbatches of a step on each replica [count].
+
+    Examples
+    --------
+    >>> microbatch_count(2048, 1, 128)
+    16
+    """
+    return global_batch_size // (micro_batch_size * data_parallel_size)
+
+
+@quantity(
+    "token",
+    Scope.REPLICA,
+    formula="micro_batch_size * sequence_length",
+    source="by definition",
+)
+def microbatch_tokens(micro_batch_size: Column, sequence_length: Column) -> Column:
+    """Return the tokens of a microbatch [token]."""
+    return micro_batch_size * sequence_length
+
+
+@quantity(
+    "token",
+    Scope.GPU,
+    formula="microbatch_tokens // where(sequence_parallel, tensor_parallel_size, 1)",
+    source=_KORTHIKANTI,
+)
+def sharded_tokens(
+    microbatch_tokens: Column, sequence_parallel: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the tokens of a microbatch that a GPU holds outside the split matrices [token]."""
+    return microbatch_tokens // where(sequence_parallel, tensor_parallel_size, 1)
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="attention_matrix_parameters + experts_per_token * expert_matrix_parameters",
+    source=_NARAYANAN,
+)
+def layer_multiplied_parameters(
+    attention_matrix_parameters: Column, experts_per_token: Column, expert_matrix_parameters: Column
+) -> Column:
+    """Return the split weights of a layer that multiply one token [parameter]."""
+    return attention_matrix_parameters + experts_per_token * expert_matrix_parameters
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size"
+    " + 2 * sharded_tokens * router_parameters",
+    source=_NARAYANAN,
+)
+def layer_matmul_flop(
+    microbatch_tokens: Column,
+    layer_multiplied_parameters: Column,
+    tensor_parallel_size: Column,
+    sharded_tokens: Column,
+    router_parameters: Column,
+) -> Column:
+    """Return the forward work of a layer's weights, for one microbatch [FLOP]."""
+    return (
+        2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size
+        + 2 * sharded_tokens * router_parameters
+    )
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="4 * micro_batch_size * executed_pairs * num_attention_heads * head_size"
+    " // tensor_parallel_size",
+    source=_NARAYANAN,
+)
+def layer_attention_flop(
+    micro_batch_size: Column,
+    executed_pairs: Column,
+    num_attention_heads: Column,
+    head_size: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the forward work of scores and weighted values of a layer, for one microbatch [FLOP]."""
+    pairs = micro_batch_size * executed_pairs
+    return 4 * pairs * num_attention_heads * head_size // tensor_parallel_size
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="where(attention_kernel_is_flash, layer_attention_flop * 5 // 2,"
+    " layer_attention_flop * 2)",
+    source=_DAO,
+)
+def layer_attention_backward_flop(
+    layer_attention_flop: Column, attention_kernel_is_flash: Column
+) -> Column:
+    """Return the backward work of a layer's attention, for one microbatch [FLOP]."""
+    return where(attention_kernel_is_flash, layer_attention_flop * 5 // 2, layer_attention_flop * 2)
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="where(recompute_is_full, layer_matmul_flop + layer_attention_flop,"
+    " where(recompute_is_selective, layer_attention_flop, 0))",
+    source=_KORTHIKANTI,
+)
+def layer_recompute_flop(
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    layer_matmul_flop: Column,
+    layer_attention_flop: Column,
+) -> Column:
+    """Return the forward work of a layer that the backward repeats, for one microbatch [FLOP]."""
+    return where(
+        recompute_is_full,
+        layer_matmul_flop + layer_attention_flop,
+        where(recompute_is_selective, layer_attention_flop, 0),
+    )
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    formula="2 * microbatch_tokens * hidden_size * vocabulary_rows",
+    source=_NARAYANAN,
+)
+def head_flop(microbatch_tokens: Column, hidden_size: Column, vocabulary_rows: Column) -> Column:
+    """Return the forward work of the head, for one microbatch [FLOP]."""
+    return 2 * microbatch_tokens * hidden_size * vocabulary_rows
+
+
+@quantity(
+    "FLOP",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="total(chunk_layer_count * (layer_matmul_flop + layer_attention_flop))"
+    " + chunk_holds_head * head_flop",
+    source=_NARAYANAN,
+)
+def chunk_forward_flop(
+    chunk_layer_count: Axis,
+    layer_matmul_flop: Axis,
+    layer_attention_flop: Axis,
+    chunk_holds_head: Column,
+    head_flop: Column,
+) -> Column:
+    """Return the forward work of a chunk, for one microbatch [FLOP]."""
+    layers = [
+        matmul + attention
+        for matmul, attention in zip(layer_matmul_flop, layer_attention_flop, strict=True)
+    ]
+    return weighted_total(chunk_layer_count, layers) + chunk_holds_head * head_flop
+
+
+@quantity(
+    "FLOP",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop"
+    " + layer_recompute_flop)) + chunk_holds_head * 2 * head_flop",
+    source=_NARAYANAN,
+)
+def chunk_backward_flop(
+    chunk_layer_count: Axis,
+    layer_matmul_flop: Axis,
+    layer_attention_backward_flop: Axis,
+    layer_recompute_flop: Axis,
+    chunk_holds_head: Column,
+    head_flop: Column,
+) -> Column:
+    """Return the backward work of a chunk with what it repeats, for one microbatch [FLOP]."""
+    layers = [
+        2 * matmul + attention + recompute
+        for matmul, attention, recompute in zip(
+            layer_matmul_flop, layer_attention_backward_flop, layer_recompute_flop, strict=True
+        )
+    ]
+    return weighted_total(chunk_layer_count, layers) + chunk_holds_head * 2 * head_flop
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=(STAGE,),
+    group="compute",
+    formula="total(chunk_forward_flop + chunk_backward_flop)",
+    source=_NARAYANAN,
+)
+def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -> Column:
+    """Return the executed work of a GPU, for one microbatch [FLOP]."""
+    return total(
+        [
+            forward + backward
+            for forward, backward in zip(chunk_forward_flop, chunk_backward_flop, strict=True)
+        ]
+    )
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters)"
+    " + 4 * attended_pairs * num_attention_heads * head_size",
+    source=_NARAYANAN,
+)
+def layer_model_flop(
+    sequence_length: Column,
+    layer_multiplied_parameters: Column,
+    router_parameters: Column,
+    attended_pairs: Column,
+    num_attention_heads: Column,
+    head_size: Column,
+) -> Column:
+    """Return the forward work of a layer that the model needs, for one sequence [FLOP]."""
+    weights = layer_multiplied_parameters + router_parameters
+    return 2 * sequence_length * weights + 4 * attended_pairs * num_attention_heads * head_size
+
+
+@quantity(
+    "FLOP",
+    Scope.TOTAL,
+    symbol="F_model",
+    group="compute",
+    formula="3.0 * global_batch_size * (total(kind_layer_count * layer_model_flop)"
+    " + 2 * sequence_length * embedding_parameters)",
+    source="Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); unmasked pairs only",
+)
+def model_flop(
+    global_batch_size: Column,
+    kind_layer_count: Axis,
+    layer_model_flop: Axis,
+    sequence_length: Column,
+    embedding_parameters: Column,
+) -> Column:
+    """Return the work that the model needs for a step, forward and backward [FLOP]."""
+    forward = (
+        weighted_total(kind_layer_count, layer_model_flop)
+        + 2 * sequence_length * embedding_parameters
+    )
+    return 3.0 * global_batch_size * forward
+
+
+@quantity(
+    "FLOP",
+    Scope.TOTAL,
+    symbol="F_hardware",
+    group="compute",
+    formula="1.0 * microbatch_count * data_parallel_size * tensor_parallel_size"
+    " * total(class_stage_count * 1.0 * stage_microbatch_flop)",
+    source=_KORTHIKANTI,
+)
+def hardware_flop(
+    microbatch_count: Column,
+    data_parallel_size: Column,
+    tensor_parallel_size: Column,
+    class_stage_count: Axis,
+    stage_microbatch_flop: Axis,
+) -> Column:
+    """Return the work that all GPUs execute in a step, recomputation included [FLOP]."""
+    gpus = as_float(microbatch_count) * data_parallel_size * tensor_parallel_size
+    return gpus * weighted_total(class_stage_count, [as_float(f) for f in stage_microbatch_flop])

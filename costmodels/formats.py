@@ -1,0 +1,127 @@
+"""Number formats of tensors, as descriptions.
+
+A `Format` says how many bytes a tensor takes. The floats of 16 and 32 bits are its first members;
+formats with blocks and scales take the same place.
+"""
+
+from types import MappingProxyType
+from typing import Protocol
+
+import msgspec
+
+from costmodels.columns import Column
+from costmodels.errors import SpecError, not_found_message
+
+
+class Format(Protocol):
+    """What every number format can tell about itself."""
+
+    @property
+    def name(self) -> str:
+        """Return the name under which scenarios refer to the format."""
+
+    @property
+    def description(self) -> str:
+        """Return one line for people."""
+
+    @property
+    def stored(self) -> bool:
+        """Return whether tensors can be kept in the format, not only multiplied in it."""
+
+    def tensor_bytes(self, element_count: Column) -> Column:
+        """Return the bytes of a tensor of so many elements [byte]."""
+
+
+class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """A binary floating-point format whose elements stand alone.
+
+    Attributes
+    ----------
+    name : str
+        Name in scenarios.
+    exponent_bits, mantissa_bits : int
+        Widths of the fields, beside one sign bit [bit].
+    element_bytes : int
+        Bytes of one stored element [byte].
+    stored : bool
+        False for a format of multiplication units only (TF32).
+    source : str
+        Where the layout is defined.
+    """
+
+    name: str
+    exponent_bits: int
+    mantissa_bits: int
+    element_bytes: int
+    source: str
+    stored: bool = True
+
+    @property
+    def description(self) -> str:
+        """Return one line for people."""
+        kept = f"{self.element_bytes} bytes" if self.stored else "matmul inputs only, kept as fp32"
+        return f"1 sign, {self.exponent_bits} exponent, {self.mantissa_bits} mantissa bits; {kept}"
+
+    def tensor_bytes(self, element_count: Column) -> Column:
+        """Return the bytes of a tensor of so many elements [byte].
+
+        Parameters
+        ----------
+        element_count : Column
+            Elements [count].
+
+        Returns
+        -------
+        Column
+            Elements times bytes per element [byte].
+        """
+        return element_count * self.element_bytes
+
+
+_IEEE = "IEEE 754-2019, table 3.5"
+
+FORMATS = MappingProxyType(
+    {
+        member.name: member
+        for member in (
+            FloatFormat(
+                name="fp32", exponent_bits=8, mantissa_bits=23, element_bytes=4, source=_IEEE
+            ),
+            FloatFormat(
+                name="tf32",
+                exponent_bits=8,
+                mantissa_bits=10,
+                element_bytes=4,
+                stored=False,
+                source="NVIDIA A100 Tensor Core GPU Architecture whitepaper, 2020",
+            ),
+            FloatFormat(
+                name="bf16",
+                exponent_bits=8,
+                mantissa_bits=7,
+                element_bytes=2,
+                source="Kalamkar et al., A Study of BFLOAT16 for Deep Learning Training, "
+                "arXiv:1905.12322",
+            ),
+            FloatFormat(
+                name="fp16", exponent_bits=5, mantissa_bits=10, element_bytes=2, source=_IEEE
+            ),
+        )
+    }
+)
+"""Every format that scenarios may name."""
+
+
+def format_named(name: str) -> FloatFormat:
+    """Return the number format of this name.
+
+    Raises
+    ------
+    SpecError
+        If there is none; the message suggests the nearest.
+    """
+    try:
+        return FORMATS[name]
+    except KeyError:
+        message = not_found_message(what="number format", name=name, known=FORMATS)
+        raise SpecError(message) from None

@@ -1,0 +1,291 @@
+"""Memory of one GPU: weights, gradients, optimizer, activations, buffers and a named reserve.
+
+Sharding over data-parallel ranks follows ZeRO [1]_; every sharded tensor is padded to whole
+elements.
+
+References
+----------
+.. [1] S. Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
+   Models," 2020, section 5. arXiv:1910.02054.
+"""
+
+from costmodels.columns import Axis, Column, ceil_div, largest, maximum, minimum, where
+from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
+
+_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
+_UNIT = "Zhao et al. 2023, arXiv:2304.11277, section 3.2: a layer is a unit of sharding"
+_STAGE = (STAGE,)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    formula="ceil_div(stage_parameters, where(zero_stage >= 3, data_parallel_size, 1))"
+    " * weight_element_bytes",
+    source=_ZERO,
+)
+def weights_bytes(
+    stage_parameters: Column,
+    zero_stage: Column,
+    data_parallel_size: Column,
+    weight_element_bytes: Column,
+) -> Column:
+    """Return the weights that forward and backward use [byte]."""
+    shards = where(zero_stage >= 3, data_parallel_size, 1)
+    return ceil_div(stage_parameters, shards) * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    formula="ceil_div(stage_parameters, where(zero_stage >= 2, data_parallel_size, 1))"
+    " * gradient_element_bytes",
+    source=_ZERO,
+)
+def gradients_bytes(
+    stage_parameters: Column,
+    zero_stage: Column,
+    data_parallel_size: Column,
+    gradient_element_bytes: Column,
+) -> Column:
+    """Return the accumulated gradients [byte]."""
+    shards = where(zero_stage >= 2, data_parallel_size, 1)
+    return ceil_div(stage_parameters, shards) * gradient_element_bytes
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    formula="2 * optimizer_is_adam + optimizer_is_sgd_momentum",
+    source="Kingma and Ba 2014, arXiv:1412.6980, algorithm 1",
+)
+def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -> Column:
+    """Return the moments that the optimizer keeps of each weight [count]."""
+    return 2 * optimizer_is_adam + optimizer_is_sgd_momentum
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    formula="ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))"
+    " * (main_weight_element_bytes + moment_count * moment_element_bytes)",
+    source=_ZERO,
+)
+def optimizer_bytes(
+    stage_parameters: Column,
+    zero_stage: Column,
+    data_parallel_size: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+) -> Column:
+    """Return the main weights and the optimizer's moments [byte].
+
+    Examples
+    --------
+    >>> optimizer_bytes(7_500_000_000, 1, 64, 4, 2, 4) / 1e9
+    1.40625
+    """
+    shards = where(zero_stage >= 1, data_parallel_size, 1)
+    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
+    return ceil_div(stage_parameters, shards) * element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="2 * minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes",
+    source="one received activation and one received gradient: Narayanan et al. 2021, "
+    "arXiv:2104.04473, section 2.2",
+    basis=Basis.ASSUMED,
+)
+def pipeline_buffer_bytes(pipeline_parallel_size: Column, layer_input_bytes: Column) -> Column:
+    """Return the buffers in which a pipeline rank receives [byte]."""
+    return 2 * minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    formula="sequence_parallel * microbatch_tokens * hidden_size * activation_element_bytes",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: gathered again for the "
+    "backward, not kept",
+)
+def sequence_buffer_bytes(
+    sequence_parallel: Column,
+    microbatch_tokens: Column,
+    hidden_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the buffer for the gathered input of a split matrix [byte]."""
+    return sequence_parallel * microbatch_tokens * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    formula="maximum(largest(minimum(chunk_layer_count, 1) * layer_gpu_parameters),"
+    " maximum(chunk_holds_embedding * embedding_gpu_parameters,"
+    " chunk_holds_head * head_gpu_parameters))",
+    source=_UNIT,
+)
+def chunk_unit_parameters(
+    chunk_layer_count: Axis,
+    layer_gpu_parameters: Axis,
+    chunk_holds_embedding: Column,
+    embedding_gpu_parameters: Column,
+    chunk_holds_head: Column,
+    head_gpu_parameters: Column,
+) -> Column:
+    """Return the parameters of the largest layer, embedding or head of a chunk [parameter]."""
+    layers = [
+        minimum(count, 1) * parameters
+        for count, parameters in zip(chunk_layer_count, layer_gpu_parameters, strict=True)
+    ]
+    ends = maximum(
+        chunk_holds_embedding * embedding_gpu_parameters, chunk_holds_head * head_gpu_parameters
+    )
+    return maximum(largest(layers), ends)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_STAGE,
+    formula="largest(chunk_unit_parameters)",
+    source=_UNIT,
+)
+def unit_parameters(chunk_unit_parameters: Axis) -> Column:
+    """Return the parameters of the largest layer, embedding or head of a GPU [parameter]."""
+    return largest(chunk_unit_parameters)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="minimum(data_parallel_size - 1, 1) * unit_parameters"
+    " * ((zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2) * gradient_element_bytes)",
+    source="Zhao et al. 2023, arXiv:2304.11277, section 3.2: the unit in use and the next one",
+)
+def sharding_buffer_bytes(
+    data_parallel_size: Column,
+    unit_parameters: Column,
+    zero_stage: Column,
+    weight_element_bytes: Column,
+    gradient_element_bytes: Column,
+) -> Column:
+    """Return the buffers for gathered weights and for gradients not yet scattered [byte]."""
+    element_bytes = (zero_stage >= 3) * 2 * weight_element_bytes
+    element_bytes = element_bytes + (zero_stage >= 2) * gradient_element_bytes
+    return minimum(data_parallel_size - 1, 1) * unit_parameters * element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    formula="recompute_workspace_bytes + pipeline_buffer_bytes + sequence_buffer_bytes"
+    " + sharding_buffer_bytes",
+    source="the sum of its parts",
+)
+def buffers_bytes(
+    recompute_workspace_bytes: Column,
+    pipeline_buffer_bytes: Column,
+    sequence_buffer_bytes: Column,
+    sharding_buffer_bytes: Column,
+) -> Column:
+    """Return the buffers of recomputation, communication and sharding [byte]."""
+    return (
+        recompute_workspace_bytes
+        + pipeline_buffer_bytes
+        + sequence_buffer_bytes
+        + sharding_buffer_bytes
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    group="memory",
+    formula="accelerator_context_bytes + accelerator_allocator_reserve_bytes",
+    source="stated in the description of the accelerator",
+)
+def reserve_bytes(
+    accelerator_context_bytes: Column, accelerator_allocator_reserve_bytes: Column
+) -> Column:
+    """Return the memory of the framework's context and of its allocator [byte]."""
+    return accelerator_context_bytes + accelerator_allocator_reserve_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    formula="weights_bytes + gradients_bytes + optimizer_bytes + activations_bytes"
+    " + buffers_bytes + reserve_bytes",
+    source="the sum of its parts",
+)
+def stage_bytes(
+    weights_bytes: Column,
+    gradients_bytes: Column,
+    optimizer_bytes: Column,
+    activations_bytes: Column,
+    buffers_bytes: Column,
+    reserve_bytes: Column,
+) -> Column:
+    """Return the peak memory of a GPU of the stage [byte]."""
+    return (
+        weights_bytes
+        + gradients_bytes
+        + optimizer_bytes
+        + activations_bytes
+        + buffers_bytes
+        + reserve_bytes
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    group="memory",
+    formula="largest(stage_bytes)",
+    source="the stage that needs most decides",
+)
+def worst_stage_bytes(stage_bytes: Axis) -> Column:
+    """Return the peak memory of a GPU of the stage that needs most [byte]."""
+    return largest(stage_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    group="memory",
+    formula="accelerator_memory_bytes - worst_stage_bytes",
+    source="by definition; negative where the plan does not fit",
+)
+def headroom_bytes(accelerator_memory_bytes: Column, worst_stage_bytes: Column) -> Column:
+    """Return the memory left on the worst stage [byte]."""
+    return accelerator_memory_bytes - worst_stage_bytes
+
+
+@quantity(
+    "truth",
+    Scope.PLAN,
+    group="verdict",
+    formula="headroom_bytes >= 0",
+    source="by definition",
+)
+def fits(headroom_bytes: Column) -> Column:
+    """Return the verdict: whether every stage fits the memory of its GPUs [truth]."""
+    return headroom_bytes >= 0

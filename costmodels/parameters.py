@@ -1,0 +1,366 @@
+"""Parameters: of a layer, of the model, and of what one GPU holds.
+
+Sharding follows Megatron-LM [1]_: query, key, value and the first feed-forward projection are
+split by columns, output and second feed-forward projection by rows, the embedding by vocabulary;
+norms, the router and the biases of row-parallel projections are on every rank.
+
+References
+----------
+.. [1] M. Shoeybi et al., "Megatron-LM: Training Multi-Billion Parameter Language Models Using
+   Model Parallelism," 2019, section 3. arXiv:1909.08053.
+"""
+
+from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, weighted_total
+from costmodels.quantities import CHUNK, KIND, STAGE, Scope, quantity
+
+_MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
+_VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
+_LAYER = (KIND,)
+_SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024, arXiv:2401.04088"
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="hidden_size * (num_attention_heads + 2 * num_key_value_heads) * head_size"
+    " + num_attention_heads * head_size * hidden_size",
+    source=_VASWANI,
+)
+def attention_matrix_parameters(
+    hidden_size: Column, num_attention_heads: Column, num_key_value_heads: Column, head_size: Column
+) -> Column:
+    """Return the weights of the query, key, value and output projections of a layer [parameter].
+
+    Examples
+    --------
+    >>> attention_matrix_parameters(4096, 32, 8, 128)
+    41943040
+    """
+    projected = (num_attention_heads + 2 * num_key_value_heads) * head_size
+    return hidden_size * projected + num_attention_heads * head_size * hidden_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="attention_bias * (num_attention_heads + 2 * num_key_value_heads) * head_size",
+    source=_VASWANI,
+)
+def attention_bias_parameters(
+    attention_bias: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+) -> Column:
+    """Return the biases of the query, key and value projections of a layer [parameter]."""
+    return attention_bias * (num_attention_heads + 2 * num_key_value_heads) * head_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="(2 + gated) * hidden_size * intermediate_size",
+    source="Shazeer 2020, arXiv:2002.05202, section 2 (gated); " + _VASWANI,
+)
+def expert_matrix_parameters(
+    hidden_size: Column, intermediate_size: Column, gated: Column
+) -> Column:
+    """Return the weights of one feed-forward network, or of one expert [parameter].
+
+    Examples
+    --------
+    >>> expert_matrix_parameters(4096, 14336, gated=1)
+    176160768
+    """
+    return (2 + gated) * hidden_size * intermediate_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="ffn_bias * (1 + gated) * intermediate_size",
+    source=_VASWANI,
+)
+def expert_bias_parameters(intermediate_size: Column, gated: Column, ffn_bias: Column) -> Column:
+    """Return the biases of the first projections of a feed-forward network [parameter]."""
+    return ffn_bias * (1 + gated) * intermediate_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="is_mixture * hidden_size * expert_count",
+    source=_SHAZEER,
+)
+def router_parameters(hidden_size: Column, expert_count: Column, is_mixture: Column) -> Column:
+    """Return the weights of a layer's router, zero without a mixture [parameter]."""
+    return is_mixture * hidden_size * expert_count
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    formula="hidden_size * (1 + norm_is_layernorm)",
+    source="Ba et al. 2016, arXiv:1607.06450; Zhang and Sennrich 2019, arXiv:1910.07467",
+)
+def norm_parameters(hidden_size: Column, norm_is_layernorm: Column) -> Column:
+    """Return the parameters of one normalization [parameter]."""
+    return hidden_size * (1 + norm_is_layernorm)
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="attention_matrix_parameters + attention_bias_parameters"
+    " + expert_count * (expert_matrix_parameters + expert_bias_parameters)",
+    source=_MEGATRON,
+)
+def layer_sharded_parameters(
+    attention_matrix_parameters: Column,
+    attention_bias_parameters: Column,
+    expert_matrix_parameters: Column,
+    expert_bias_parameters: Column,
+    expert_count: Column,
+) -> Column:
+    """Return the parameters of a layer that tensor parallelism splits [parameter]."""
+    return (
+        attention_matrix_parameters
+        + attention_bias_parameters
+        + expert_count * (expert_matrix_parameters + expert_bias_parameters)
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="attention_output_bias * hidden_size + expert_count * ffn_bias * hidden_size"
+    " + router_parameters + 2 * norm_parameters",
+    source=_MEGATRON,
+)
+def layer_replicated_parameters(
+    hidden_size: Column,
+    attention_output_bias: Column,
+    ffn_bias: Column,
+    expert_count: Column,
+    router_parameters: Column,
+    norm_parameters: Column,
+) -> Column:
+    """Return the parameters of a layer that every tensor-parallel rank holds [parameter]."""
+    return (
+        attention_output_bias * hidden_size
+        + expert_count * ffn_bias * hidden_size
+        + router_parameters
+        + 2 * norm_parameters
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="layer_sharded_parameters + layer_replicated_parameters",
+    source=_VASWANI,
+)
+def layer_parameters(
+    layer_sharded_parameters: Column, layer_replicated_parameters: Column
+) -> Column:
+    """Return the parameters of a layer [parameter]."""
+    return layer_sharded_parameters + layer_replicated_parameters
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    formula="(expert_count - experts_per_token)"
+    " * (expert_matrix_parameters + expert_bias_parameters + ffn_bias * hidden_size)",
+    source=_SHAZEER,
+)
+def layer_inactive_parameters(
+    expert_count: Column,
+    experts_per_token: Column,
+    expert_matrix_parameters: Column,
+    expert_bias_parameters: Column,
+    ffn_bias: Column,
+    hidden_size: Column,
+) -> Column:
+    """Return the parameters of the experts of a layer that a token does not visit [parameter]."""
+    return (expert_count - experts_per_token) * (
+        expert_matrix_parameters + expert_bias_parameters + ffn_bias * hidden_size
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.TOTAL,
+    group="parameters",
+    formula="vocabulary_size * hidden_size",
+    source=_VASWANI,
+)
+def embedding_parameters(vocabulary_size: Column, hidden_size: Column) -> Column:
+    """Return the parameters of the token embedding [parameter]."""
+    return vocabulary_size * hidden_size
+
+
+@quantity(
+    "parameter",
+    Scope.TOTAL,
+    group="parameters",
+    formula="positions_is_learned * max_position_embeddings * hidden_size",
+    source=_VASWANI,
+)
+def position_parameters(
+    positions_is_learned: Column, max_position_embeddings: Column, hidden_size: Column
+) -> Column:
+    """Return the parameters of the table of learned positions [parameter]."""
+    return positions_is_learned * max_position_embeddings * hidden_size
+
+
+@quantity(
+    "parameter",
+    Scope.TOTAL,
+    symbol="N",
+    group="parameters",
+    formula="total(kind_layer_count * layer_parameters)"
+    " + (2 - tied_embeddings) * embedding_parameters + position_parameters + norm_parameters",
+    source=_VASWANI,
+)
+def total_parameters(
+    kind_layer_count: Axis,
+    layer_parameters: Axis,
+    embedding_parameters: Column,
+    position_parameters: Column,
+    norm_parameters: Column,
+    tied_embeddings: Column,
+) -> Column:
+    """Return the parameters of the model, a tied head counted once [parameter]."""
+    return (
+        weighted_total(kind_layer_count, layer_parameters)
+        + (2 - tied_embeddings) * embedding_parameters
+        + position_parameters
+        + norm_parameters
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.TOTAL,
+    symbol="N_a",
+    group="parameters",
+    formula="total_parameters - total(kind_layer_count * layer_inactive_parameters)",
+    source=_SHAZEER,
+)
+def active_parameters(
+    total_parameters: Column, kind_layer_count: Axis, layer_inactive_parameters: Axis
+) -> Column:
+    """Return the parameters that one token passes through, embeddings included [parameter]."""
+    return total_parameters - weighted_total(kind_layer_count, layer_inactive_parameters)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    formula="layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters",
+    source=_MEGATRON,
+)
+def layer_gpu_parameters(
+    layer_sharded_parameters: Column,
+    layer_replicated_parameters: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the parameters of a layer on one tensor-parallel rank [parameter]."""
+    return layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters
+
+
+@quantity(
+    "row",
+    Scope.GPU,
+    formula="ceil_div(vocabulary_size, tensor_parallel_size)",
+    source=_MEGATRON,
+)
+def vocabulary_rows(vocabulary_size: Column, tensor_parallel_size: Column) -> Column:
+    """Return the rows of the embedding on one tensor-parallel rank, padded to be equal [row]."""
+    return ceil_div(vocabulary_size, tensor_parallel_size)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    formula="vocabulary_rows * hidden_size + position_parameters",
+    source=_MEGATRON,
+)
+def embedding_gpu_parameters(
+    vocabulary_rows: Column, hidden_size: Column, position_parameters: Column
+) -> Column:
+    """Return the parameters of the input embeddings on one GPU of the first stage [parameter]."""
+    return vocabulary_rows * hidden_size + position_parameters
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    formula="maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))"
+    " * vocabulary_rows * hidden_size + norm_parameters",
+    source=_MEGATRON + "; Narayanan et al. 2021, arXiv:2104.04473",
+)
+def head_gpu_parameters(
+    vocabulary_rows: Column,
+    hidden_size: Column,
+    tied_embeddings: Column,
+    pipeline_parallel_size: Column,
+    norm_parameters: Column,
+) -> Column:
+    """Return the parameters of final norm and head on one GPU of the last stage [parameter].
+
+    Notes
+    -----
+    A tied head shares the embedding where one stage holds both; else the last stage keeps a copy.
+    """
+    separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
+    return separate * vocabulary_rows * hidden_size + norm_parameters
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    formula="total(chunk_layer_count * layer_gpu_parameters)"
+    " + chunk_holds_embedding * embedding_gpu_parameters"
+    " + chunk_holds_head * head_gpu_parameters",
+    source=_MEGATRON,
+)
+def chunk_parameters(
+    chunk_layer_count: Axis,
+    layer_gpu_parameters: Axis,
+    chunk_holds_embedding: Column,
+    embedding_gpu_parameters: Column,
+    chunk_holds_head: Column,
+    head_gpu_parameters: Column,
+) -> Column:
+    """Return the parameters of one chunk of layers on one GPU, with the ends it holds [parameter]."""
+    return (
+        weighted_total(chunk_layer_count, layer_gpu_parameters)
+        + chunk_holds_embedding * embedding_gpu_parameters
+        + chunk_holds_head * head_gpu_parameters
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=(STAGE,),
+    group="parameters",
+    formula="total(chunk_parameters)",
+    source=_MEGATRON,
+)
+def stage_parameters(chunk_parameters: Axis) -> Column:
+    """Return the parameters on one GPU before data-parallel sharding [parameter]."""
+    return total(chunk_parameters)

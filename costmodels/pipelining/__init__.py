@@ -1,0 +1,1 @@
+"""Pipeline schedules as pure orders, and their closed forms."""

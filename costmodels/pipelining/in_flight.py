@@ -1,0 +1,271 @@
+"""What a rank holds for its backward passes, at most, in closed form for each schedule.
+
+A rank stores the activations of a (microbatch, chunk) pair from the start of its forward until
+the end of its backward. The peak is over the rank's own sequence of actions: how long each action
+takes does not matter, since a rank stores before a forward and releases after a backward.
+"""
+
+from costmodels.columns import Axis, Column, largest, maximum, minimum, total, weighted_total
+from costmodels.pipelining.interleaving import interleaved_warmup_count, microbatches_per_round
+
+
+def gpipe_in_flight_count(
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the (microbatch, chunk) activations that a rank holds at most under GPipe.
+
+    Parameters
+    ----------
+    pipeline_parallel_size : Column
+        Ranks of the pipeline; does not matter here [count].
+    virtual_stages : Column
+        Chunks of a rank, v [count].
+    microbatch_count : Column
+        Microbatches in a step, m [count].
+    stage_index : Column
+        Rank in the pipeline; does not matter here [index].
+
+    Returns
+    -------
+    Column
+        m v: every forward comes before any backward [count].
+
+    Examples
+    --------
+    >>> gpipe_in_flight_count(
+    ...     pipeline_parallel_size=4, virtual_stages=1, microbatch_count=8, stage_index=0
+    ... )
+    8
+    """
+    return microbatch_count * virtual_stages
+
+
+def one_f_one_b_in_flight_count(
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the microbatches whose activations a rank holds at most under 1F1B.
+
+    Parameters
+    ----------
+    pipeline_parallel_size : Column
+        Ranks of the pipeline, p [count].
+    virtual_stages : Column
+        Chunks of a rank, which is one here [count].
+    microbatch_count : Column
+        Microbatches in a step, m [count].
+    stage_index : Column
+        Rank in the pipeline, from zero [index].
+
+    Returns
+    -------
+    Column
+        min(p - rank, m) [count].
+
+    Examples
+    --------
+    >>> one_f_one_b_in_flight_count(
+    ...     pipeline_parallel_size=4, virtual_stages=1, microbatch_count=8, stage_index=1
+    ... )
+    3
+    """
+    return minimum(pipeline_parallel_size - stage_index, microbatch_count)
+
+
+def interleaved_in_flight_count(
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the (microbatch, chunk) activations held at most under interleaved 1F1B.
+
+    Parameters
+    ----------
+    pipeline_parallel_size : Column
+        Ranks of the pipeline, p [count].
+    virtual_stages : Column
+        Chunks of a rank, v [count].
+    microbatch_count : Column
+        Microbatches in a step, m [count].
+    stage_index : Column
+        Rank in the pipeline, from zero [index].
+
+    Returns
+    -------
+    Column
+        min(w + 1, v m), after w warm-up forwards and one more [count].
+
+    Examples
+    --------
+    >>> interleaved_in_flight_count(
+    ...     pipeline_parallel_size=4, virtual_stages=2, microbatch_count=8, stage_index=0
+    ... )
+    11
+    """
+    warmup_count = interleaved_warmup_count(
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+    return minimum(warmup_count + 1, virtual_stages * microbatch_count)
+
+
+def gpipe_peak_activation_bytes(
+    chunk_activation_bytes: Axis,
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the activation bytes that a rank holds at most under GPipe.
+
+    Parameters
+    ----------
+    chunk_activation_bytes : Axis
+        For each chunk of the rank, what one microbatch stores; zero beyond v [byte].
+    pipeline_parallel_size, virtual_stages, stage_index : Column
+        As in `gpipe_in_flight_count`; do not matter here [count, count, index].
+    microbatch_count : Column
+        Microbatches in a step, m [count].
+
+    Returns
+    -------
+    Column
+        m times the sum over chunks [byte].
+
+    Examples
+    --------
+    >>> gpipe_peak_activation_bytes(
+    ...     [10], pipeline_parallel_size=4, virtual_stages=1, microbatch_count=8, stage_index=0
+    ... )
+    80
+    """
+    return microbatch_count * total(chunk_activation_bytes)
+
+
+def one_f_one_b_peak_activation_bytes(
+    chunk_activation_bytes: Axis,
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the activation bytes that a rank holds at most under 1F1B.
+
+    Parameters
+    ----------
+    chunk_activation_bytes : Axis
+        What one microbatch stores in the rank's only chunk, the first entry [byte].
+    pipeline_parallel_size, virtual_stages, microbatch_count, stage_index : Column
+        As in `one_f_one_b_in_flight_count` [count, count, count, index].
+
+    Returns
+    -------
+    Column
+        min(p - rank, m) times the bytes of the chunk [byte].
+
+    Examples
+    --------
+    >>> one_f_one_b_peak_activation_bytes(
+    ...     [10], pipeline_parallel_size=4, virtual_stages=1, microbatch_count=8, stage_index=1
+    ... )
+    30
+    """
+    return chunk_activation_bytes[0] * one_f_one_b_in_flight_count(
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+
+
+def interleaved_peak_activation_bytes(
+    chunk_activation_bytes: Axis,
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the activation bytes that a rank holds at most under interleaved 1F1B.
+
+    Parameters
+    ----------
+    chunk_activation_bytes : Axis
+        For each chunk of the rank, what one microbatch stores; zero beyond v [byte].
+    pipeline_parallel_size, virtual_stages, microbatch_count, stage_index : Column
+        As in `interleaved_in_flight_count` [count, count, count, index].
+
+    Returns
+    -------
+    Column
+        The exact peak over the rank's actions, for chunks that may differ [byte].
+
+    Notes
+    -----
+    Let w be the warm-up forwards. Before its backward number i the rank has done w + i + 1
+    forwards (all v m of them, if that is fewer), and what it holds is a maximum there. Between two
+    of these points it gains one activation of the chunk that goes forward and loses one of the
+    chunk that goes backward, so the bytes held are linear in i while neither chunk changes: while
+    neither i nor w + i + 1 crosses a multiple of the round's r microbatches. The peak is hence at
+    such an i, or at either end. After v r steps everything repeats, so v candidates of each kind
+    are enough, and all are points that the rank passes through.
+
+    Examples
+    --------
+    Two ranks, two chunks, two microbatches; the first rank does F0 F0 F1 F1 B1 B1 B0 B0, where
+    the digit is the chunk, and holds two of each.
+
+    >>> interleaved_peak_activation_bytes(
+    ...     [10, 1], pipeline_parallel_size=2, virtual_stages=2, microbatch_count=2, stage_index=0
+    ... )
+    22
+    """
+    round_size = microbatches_per_round(
+        pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
+    )
+    warmup_count = interleaved_warmup_count(
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+    forward_count = virtual_stages * microbatch_count
+    last_backward = maximum(forward_count - warmup_count - 1, 0)
+    to_next_round = -(warmup_count + 1) % round_size
+
+    def held_bytes(backward_count: Column) -> Column:
+        done_forward_count = minimum(warmup_count + 1 + backward_count, forward_count)
+        in_flight = [
+            _done_of_chunk(done_forward_count, chunk, virtual_stages, round_size)
+            - _done_of_chunk(backward_count, virtual_stages - 1 - chunk, virtual_stages, round_size)
+            for chunk in range(len(chunk_activation_bytes))
+        ]
+        return weighted_total(in_flight, chunk_activation_bytes)
+
+    candidates = [last_backward]
+    for round_index in range(len(chunk_activation_bytes)):
+        candidates.append(minimum(round_index * round_size, last_backward))
+        candidates.append(minimum(round_index * round_size + to_next_round, last_backward))
+    return largest([held_bytes(backward_count) for backward_count in candidates])
+
+
+def _done_of_chunk(
+    done_count: Column, place: Column, virtual_stages: Column, round_size: Column
+) -> Column:
+    """Return how many of a rank's first passes belong to the chunk at this place of the cycle."""
+    cycle_size = virtual_stages * round_size
+    in_cycle = done_count % cycle_size - place * round_size
+    return done_count // cycle_size * round_size + minimum(maximum(in_cycle, 0), round_size)

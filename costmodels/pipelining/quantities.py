@@ -1,0 +1,56 @@
+"""Quantities that each pipeline schedule computes in its own way, and the ideal bubble."""
+
+from types import MappingProxyType
+
+from costmodels.columns import Column
+from costmodels.pipelining import bubble
+from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.quantities import ALGORITHM, STAGE, Quantity, Scope, quantity
+
+_ORDER = "equal to the schedule's list of actions, replayed"
+
+IN_FLIGHT_COUNT = Quantity(
+    name="in_flight_count",
+    unit="count",
+    scope=Scope.GPU,
+    axes=(STAGE,),
+    group="pipeline",
+    definition="Microbatches, counted for each chunk, whose activations a GPU holds at most.",
+    formula=ALGORITHM,
+    source=_ORDER,
+    variants=MappingProxyType({str(s.name): s.in_flight_count for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
+ACTIVATIONS_BYTES = Quantity(
+    name="activations_bytes",
+    unit="byte",
+    scope=Scope.GPU,
+    axes=(STAGE,),
+    group="memory",
+    definition="Activations kept for the backward pass, at their peak.",
+    formula=ALGORITHM,
+    source=_ORDER,
+    variants=MappingProxyType({str(s.name): s.peak_activation_bytes for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
+
+@quantity(
+    "fraction",
+    Scope.REPLICA,
+    group="pipeline",
+    formula="(pipeline_parallel_size - 1)"
+    " / (virtual_stages * microbatch_count + pipeline_parallel_size - 1)",
+    source="Huang et al. 2019, arXiv:1811.06965; Narayanan et al. 2021, arXiv:2104.04473, "
+    "section 2.2: equal stages, free links",
+)
+def ideal_idle_fraction(
+    pipeline_parallel_size: Column, virtual_stages: Column, microbatch_count: Column
+) -> Column:
+    """Return the share of the pipeline's time that GPUs would wait with equal stages [fraction]."""
+    return bubble.bubble_fraction(
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+    )

@@ -1,0 +1,219 @@
+"""A scenario: model, cluster, plan, precision and workload, as one file that people share."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from costmodels import rules
+from costmodels.compilation import SECTIONS
+from costmodels.errors import SpecError, UnitError, not_found_message
+from costmodels.presets import FOLDERS, preset_table
+from costmodels.specs.base import Spec, field_types, plain_type
+from costmodels.specs.cluster import Cluster
+from costmodels.specs.model import Model
+from costmodels.specs.plan import Plan
+from costmodels.specs.precision import Precision
+from costmodels.specs.tables import Table, build, is_sourced_value, merged, to_table
+from costmodels.specs.workload import Workload
+from costmodels.units import parse_quantity
+
+DEFAULT_PRECISION = "bf16-mixed"
+_TOKENS = "-tokens"
+
+
+class Scenario(Spec, frozen=True, kw_only=True):
+    """Everything that an answer depends on.
+
+    Attributes
+    ----------
+    model : Model
+        What is trained.
+    cluster : Cluster
+        On what.
+    plan : Plan
+        How it is spread.
+    precision : Precision
+        In which number formats.
+    workload : Workload
+        How much of it.
+
+    Raises
+    ------
+    SpecError
+        If the descriptions do not go together.
+    """
+
+    section: ClassVar[str] = "scenario"
+
+    model: Model
+    cluster: Cluster
+    plan: Plan
+    precision: Precision
+    workload: Workload
+
+    def __post_init__(self) -> None:
+        """Check the descriptions against each other."""
+        super().__post_init__()
+        rules.check(self)
+
+
+def scenario_from_table(
+    table: Mapping[str, Any], changes: Mapping[str, Any] | None = None
+) -> Scenario:
+    """Return the scenario that a table states, some of its fields changed.
+
+    Parameters
+    ----------
+    table : mapping
+        A table for each section. Model, cluster and precision may be the name of a preset, or a
+        table with the key ``preset`` and the fields that differ; a cluster's name may carry its
+        number of accelerators, ``h100-sxm:16384``.
+    changes : mapping of str to object, optional
+        Values by path, such as ``plan.tensor_parallel_size``; text is read as on the command line.
+
+    Raises
+    ------
+    SpecError
+        If a section or field is unknown, missing or wrong.
+    PresetNotFoundError
+        If a preset has no such name.
+    """
+    for key in table:
+        if key not in SECTIONS:
+            raise SpecError(
+                not_found_message(what="section of a scenario", name=str(key)[:60], known=SECTIONS)
+            )
+    sections = {"precision": DEFAULT_PRECISION, "plan": {}} | dict(table)
+    for name in SECTIONS:
+        if name not in sections:
+            raise SpecError(
+                f"{name}: is missing; a scenario needs the sections {', '.join(SECTIONS)}"
+            )
+    expanded = {name: _expanded(name, entry) for name, entry in sections.items()}
+    for path, value in (changes or {}).items():
+        _set(expanded, path, value)
+    _read_token_batch(expanded["workload"])
+    return Scenario(**{name: build(SECTIONS[name], expanded[name], name) for name in SECTIONS})
+
+
+def scenario_from_toml(text: str, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Return the scenario that a TOML text states, some of its fields changed.
+
+    Raises
+    ------
+    SpecError
+        If the text is no TOML, or the scenario is wrong (see `scenario_from_table`).
+    """
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpecError(f"scenario: not a valid TOML file: {error}") from None
+    return scenario_from_table(table, changes)
+
+
+def scenario_to_table(scenario: Scenario) -> Table:
+    """Return the table that states a scenario in full, presets written out."""
+    return to_table(scenario)
+
+
+def scenario_to_toml(scenario: Scenario) -> str:
+    """Return the TOML text that states a scenario in full, presets written out."""
+    import tomli_w
+
+    return tomli_w.dumps(to_table(scenario))
+
+
+def scenario_hash(scenario: Scenario) -> str:
+    """Return the SHA-256 of a scenario's canonical JSON: equal for equal inputs."""
+    canonical = msgspec.json.encode(to_table(scenario), order="sorted")
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _expanded(section: str, entry: Any) -> Table:
+    """Return a section's table with its preset, if it names one, filled in."""
+    if section not in FOLDERS:
+        return dict(entry) if isinstance(entry, dict) else _refused(section, entry)
+    changes: Table = {}
+    if isinstance(entry, dict):
+        changes = {key: value for key, value in entry.items() if key != "preset"}
+        if "preset" not in entry:
+            return changes
+        entry = entry["preset"]
+    if not isinstance(entry, str):
+        return _refused(section, entry)
+    name, _, count = entry.partition(":") if section == "cluster" else (entry, "", "")
+    table = preset_table(section, name)
+    if count:
+        table["accelerator_count"] = _count(count)
+    return merged(table, changes)
+
+
+def _refused(section: str, entry: object) -> Table:
+    raise SpecError(f"{section} ({str(entry)[:60]!r}): expected a table of fields")
+
+
+def _count(text: str) -> int | float:
+    try:
+        return parse_quantity(text, "count")
+    except UnitError as error:
+        raise SpecError(f"cluster.accelerator_count: {error}") from None
+
+
+def _set(table: Table, path: str, value: Any) -> None:
+    """Set a field by its path, naming the nearest where there is none."""
+    section, _, rest = path.partition(".")
+    if section not in SECTIONS or not rest:
+        raise SpecError(not_found_message(what="field", name=path[:80], known=field_paths()))
+    kind: Any = SECTIONS[section]
+    here = table[section]
+    parts = rest.split(".")
+    for depth, part in enumerate(parts):
+        is_description = isinstance(kind, type) and issubclass(kind, Spec)
+        if is_description and part not in field_types(kind):
+            raise SpecError(not_found_message(what="field", name=path[:80], known=field_paths()))
+        kind = plain_type(field_types(kind)[part]) if is_description else kind
+        if depth == len(parts) - 1:
+            here[part] = value
+        else:
+            nested = here.get(part)
+            here[part] = {} if nested is None or is_sourced_value(nested) else dict(nested)
+            here = here[part]
+
+
+def field_paths() -> tuple[str, ...]:
+    """Return the path of every field of a scenario."""
+
+    def of(description: type[Spec], path: str) -> list[str]:
+        found = []
+        for name, declared in field_types(description).items():
+            kind = plain_type(declared)
+            if isinstance(kind, type) and issubclass(kind, Spec):
+                found.extend(of(kind, f"{path}.{name}"))
+            elif name != "sources":
+                found.append(f"{path}.{name}")
+        return found
+
+    return tuple(path for section, kind in SECTIONS.items() for path in of(kind, section))
+
+
+def _read_token_batch(workload: Table) -> None:
+    """Turn a batch stated in tokens (``16M-tokens``) into sequences."""
+    batch, length = workload.get("global_batch_size"), workload.get("sequence_length")
+    if not isinstance(batch, str) or not batch.endswith(_TOKENS):
+        return
+    try:
+        tokens = parse_quantity(batch.removesuffix(_TOKENS), "length")
+        length = parse_quantity(length, "length") if isinstance(length, str) else length
+    except UnitError as error:
+        raise SpecError(f"workload.global_batch_size: {error}") from None
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        raise SpecError("workload.sequence_length: is needed to read a batch stated in tokens")
+    if not isinstance(tokens, int) or tokens % length:
+        raise SpecError(
+            f"workload.global_batch_size ({batch}): {tokens:,} tokens are no whole number of "
+            f"sequences of {length:,} tokens"
+        )
+    workload["global_batch_size"] = tokens // length

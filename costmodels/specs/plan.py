@@ -1,0 +1,127 @@
+"""Description of how a training step is spread over accelerators."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from costmodels.pipelining.schedules import ScheduleName
+from costmodels.specs.base import Spec
+from costmodels.specs.fields import choice, size
+
+
+class Recompute(StrEnum):
+    """Which activations are computed again in the backward pass rather than kept."""
+
+    NONE = "none"
+    SELECTIVE = "selective"
+    FULL = "full"
+
+
+class AttentionKernel(StrEnum):
+    """How attention is computed: fused, in tiles, or with the matrix of scores in memory."""
+
+    FLASH = "flash"
+    NAIVE = "naive"
+
+
+class RankAxis(StrEnum):
+    """A dimension of parallelism along which ranks are laid out."""
+
+    TENSOR = "tensor"
+    CONTEXT = "context"
+    DATA = "data"
+    PIPELINE = "pipeline"
+
+
+_PARALLEL = ("memory", "communication", "time")
+
+
+class Plan(Spec, frozen=True, kw_only=True):
+    """A parallel plan: degrees, schedule, and what is sharded, recomputed and overlapped.
+
+    Attributes
+    ----------
+    tensor_parallel_size, pipeline_parallel_size : int
+        Ranks that share each matrix; pipeline ranks [count].
+    context_parallel_size, expert_parallel_size : int
+        Ranks that share each sequence; ranks that share the experts [count].
+    data_parallel_size : int or None
+        Replicas; None derives it from the number of accelerators [count].
+    virtual_stages : int
+        Chunks of layers on each pipeline rank [count].
+    layers_per_stage : tuple of int or None
+        Layers of every virtual stage in order; None balances them, embedding and head
+        counting as one layer each [count].
+    schedule : ScheduleName
+        Order of forwards and backwards.
+    micro_batch_size : int
+        Sequences of a microbatch [count].
+    sequence_parallel : bool
+        Whether norms and dropout are split along the sequence in the tensor-parallel group.
+    zero_stage : int
+        What data-parallel ranks shard: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights.
+    recompute : Recompute
+        What is recomputed in the backward pass.
+    attention_kernel : AttentionKernel
+        How attention is computed.
+    overlap_gradient_reduction : bool
+        Whether gradients are reduced while the last microbatch's backward runs.
+    overlap_parameter_gather : bool
+        Whether sharded weights are gathered while the forward runs.
+    rank_order : tuple of RankAxis
+        Axes from the innermost (neighbouring ranks) to the outermost.
+    """
+
+    section: ClassVar[str] = "plan"
+
+    tensor_parallel_size: Annotated[
+        int, size("ranks that share each matrix", *_PARALLEL, most=2**16)
+    ] = 1
+    pipeline_parallel_size: Annotated[int, size("pipeline ranks", *_PARALLEL, most=2**10)] = 1
+    context_parallel_size: Annotated[
+        int, size("ranks that share each sequence", *_PARALLEL, most=2**16)
+    ] = 1
+    expert_parallel_size: Annotated[
+        int, size("ranks that share the experts", *_PARALLEL, most=2**16)
+    ] = 1
+    data_parallel_size: (
+        Annotated[int, size("replicas; left out, it is derived", *_PARALLEL, most=2**24)] | None
+    ) = None
+    virtual_stages: Annotated[
+        int, size("chunks of layers on each pipeline rank", *_PARALLEL, most=2**10)
+    ] = 1
+    layers_per_stage: (
+        Annotated[
+            tuple[Annotated[int, msgspec.Meta(ge=0, le=2**16)], ...],
+            choice("layers of every virtual stage; left out, they are balanced", "memory", "time"),
+        ]
+        | None
+    ) = None
+    schedule: Annotated[ScheduleName, choice("order of forwards and backwards", "memory")] = (
+        ScheduleName.ONE_F_ONE_B
+    )
+    micro_batch_size: Annotated[
+        int, size("sequences of a microbatch", "memory", "time", most=2**20)
+    ] = 1
+    sequence_parallel: Annotated[
+        bool, choice("whether norms are split along the sequence", "memory", "communication")
+    ] = False
+    zero_stage: Annotated[
+        int, size("what replicas shard: 0 nothing to 3 everything", "memory", least=0, most=3)
+    ] = 0
+    recompute: Annotated[
+        Recompute, choice("what is recomputed in the backward pass", "memory", "compute", "time")
+    ] = Recompute.NONE
+    attention_kernel: Annotated[
+        AttentionKernel, choice("how attention is computed", "memory", "compute", "time")
+    ] = AttentionKernel.FLASH
+    overlap_gradient_reduction: Annotated[
+        bool, choice("whether gradients are reduced during the backward", "time")
+    ] = True
+    overlap_parameter_gather: Annotated[
+        bool, choice("whether sharded weights are gathered during the forward", "time")
+    ] = True
+    rank_order: Annotated[
+        tuple[RankAxis, ...], choice("axes from neighbouring ranks outwards", "communication")
+    ] = (RankAxis.TENSOR, RankAxis.CONTEXT, RankAxis.DATA, RankAxis.PIPELINE)
