@@ -6,7 +6,8 @@ disturbs the ratio little.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -60,7 +61,7 @@ def barest_makespan_s(order: Order) -> float:
     for rank, actions in enumerate(order):
         env.process(rank_process(rank, actions))
     env.run()
-    return env.now
+    return float(env.now)
 
 
 def program_of(order: Order) -> PipelineProgram:
@@ -92,7 +93,7 @@ def program_of(order: Order) -> PipelineProgram:
 
 
 def main() -> None:
-    """Print one line for each case."""
+    """Print for each case the time per action, records of the simulator included."""
     print(f"{'ranks':>5} {'microbatches':>12} {'barest':>10} {'simulator':>10} {'ratio':>6}")
     for rank_count, microbatch_count in CASES:
         order = one_f_one_b(
@@ -103,7 +104,7 @@ def main() -> None:
         action_count = sum(map(len, order))
         program = program_of(order)
         barest_s, simulator_s = _fastest_s(
-            [lambda order=order: barest_makespan_s(order), lambda p=program: simulate_pipeline(p)]
+            [partial(barest_makespan_s, order), partial(simulate_pipeline, program)]
         )
         print(
             f"{rank_count:>5} {microbatch_count:>12} {_microseconds(barest_s, action_count):>10} "
@@ -111,7 +112,7 @@ def main() -> None:
         )
 
 
-def _fastest_s(functions: list[Callable[[], object]]) -> list[float]:
+def _fastest_s(functions: Sequence[Callable[[], object]]) -> list[float]:
     fastest_s = [float("inf")] * len(functions)
     for _ in range(REPETITIONS):
         for index, function in enumerate(functions):

@@ -124,3 +124,18 @@ def largest(values: Axis) -> Column:
     3
     """
     return reduce(maximum, values)
+
+
+def first_of_largest(labels: Axis, values: Axis) -> Column:
+    """Return the label of the first member of an axis that has its largest value, row by row.
+
+    Examples
+    --------
+    >>> first_of_largest([0, 1, 2], [5, 7, 7])
+    1
+    """
+    greatest = largest(values)
+    label = labels[-1]
+    for candidate, value in zip(reversed(labels), reversed(values), strict=True):
+        label = where(value >= greatest, candidate, label)
+    return label

@@ -19,8 +19,8 @@ from costmodels.collectives import (
     ring_all_reduce_bytes,
     ring_reduce_scatter_bytes,
 )
-from costmodels.columns import Axis, Column, as_float, minimum, total, where
-from costmodels.quantities import CHUNK, STAGE, Scope, quantity
+from costmodels.columns import Axis, Column, as_float, first_of_largest, minimum, total, where
+from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
@@ -80,6 +80,7 @@ def loss_all_reduce_bytes(microbatch_tokens: Column, tensor_parallel_size: Colum
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    group="pipeline",
     formula="total(chunk_layer_count)",
     source="by definition",
 )
@@ -175,50 +176,60 @@ def regathers(sequence_parallel: Column, chunk_layers: Column, chunk_holds_head:
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
-    formula="(forward_all_reduces + backward_all_reduces) * hidden_all_reduce_bytes"
+    formula="forward_all_reduces * hidden_all_reduce_bytes"
     " + chunk_holds_head * loss_all_reduce_bytes",
     source=_SHOEYBI,
 )
-def chunk_tensor_bytes(
+def chunk_forward_tensor_bytes(
     forward_all_reduces: Column,
-    backward_all_reduces: Column,
     hidden_all_reduce_bytes: Column,
     chunk_holds_head: Column,
     loss_all_reduce_bytes: Column,
 ) -> Column:
-    """Return the bytes sent by a chunk's all-reduces, for one microbatch [byte]."""
-    calls = forward_all_reduces + backward_all_reduces
-    return calls * hidden_all_reduce_bytes + chunk_holds_head * loss_all_reduce_bytes
+    """Return the bytes sent by the all-reduces of a chunk's forward, for one microbatch [byte]."""
+    return forward_all_reduces * hidden_all_reduce_bytes + chunk_holds_head * loss_all_reduce_bytes
 
 
 @quantity(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
-    formula="(forward_ring_passes + backward_ring_passes + regathers) * hidden_all_gather_bytes",
-    source=_KORTHIKANTI,
-)
-def chunk_sequence_bytes(
-    forward_ring_passes: Column,
-    backward_ring_passes: Column,
-    regathers: Column,
-    hidden_all_gather_bytes: Column,
-) -> Column:
-    """Return the bytes sent by a chunk for sequence parallelism, for one microbatch [byte]."""
-    return (forward_ring_passes + backward_ring_passes + regathers) * hidden_all_gather_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="1.0 * microbatch_count * total(chunk_tensor_bytes)",
+    formula="backward_all_reduces * hidden_all_reduce_bytes",
     source=_SHOEYBI,
 )
-def tensor_bytes(microbatch_count: Column, chunk_tensor_bytes: Axis) -> Column:
-    """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
-    return as_float(microbatch_count) * total(chunk_tensor_bytes)
+def chunk_backward_tensor_bytes(
+    backward_all_reduces: Column, hidden_all_reduce_bytes: Column
+) -> Column:
+    """Return the bytes sent by the all-reduces of a chunk's backward, for one microbatch [byte]."""
+    return backward_all_reduces * hidden_all_reduce_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="forward_ring_passes * hidden_all_gather_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_forward_sequence_bytes(
+    forward_ring_passes: Column, hidden_all_gather_bytes: Column
+) -> Column:
+    """Return the bytes sent for sequence parallelism in a chunk's forward, for a microbatch [byte]."""
+    return forward_ring_passes * hidden_all_gather_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="(backward_ring_passes + regathers) * hidden_all_gather_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_backward_sequence_bytes(
+    backward_ring_passes: Column, regathers: Column, hidden_all_gather_bytes: Column
+) -> Column:
+    """Return the bytes sent for sequence parallelism in a chunk's backward, for a microbatch [byte]."""
+    return (backward_ring_passes + regathers) * hidden_all_gather_bytes
 
 
 @quantity(
@@ -226,12 +237,35 @@ def tensor_bytes(microbatch_count: Column, chunk_tensor_bytes: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     group="communication",
-    formula="1.0 * microbatch_count * total(chunk_sequence_bytes)",
+    formula="1.0 * microbatch_count * (total(chunk_forward_tensor_bytes)"
+    " + total(chunk_backward_tensor_bytes))",
+    source=_SHOEYBI,
+)
+def tensor_bytes(
+    microbatch_count: Column, chunk_forward_tensor_bytes: Axis, chunk_backward_tensor_bytes: Axis
+) -> Column:
+    """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
+    microbatch_bytes = total(chunk_forward_tensor_bytes) + total(chunk_backward_tensor_bytes)
+    return as_float(microbatch_count) * microbatch_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    formula="1.0 * microbatch_count * (total(chunk_forward_sequence_bytes)"
+    " + total(chunk_backward_sequence_bytes))",
     source=_KORTHIKANTI,
 )
-def sequence_bytes(microbatch_count: Column, chunk_sequence_bytes: Axis) -> Column:
+def sequence_bytes(
+    microbatch_count: Column,
+    chunk_forward_sequence_bytes: Axis,
+    chunk_backward_sequence_bytes: Axis,
+) -> Column:
     """Return the bytes that a GPU sends for sequence parallelism, over a step [byte]."""
-    return as_float(microbatch_count) * total(chunk_sequence_bytes)
+    microbatch_bytes = total(chunk_forward_sequence_bytes) + total(chunk_backward_sequence_bytes)
+    return as_float(microbatch_count) * microbatch_bytes
 
 
 @quantity(
@@ -331,25 +365,54 @@ def chunk_gather_bytes(
 
 
 @quantity(
-    "count",
-    Scope.PLAN,
-    formula="where(zero_stage >= 2, microbatch_count, where(zero_stage == 1, 1, 2))",
-    source=_ZERO + "; an all-reduce is two passes, sharded gradients are scattered at once",
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="(zero_stage >= 3) * chunk_gather_bytes",
+    source=_ZERO,
 )
-def gradient_passes(zero_stage: Column, microbatch_count: Column) -> Column:
-    """Return the ring passes of the gradients in a step [count]."""
-    return where(zero_stage >= 2, microbatch_count, where(zero_stage == 1, 1, 2))
+def chunk_forward_data_bytes(zero_stage: Column, chunk_gather_bytes: Column) -> Column:
+    """Return the bytes sent to gather a chunk's weights for one forward [byte]."""
+    return (zero_stage >= 3) * chunk_gather_bytes
 
 
 @quantity(
-    "count",
-    Scope.PLAN,
-    formula="where(zero_stage >= 3, 2 * microbatch_count, minimum(zero_stage, 1))",
-    source=_ZERO + "; stage 3 gathers for each forward and each backward",
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    formula="(zero_stage >= 3) * chunk_gather_bytes + (zero_stage >= 2) * chunk_gradient_bytes",
+    source=_ZERO + "; sharded gradients are scattered after every backward",
 )
-def gather_passes(zero_stage: Column, microbatch_count: Column) -> Column:
-    """Return the gathers of the weights in a step [count]."""
-    return where(zero_stage >= 3, 2 * microbatch_count, minimum(zero_stage, 1))
+def chunk_backward_data_bytes(
+    zero_stage: Column, chunk_gather_bytes: Column, chunk_gradient_bytes: Column
+) -> Column:
+    """Return the bytes sent to gather weights and scatter gradients for one backward [byte]."""
+    return (zero_stage >= 3) * chunk_gather_bytes + (zero_stage >= 2) * chunk_gradient_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    formula="where(zero_stage >= 2, 0, (2 - minimum(zero_stage, 1)) * total(chunk_gradient_bytes))",
+    source=_ZERO + "; an all-reduce is two passes of the ring",
+)
+def reduction_bytes(zero_stage: Column, chunk_gradient_bytes: Axis) -> Column:
+    """Return the bytes that a GPU sends to reduce gradients at the end of a step [byte]."""
+    passes = 2 - minimum(zero_stage, 1)
+    return where(zero_stage >= 2, 0, passes * total(chunk_gradient_bytes))
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    formula="where((zero_stage == 1) + (zero_stage == 2), total(chunk_gather_bytes), 0)",
+    source=_ZERO,
+)
+def update_gather_bytes(zero_stage: Column, chunk_gather_bytes: Axis) -> Column:
+    """Return the bytes that a GPU sends to gather updated weights at the end of a step [byte]."""
+    return where((zero_stage == 1) + (zero_stage == 2), total(chunk_gather_bytes), 0)
 
 
 @quantity(
@@ -357,19 +420,20 @@ def gather_passes(zero_stage: Column, microbatch_count: Column) -> Column:
     Scope.GPU,
     axes=_STAGE,
     group="communication",
-    formula="1.0 * gradient_passes * total(chunk_gradient_bytes)"
-    " + 1.0 * gather_passes * total(chunk_gather_bytes)",
+    formula="1.0 * microbatch_count * (total(chunk_forward_data_bytes)"
+    " + total(chunk_backward_data_bytes)) + reduction_bytes + update_gather_bytes",
     source=_ZERO,
 )
 def data_bytes(
-    gradient_passes: Column,
-    chunk_gradient_bytes: Axis,
-    gather_passes: Column,
-    chunk_gather_bytes: Axis,
+    microbatch_count: Column,
+    chunk_forward_data_bytes: Axis,
+    chunk_backward_data_bytes: Axis,
+    reduction_bytes: Column,
+    update_gather_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends to the other replicas, over a step [byte]."""
-    gradients = as_float(gradient_passes) * total(chunk_gradient_bytes)
-    return gradients + as_float(gather_passes) * total(chunk_gather_bytes)
+    microbatch_bytes = total(chunk_forward_data_bytes) + total(chunk_backward_data_bytes)
+    return as_float(microbatch_count) * microbatch_bytes + reduction_bytes + update_gather_bytes
 
 
 @quantity(
@@ -440,3 +504,16 @@ def sent_bytes(
         )
     ]
     return data_parallel_size * tensor_parallel_size * total(stages)
+
+
+@quantity(
+    "index",
+    Scope.PLAN,
+    group="communication",
+    formula=ALGORITHM,
+    source="the first stage, in their order, whose GPUs send most",
+)
+def busiest_stage_index(stage_index: Axis, network_bytes: Axis, scale_up_bytes: Axis) -> Column:
+    """Return the stage whose GPUs send most [index]."""
+    sent = [inside + across for inside, across in zip(scale_up_bytes, network_bytes, strict=True)]
+    return first_of_largest(stage_index, sent)

@@ -13,8 +13,8 @@ A plan that does not fit is no error: ``fits = false`` is a field of the answer.
 else that is raised is a defect of Shardwise.
 """
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class ShardwiseError(Exception):

@@ -9,8 +9,17 @@ References
    Models," 2020, section 5. arXiv:1910.02054.
 """
 
-from costmodels.columns import Axis, Column, ceil_div, largest, maximum, minimum, where
-from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    first_of_largest,
+    largest,
+    maximum,
+    minimum,
+    where,
+)
+from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Scope, quantity
 
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
 _UNIT = "Zhao et al. 2023, arXiv:2304.11277, section 3.2: a layer is a unit of sharding"
@@ -265,6 +274,18 @@ def stage_bytes(
 def worst_stage_bytes(stage_bytes: Axis) -> Column:
     """Return the peak memory of a GPU of the stage that needs most [byte]."""
     return largest(stage_bytes)
+
+
+@quantity(
+    "index",
+    Scope.PLAN,
+    group="memory",
+    formula=ALGORITHM,
+    source="the first stage, in their order, that needs most",
+)
+def worst_stage_index(stage_index: Axis, stage_bytes: Axis) -> Column:
+    """Return the stage that needs most memory [index]."""
+    return first_of_largest(stage_index, stage_bytes)
 
 
 @quantity(

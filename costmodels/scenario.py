@@ -96,7 +96,13 @@ def scenario_from_table(
     for path, value in (changes or {}).items():
         _set(expanded, path, value)
     _read_token_batch(expanded["workload"])
-    return Scenario(**{name: build(SECTIONS[name], expanded[name], name) for name in SECTIONS})
+    return Scenario(
+        model=build(Model, expanded["model"], "model"),
+        cluster=build(Cluster, expanded["cluster"], "cluster"),
+        plan=build(Plan, expanded["plan"], "plan"),
+        precision=build(Precision, expanded["precision"], "precision"),
+        workload=build(Workload, expanded["workload"], "workload"),
+    )
 
 
 def scenario_from_toml(text: str, changes: Mapping[str, Any] | None = None) -> Scenario:

@@ -209,35 +209,115 @@ def imbalance_s(microbatch_count: Column, slowest_stage_s: Column, mean_stage_s:
     return (microbatch_count - 1) * (slowest_stage_s - mean_stage_s)
 
 
-def flushed_hops_s(
-    hop_s: Column,
+@quantity(
+    "s",
+    Scope.CHUNK,
+    basis=Basis.ASSUMED,
+    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)"
+    " / virtual_stages",
+    source=_MEAN,
+)
+def mean_chunk_forward_s(
+    class_stage_count: Axis,
     pipeline_parallel_size: Column,
-    microbatch_count: Column,
-    mean_stage_s: Column,
-    slowest_stage_s: Column,
+    chunk_forward_s: Axis,
+    virtual_stages: Column,
 ) -> Column:
-    """Return the hand-overs that GPipe waits for: one way down and one way back [s]."""
+    """Return the mean time of a chunk's forward, for one microbatch [s]."""
+    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)
+    return forward / virtual_stages
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    basis=Basis.ASSUMED,
+    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_s)"
+    " / virtual_stages",
+    source=_MEAN,
+)
+def mean_chunk_backward_s(
+    class_stage_count: Axis,
+    pipeline_parallel_size: Column,
+    chunk_backward_s: Axis,
+    virtual_stages: Column,
+) -> Column:
+    """Return the mean time of a chunk's backward, for one microbatch [s]."""
+    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_s)
+    return backward / virtual_stages
+
+
+def gpipe_hops_s(hop_s: Column, pipeline_parallel_size: Column) -> Column:
+    """Return the hand-overs that GPipe waits for: once down the stages and once back [s].
+
+    Examples
+    --------
+    >>> gpipe_hops_s(1.0, 4)
+    6.0
+    """
     return 2 * (pipeline_parallel_size - 1) * hop_s
 
 
-def paced_hops_s(
+def one_f_one_b_hops_s(
     hop_s: Column,
     pipeline_parallel_size: Column,
     microbatch_count: Column,
     mean_stage_s: Column,
     slowest_stage_s: Column,
 ) -> Column:
-    """Return the hand-overs that 1F1B waits for: GPipe's, and every p microbatches once more [s].
+    """Return the hand-overs that 1F1B waits for [s].
 
     Notes
     -----
-    The first stage holds p microbatches at most: its forward i + p waits for its backward i, a
-    round trip through all stages, unless the slowest stage takes longer for p microbatches.
+    A rank holds few microbatches, so that the forward of microbatch i + p on the first stage waits
+    for the backward of microbatch i: a trip down and back for every p microbatches, and two hops
+    for each further one but the first. Counted on the schedule's orders, where it is exact for
+    equal stages; what waits for the slowest stage anyhow hides these hops.
+
+    Examples
+    --------
+    >>> one_f_one_b_hops_s(1.0, 4, 4, 30.0, 30.0), one_f_one_b_hops_s(1.0, 4, 8, 30.0, 30.0)
+    (10.0, 16.0)
     """
     trip = 2 * (pipeline_parallel_size - 1) * hop_s
-    slack = pipeline_parallel_size * (slowest_stage_s - mean_stage_s)
-    rounds = (microbatch_count - 1) // pipeline_parallel_size
-    return trip + rounds * maximum(trip - slack, 0.0)
+    later = microbatch_count - 1
+    steady = (later // pipeline_parallel_size) * trip + minimum(
+        pipeline_parallel_size - 1, 1
+    ) * 2 * maximum(later % pipeline_parallel_size - 1, 0) * hop_s
+    return trip + maximum(steady - later * (slowest_stage_s - mean_stage_s), 0.0)
+
+
+def interleaved_hops_s(
+    hop_s: Column,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    mean_chunk_forward_s: Column,
+    mean_chunk_backward_s: Column,
+) -> Column:
+    """Return the hand-overs and missing microbatches that interleaved 1F1B waits for [s].
+
+    Notes
+    -----
+    Microbatches go in R rounds of r. Between two chunks a microbatch travels once around the p
+    ranks, which takes p (f + c) where the first rank has r f of other work while the pipeline
+    fills, and r (f + b) later; so for the backward. Exact for equal stages while a hop c takes no
+    longer than a chunk.
+
+    Examples
+    --------
+    >>> interleaved_hops_s(1.0, 4, 2, 8, 10.0, 20.0)
+    14.0
+    """
+    p, v = pipeline_parallel_size, virtual_stages
+    rounds = maximum(microbatch_count // p, 1)
+    around = microbatch_count // rounds
+    forward, backward = mean_chunk_forward_s, mean_chunk_backward_s
+    down, back = p * (forward + hop_s), p * (backward + hop_s)
+    filling = maximum(down - around * forward, 0.0) + maximum(back - around * backward, 0.0)
+    both = around * (forward + backward)
+    steady = maximum(down - both, 0.0) + maximum(back - both, 0.0)
+    return 2 * (p - 1) * hop_s + (v - 1) * (filling + (rounds - 1) * steady)
 
 
 PIPELINE_EXPOSED_S = Quantity(
@@ -250,7 +330,11 @@ PIPELINE_EXPOSED_S = Quantity(
     formula=ALGORITHM,
     source="by following the chain of forwards and backwards that waits for each other",
     variants=MappingProxyType(
-        {"gpipe": flushed_hops_s, "1f1b": paced_hops_s, "interleaved-1f1b": paced_hops_s}
+        {
+            "gpipe": gpipe_hops_s,
+            "1f1b": one_f_one_b_hops_s,
+            "interleaved-1f1b": interleaved_hops_s,
+        }
     ),
     selector="schedule",
 )
@@ -293,14 +377,17 @@ def pipeline_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="exposed_reduction_s + stage_optimizer_s + exposed_gather_s",
+    formula="exposed_reduction_s + tied_embedding_s + stage_optimizer_s + exposed_gather_s",
     source="the sum of its parts",
 )
 def stage_end_s(
-    exposed_reduction_s: Column, stage_optimizer_s: Column, exposed_gather_s: Column
+    exposed_reduction_s: Column,
+    tied_embedding_s: Column,
+    stage_optimizer_s: Column,
+    exposed_gather_s: Column,
 ) -> Column:
     """Return the time that a GPU needs after its last backward [s]."""
-    return exposed_reduction_s + stage_optimizer_s + exposed_gather_s
+    return exposed_reduction_s + tied_embedding_s + stage_optimizer_s + exposed_gather_s
 
 
 @quantity(

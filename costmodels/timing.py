@@ -143,8 +143,8 @@ def layer_elementwise_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="where(attention_kernel_is_flash, 0, 4 * microbatch_tokens * sequence_length"
-    " * num_attention_heads // tensor_parallel_size * activation_element_bytes)",
+    formula="where(attention_kernel_is_flash, 0, 4 * (microbatch_tokens * sequence_length"
+    " * num_attention_heads // tensor_parallel_size) * activation_element_bytes)",
     source=_OPERANDS + ": scores and probabilities of a naive kernel, written and read",
 )
 def layer_score_bytes(
@@ -716,6 +716,26 @@ def exposed_reduction_s(
 ) -> Column:
     """Return the time that the end of a step waits for the reduction of gradients [s]."""
     return maximum(reduction_s - chunk_backward_s[0], last_reduction_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="minimum(tied_embedding_bytes, 1) * 2 * pipeline_latency_s"
+    " + tied_embedding_bytes / pipeline_bandwidth_bytes_per_s",
+    source="Narayanan et al. 2021, arXiv:2104.04473: after the backward, nothing to hide behind; "
+    + _RING,
+)
+def tied_embedding_s(
+    tied_embedding_bytes: Column,
+    pipeline_latency_s: Column,
+    pipeline_bandwidth_bytes_per_s: Column,
+) -> Column:
+    """Return the time to add the gradients of a tied embedding's copies [s]."""
+    steps = minimum(tied_embedding_bytes, 1) * 2
+    return steps * pipeline_latency_s + tied_embedding_bytes / pipeline_bandwidth_bytes_per_s
 
 
 @quantity(

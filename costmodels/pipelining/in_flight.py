@@ -215,13 +215,17 @@ def interleaved_peak_activation_bytes(
 
     Notes
     -----
-    Let w be the warm-up forwards. Before its backward number i the rank has done w + i + 1
-    forwards (all v m of them, if that is fewer), and what it holds is a maximum there. Between two
-    of these points it gains one activation of the chunk that goes forward and loses one of the
-    chunk that goes backward, so the bytes held are linear in i while neither chunk changes: while
-    neither i nor w + i + 1 crosses a multiple of the round's r microbatches. The peak is hence at
-    such an i, or at either end. After v r steps everything repeats, so v candidates of each kind
-    are enough, and all are points that the rank passes through.
+    Let w be the warm-up forwards and r the microbatches of a round. Just before its backward
+    number i, from zero, the rank has done w + i + 1 forwards (v m if that is fewer), and what it
+    holds cannot be more a little earlier or later. From i to i + 1 it gains an activation of the
+    chunk that goes forward and loses one of the chunk that goes backward, so the bytes are linear
+    in i until one of the chunks changes: until i or w + i + 1 is a multiple of r. The peak is at
+    such an i or at an end.
+
+    Multiples i of r below v r are enough. After v r steps everything repeats. And the rank's
+    sequence of chunks is the same when it is read from its end with forwards and backwards
+    swapped, so that i and v m - w - 1 - i hold the same bytes: this takes each multiple w + i + 1
+    to a multiple i, and one end to the other.
 
     Examples
     --------
@@ -243,8 +247,6 @@ def interleaved_peak_activation_bytes(
         stage_index=stage_index,
     )
     forward_count = virtual_stages * microbatch_count
-    last_backward = maximum(forward_count - warmup_count - 1, 0)
-    to_next_round = -(warmup_count + 1) % round_size
 
     def held_bytes(backward_count: Column) -> Column:
         done_forward_count = minimum(warmup_count + 1 + backward_count, forward_count)
@@ -255,11 +257,8 @@ def interleaved_peak_activation_bytes(
         ]
         return weighted_total(in_flight, chunk_activation_bytes)
 
-    candidates = [last_backward]
-    for round_index in range(len(chunk_activation_bytes)):
-        candidates.append(minimum(round_index * round_size, last_backward))
-        candidates.append(minimum(round_index * round_size + to_next_round, last_backward))
-    return largest([held_bytes(backward_count) for backward_count in candidates])
+    # Once all forwards are done the rank only releases, so a multiple past the end does no harm.
+    return largest([held_bytes(index * round_size) for index in range(len(chunk_activation_bytes))])
 
 
 def _done_of_chunk(

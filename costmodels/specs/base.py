@@ -1,6 +1,7 @@
 """The base of every description: frozen, and checked field by field however it is made."""
 
-from enum import EnumMeta
+from collections.abc import Mapping
+from enum import Enum, EnumMeta
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -82,10 +83,15 @@ def check_field(path: str, value: object, declared: Any) -> None:
     except msgspec.ValidationError:
         kind = plain_type(declared)
         if isinstance(kind, EnumMeta) and isinstance(value, str):
-            message = not_found_message(what=path, name=value, known=[str(m.value) for m in kind])
+            message = not_found_message(what=path, name=value, known=_choices(kind))
         else:
             message = f"{path} ({_shown(value)}): expected {expectation(declared)}"
         raise SpecError(message) from None
+
+
+def _choices(kind: EnumMeta) -> list[str]:
+    members: Mapping[str, Enum] = kind.__members__
+    return [str(member.value) for member in members.values()]
 
 
 def _shown(value: object) -> str:
@@ -106,7 +112,7 @@ def expectation(declared: Any) -> str:
     """
     kind, meta = plain_type(declared), declaration(declared)
     if isinstance(kind, EnumMeta):
-        return "one of " + ", ".join(str(member.value) for member in kind)
+        return "one of " + ", ".join(_choices(kind))
     if get_origin(kind) is tuple:
         return f"a list, each member {expectation(get_args(kind)[0])}"
     words = _TYPES.get(kind, "a table")

@@ -40,9 +40,11 @@ def merged(base: Table, changes: Table) -> Table:
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
         whole = is_sourced_value(old) or is_sourced_value(value)
-        result[key] = merged(old, value) if both and not whole else value
+        if isinstance(old, dict) and isinstance(value, dict) and not whole:
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -1,0 +1,3 @@
+"""The version of Shardwise, stated once."""
+
+VERSION = "0.1.0"

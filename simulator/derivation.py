@@ -1,0 +1,167 @@
+"""How a number comes about: the graph of the catalogue, with values put in."""
+
+import re
+from typing import Any
+
+from costmodels.analysis import CATALOGUE, axes_of, evaluate, inputs_of
+from costmodels.compilation import Columns, field_value, leaves
+from costmodels.errors import PresetNotFoundError, not_found_message
+from costmodels.quantities import ALGORITHM, KIND, STAGE, Quantity
+from costmodels.scenario import Scenario, field_paths
+from simulator.answer import Derivation
+from simulator.publishing import basis_of, leaf_path, option_of, reached, scalar, source_of
+from simulator.training import SIMULATED
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def published_names() -> tuple[str, ...]:
+    """Return the names of everything that can be explained, groups put before."""
+    entries = [*CATALOGUE.values(), *SIMULATED]
+    return tuple(f"{entry.group}.{entry.name}" if entry.group else entry.name for entry in entries)
+
+
+def quantity_named(path: str) -> Quantity:
+    """Return the quantity that a path such as ``time.step_s`` names.
+
+    Raises
+    ------
+    PresetNotFoundError
+        If there is none; the message suggests the nearest.
+    """
+    group, _, name = path.rpartition(".")
+    for entry in (*CATALOGUE.values(), *SIMULATED):
+        if entry.name == name and group in ("", entry.group):
+            return entry
+    known = [*published_names(), *field_paths()]
+    raise PresetNotFoundError(not_found_message(what="quantity", name=path, known=known))
+
+
+def derive(scenario: Scenario, columns: Columns, path: str) -> Derivation:
+    """Return the derivation of a quantity, each of its inputs derived once.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is asked about.
+    columns : Columns
+        Its inputs, of length one.
+    path : str
+        Group and name, or name, of a quantity.
+
+    Raises
+    ------
+    PresetNotFoundError
+        If there is no such quantity, or the scenario leaves out what it needs.
+    """
+    entry = quantity_named(path)
+    needed = reached(entry.name, columns.schedule)
+    missing = sorted(leaf for leaf in needed & leaves().keys() if leaf not in columns.values)
+    if missing:
+        fields = ", ".join(leaves()[leaf].path for leaf in missing)
+        raise PresetNotFoundError(f"{path} needs {fields}, which the scenario does not state")
+    values = evaluate(columns, sorted(needed))
+    return _derive(entry.name, scenario, columns, values, shown=set())
+
+
+def simulated(entry: Quantity, value: Any) -> Derivation:
+    """Return the derivation of what the simulator measured: it has no formula to follow."""
+    return Derivation(
+        name=entry.name,
+        value=value,
+        unit=entry.unit,
+        scope=entry.scope.value,
+        definition=entry.definition,
+        formula=entry.formula,
+        substituted="",
+        source=entry.source,
+        basis=entry.basis,
+    )
+
+
+def _derive(
+    name: str, scenario: Scenario, columns: Columns, values: dict[str, Any], *, shown: set[str]
+) -> Derivation:
+    if name not in CATALOGUE:
+        return _input(name, scenario, columns, values)
+    entry = CATALOGUE[name]
+    inputs: tuple[Derivation, ...] = ()
+    if name not in shown:
+        shown.add(name)
+        inputs = tuple(
+            _derive(needed, scenario, columns, values, shown=shown)
+            for needed in inputs_of(name, option_of(name, columns.schedule))
+        )
+    return Derivation(
+        name=name,
+        value=_labelled(values[name], entry.axes, scenario, columns, values),
+        unit=entry.unit,
+        scope=entry.scope.value,
+        definition=entry.definition,
+        formula=entry.formula,
+        substituted=_substituted(entry, columns, values),
+        source=entry.source,
+        basis=basis_of(scenario, name),
+        inputs=inputs,
+    )
+
+
+def _input(name: str, scenario: Scenario, columns: Columns, values: dict[str, Any]) -> Derivation:
+    leaf, source = leaves()[name], source_of(scenario, name)
+    path = leaf_path(scenario, name)
+    stated = field_value(scenario, leaf.path)
+    return Derivation(
+        name=f"{name} = {path}" if not isinstance(stated, str) else f"{name} = {path} ({stated})",
+        value=_labelled(values[name], leaf.axes, scenario, columns, values),
+        unit=leaf.unit,
+        scope="input",
+        definition=leaf.definition,
+        formula="",
+        substituted="",
+        source=source.source,
+        basis=source.basis,
+    )
+
+
+def _substituted(entry: Quantity, columns: Columns, values: dict[str, Any]) -> str:
+    """Return the formula with numbers for names, empty where an input varies along an axis."""
+    inputs = inputs_of(entry.name, option_of(entry.name, columns.schedule))
+    if entry.formula == ALGORITHM or any(axes_of(name) for name in inputs):
+        return ""
+
+    def number(match: re.Match[str]) -> str:
+        name = match[0]
+        return f"{scalar(values[name])!r}" if name in inputs else name
+
+    # A keyword of a call, as in `latency_s=...`, is a name to keep.
+    return re.sub(rf"{_NAME.pattern}(?!\s*=[^=])", number, entry.formula)
+
+
+def _labelled(
+    value: Any,
+    axes: tuple[str, ...],
+    scenario: Scenario,
+    columns: Columns,
+    values: dict[str, Any],
+) -> Any:
+    """Return a value with labels for the members of its axes, one number where all are equal."""
+    if not axes:
+        return scalar(value)
+    members = [_labelled(member, axes[1:], scenario, columns, values) for member in value]
+    if all(member == members[0] for member in members):
+        return members[0]
+    return dict(zip(_labels(axes[0], columns, values, len(members)), members, strict=True))
+
+
+def _labels(axis: str, columns: Columns, values: dict[str, Any], count: int) -> list[str]:
+    if axis == STAGE:
+        first = columns.values["stage_index"]
+        sizes = columns.values["class_stage_count"]
+        return [
+            f"stage {scalar(index)}"
+            + (f" and {scalar(size) - 1} like it" if scalar(size) > 1 else "")
+            for index, size in zip(first, sizes, strict=True)
+        ]
+    if axis == KIND:
+        return [f"{layout} layers ({index})" for index, layout in enumerate(columns.layouts)]
+    return [f"chunk {index}" for index in range(count)]

@@ -1,0 +1,55 @@
+"""Why the simulator and the closed form of a step differ, found by taking causes away."""
+
+from simulator.training import Simulation, simulate_step, with_equal_stages, with_free_links
+
+TOLERANCE_FRACTION = 0.02
+"""Gap up to which closed form and simulation count as agreeing."""
+
+
+def gap_fraction(closed_s: float, simulated_s: float) -> float:
+    """Return by how much the simulation is longer than the closed form [fraction]."""
+    return simulated_s / closed_s - 1.0
+
+
+def gap_note(closed_s: float, simulation: Simulation) -> str:
+    """Return a note that names the cause of a gap, empty where there is none to speak of.
+
+    Parameters
+    ----------
+    closed_s : float
+        Step time of the closed form [s].
+    simulation : Simulation
+        The simulated step.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
+    simulated_s = simulation.metrics.makespan_s
+    gap = gap_fraction(closed_s, simulated_s)
+    if abs(gap) <= TOLERANCE_FRACTION:
+        return ""
+    return (
+        f"the simulated step is {100 * gap:+.1f} % off the closed form; cause: "
+        f"{_cause(simulation)}. Trust the simulation, which follows every wait"
+    )
+
+
+def _cause(simulation: Simulation) -> str:
+    """Return what moves the simulated step most when it is taken away."""
+    whole_s = simulation.metrics.makespan_s
+    without = {
+        "hand-overs between stages that the schedule cannot hide": with_free_links(
+            simulation.program
+        ),
+        "unequal stages, whose waits depend on their places": with_equal_stages(simulation.program),
+    }
+    saved = {
+        cause: abs(whole_s - simulate_step(program).metrics.makespan_s)
+        for cause, program in without.items()
+    }
+    cause = max(saved, key=saved.__getitem__)
+    if saved[cause] <= TOLERANCE_FRACTION / 2 * whole_s:
+        return "stages end their step at different times, which hides part of its end"
+    return cause

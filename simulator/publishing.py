@@ -1,0 +1,108 @@
+"""From evaluated columns to the groups of an answer, with what each number rests on."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from costmodels.analysis import CATALOGUE, inputs_of
+from costmodels.compilation import Columns, field_value, leaves, peak_path
+from costmodels.quantities import Basis, Source, weakest
+from costmodels.scenario import Scenario
+from costmodels.specs.base import SourcedSpec
+from simulator.answer import Assumption
+
+UNSOURCED = Source(basis=Basis.ASSUMED, source="stated in the scenario, without a source")
+_STATED = Source(basis=Basis.EXACT, source="stated in the scenario")
+_DECISIONS = ("cluster.accelerator_count",)
+
+
+def option_of(name: str, schedule: str) -> str | None:
+    """Return which variant of a quantity a plan uses, None where there is only one."""
+    return schedule if CATALOGUE[name].selector == "schedule" else None
+
+
+@lru_cache(maxsize=1024)
+def reached(name: str, schedule: str) -> frozenset[str]:
+    """Return every quantity and input that a quantity is derived from, itself included."""
+    if name not in CATALOGUE:
+        return frozenset((name,))
+    needed = inputs_of(name, option_of(name, schedule))
+    return frozenset((name,)).union(*(reached(entry, schedule) for entry in needed))
+
+
+def available(columns: Columns) -> tuple[str, ...]:
+    """Return the published quantities whose inputs are all there, in the catalogue's order."""
+    known = leaves().keys() - columns.values.keys()
+    return tuple(
+        name
+        for name, entry in CATALOGUE.items()
+        if entry.group and not reached(name, columns.schedule) & known
+    )
+
+
+def scalar(value: Any) -> Any:
+    """Return the only row of a column as a builtin number."""
+    return np.asarray(value).reshape(-1)[0].item()
+
+
+def by_stage(value: Any, axes: tuple[str, ...], classes: tuple[int, ...]) -> Any:
+    """Return a value along its axes as lists, classes of stages spread out to stages."""
+    if not axes:
+        return scalar(value)
+    if axes[0] == "stage":
+        return [by_stage(value[index], axes[1:], classes) for index in classes]
+    return [by_stage(member, axes[1:], classes) for member in value]
+
+
+def source_of(scenario: Scenario, leaf: str) -> Source:
+    """Return where an input of the closed forms comes from."""
+    path = leaf_path(scenario, leaf)
+    if not path.startswith("cluster.") or path in _DECISIONS:
+        return _STATED
+    holder: SourcedSpec = scenario.cluster
+    parts = path.split(".")[1:]
+    if len(parts) > 1:
+        holder, parts = getattr(holder, parts[0]), parts[1:]
+    return holder.sources.get(".".join(parts), UNSOURCED)
+
+
+def leaf_path(scenario: Scenario, leaf: str) -> str:
+    """Return the field that an input comes from, with the format whose peak is used."""
+    return peak_path(scenario) if leaf == "peak_flop_per_s" else leaves()[leaf].path
+
+
+def basis_of(scenario: Scenario, name: str) -> Basis:
+    """Return the weakest basis of a quantity's formulas and inputs."""
+    bases = []
+    for entry in reached(name, scenario.plan.schedule.value):
+        found = CATALOGUE.get(entry)
+        bases.append(found.basis if found else source_of(scenario, entry).basis)
+    return weakest(bases)
+
+
+def assumptions(scenario: Scenario, published: Iterable[str]) -> tuple[Assumption, ...]:
+    """Return every input that is no plain statement, the weakest first."""
+    schedule = scenario.plan.schedule.value
+    names: set[str] = set().union(*(reached(name, schedule) for name in published))
+    found = []
+    for leaf in sorted(names & leaves().keys()):
+        source = source_of(scenario, leaf)
+        if source.basis is Basis.EXACT:
+            continue
+        path = leaf_path(scenario, leaf)
+        value = field_value(scenario, leaves()[leaf].path)
+        if isinstance(value, dict):
+            value = value[path.rsplit(".", 1)[1]]
+        found.append(
+            Assumption(
+                field=path,
+                value=value,
+                unit=leaves()[leaf].unit,
+                basis=source.basis,
+                source=source.source,
+            )
+        )
+    found.sort(key=lambda entry: (-entry.basis.weakness, entry.field))
+    return tuple(found)

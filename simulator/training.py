@@ -1,0 +1,273 @@
+"""A scenario's training step as a program for the simulator, and what the simulator found.
+
+Sizes and durations come from the closed forms; order, waiting, overlap and every count come from
+the simulation. Tensor-parallel ranks act as one and replicas are equal: one rank of each stage
+of one replica is simulated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import Columns, layer_kinds, stage_classes
+from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
+from costmodels.scenario import Scenario
+from simulator.metrics import PipelineMetrics, pipeline_metrics
+from simulator.pipeline import simulate_pipeline
+from simulator.program import ActionWork, PipelineProgram, StepEnd
+from simulator.resources import FREE_LINK, LinkSpec
+from simulator.trace import DATA_AXIS, Trace
+
+ACTION_LIMIT = 1_000_000
+"""Actions past which an estimate leaves out the simulation."""
+
+_CHUNK_INPUTS = (
+    "chunk_forward_s",
+    "chunk_backward_s",
+    "chunk_forward_flop",
+    "chunk_backward_flop",
+    "chunk_activation_bytes",
+    "chunk_forward_tensor_bytes",
+    "chunk_backward_tensor_bytes",
+    "chunk_forward_sequence_bytes",
+    "chunk_backward_sequence_bytes",
+    "chunk_forward_data_bytes",
+    "chunk_backward_data_bytes",
+)
+_STAGE_INPUTS = (
+    "weights_bytes",
+    "gradients_bytes",
+    "optimizer_bytes",
+    "buffers_bytes",
+    "reduction_s",
+    "last_reduction_s",
+    "reduction_bytes",
+    "tied_embedding_s",
+    "tied_embedding_bytes",
+    "stage_optimizer_s",
+    "exposed_gather_s",
+    "update_gather_bytes",
+)
+_PLAN_INPUTS = (
+    "hop_bytes",
+    "pipeline_bandwidth_bytes_per_s",
+    "pipeline_latency_s",
+    "reserve_bytes",
+    "microbatch_count",
+)
+PROGRAM_INPUTS = (*_CHUNK_INPUTS, *_STAGE_INPUTS, *_PLAN_INPUTS)
+"""Quantities that a program is made of."""
+
+SIMULATED = (
+    Quantity(
+        name="simulated_step_s",
+        symbol="T_sim",
+        unit="s",
+        scope=Scope.TOTAL,
+        basis=Basis.ASSUMED,
+        group="time",
+        definition="Time of a step as the event simulator plays it.",
+        formula=ALGORITHM,
+        source="discrete-event simulation of every action, hand-over and end of step",
+        function=lambda metrics: metrics.makespan_s,
+    ),
+    Quantity(
+        name="simulated_idle_fraction",
+        unit="fraction",
+        scope=Scope.REPLICA,
+        basis=Basis.ASSUMED,
+        group="pipeline",
+        definition="Share of the pipeline's time in which GPUs wait, measured from spans.",
+        formula=ALGORITHM,
+        source="discrete-event simulation: one minus busy time over ranks times makespan",
+        function=lambda metrics: metrics.idle_fraction,
+    ),
+    Quantity(
+        name="simulated_idle_s",
+        unit="s",
+        scope=Scope.GPU,
+        axes=("stage",),
+        basis=Basis.ASSUMED,
+        group="pipeline",
+        definition="Time in which a GPU of each stage waits while the pipeline runs.",
+        formula=ALGORITHM,
+        source="discrete-event simulation: makespan of the pipeline minus the rank's spans",
+        function=lambda metrics: metrics.idle_s,
+    ),
+    Quantity(
+        name="simulated_peak_bytes",
+        unit="byte",
+        scope=Scope.GPU,
+        axes=("stage",),
+        group="memory",
+        definition="Peak memory of a GPU of each stage, from the simulator's allocations.",
+        formula=ALGORITHM,
+        source="discrete-event simulation: allocations and releases of every action",
+        function=lambda metrics: metrics.peak_bytes,
+    ),
+)
+"""What the simulator publishes, computed from its metrics alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A simulated step.
+
+    Attributes
+    ----------
+    program : PipelineProgram
+        What was played.
+    trace : Trace
+        What happened.
+    metrics : PipelineMetrics
+        What it took.
+    """
+
+    program: PipelineProgram
+    trace: Trace
+    metrics: PipelineMetrics
+
+
+def action_count(scenario: Scenario, microbatch_count: int) -> int:
+    """Return the forward and backward actions of one step of one replica [count]."""
+    plan = scenario.plan
+    return 2 * microbatch_count * plan.pipeline_parallel_size * plan.virtual_stages
+
+
+def classes_of(scenario: Scenario, microbatch_count: int) -> tuple[int, ...]:
+    """Return for each stage the class whose values are its own."""
+    plan = scenario.plan
+    kinds, _ = layer_kinds(scenario.model)
+    classes = stage_classes(
+        kinds,
+        plan.pipeline_parallel_size,
+        plan.virtual_stages,
+        microbatch_count,
+        plan.schedule,
+        plan.layers_per_stage,
+    )
+    of_stage = {stage: index for index, entry in enumerate(classes) for stage in entry.stages}
+    return tuple(of_stage[stage] for stage in range(plan.pipeline_parallel_size))
+
+
+def simulate_step(program: PipelineProgram) -> Simulation:
+    """Return what happens when a program is played."""
+    trace = simulate_pipeline(program)
+    return Simulation(program=program, trace=trace, metrics=pipeline_metrics(trace))
+
+
+def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
+    """Return one step of one replica as the simulator plays it.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is trained, and how.
+    columns : Columns
+        The scenario's inputs, of length one.
+
+    Returns
+    -------
+    PipelineProgram
+        Order, durations, sizes and links.
+    """
+    values = evaluate(columns, PROGRAM_INPUTS)
+    plan = scenario.plan
+    microbatches = int(_scalar(values["microbatch_count"]))
+    classes = classes_of(scenario, microbatches)
+    stages = range(plan.pipeline_parallel_size * plan.virtual_stages)
+    reserve = int(_scalar(values["reserve_bytes"]))
+    return PipelineProgram(
+        order=SCHEDULES[plan.schedule].order(
+            pipeline_parallel_size=plan.pipeline_parallel_size,
+            virtual_stages=plan.virtual_stages,
+            microbatch_count=microbatches,
+        ),
+        forward=[_work("forward", stage, classes, values) for stage in stages],
+        backward=[_work("backward", stage, classes, values) for stage in stages],
+        activation_bytes=[
+            int(_of_chunk(values, "chunk_activation_bytes", stage, classes)) for stage in stages
+        ],
+        static_bytes=[_static_bytes(values, index) + reserve for index in classes],
+        step_ends=[
+            _step_end(values, index, overlaps=plan.overlap_gradient_reduction) for index in classes
+        ],
+        links=_links(plan.pipeline_parallel_size, values),
+    )
+
+
+def with_free_links(program: PipelineProgram) -> PipelineProgram:
+    """Return the program with hand-overs that take no time."""
+    return replace(program, links=dict.fromkeys(program.links, FREE_LINK))
+
+
+def with_equal_stages(program: PipelineProgram) -> PipelineProgram:
+    """Return the program with the mean duration for every stage."""
+
+    def equal(works: Any) -> list[ActionWork]:
+        mean_s = sum(work.duration_s for work in works) / len(works)
+        return [replace(work, duration_s=mean_s) for work in works]
+
+    return replace(program, forward=equal(program.forward), backward=equal(program.backward))
+
+
+def _scalar(value: Any) -> Any:
+    return np.asarray(value).reshape(-1)[0].item()
+
+
+def _of_chunk(values: Mapping[str, Any], name: str, stage: int, classes: tuple[int, ...]) -> Any:
+    chunk, rank = divmod(stage, len(classes))
+    return _scalar(values[name][classes[rank]][chunk])
+
+
+def _work(
+    direction: str, stage: int, classes: tuple[int, ...], values: Mapping[str, Any]
+) -> ActionWork:
+    def value(name: str) -> Any:
+        return _of_chunk(values, f"chunk_{direction}_{name}", stage, classes)
+
+    axes = ("tensor", "sequence", DATA_AXIS)
+    sent = {axis: int(value(f"{axis}_bytes")) for axis in axes}
+    return ActionWork(
+        duration_s=value("s"),
+        flop=int(value("flop")),
+        hand_over_bytes=int(_scalar(values["hop_bytes"])),
+        sent_bytes={axis: size for axis, size in sent.items() if size},
+    )
+
+
+def _static_bytes(values: Mapping[str, Any], index: int) -> int:
+    parts = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "buffers_bytes")
+    return sum(int(_scalar(values[name][index])) for name in parts)
+
+
+def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepEnd:
+    def value(name: str) -> Any:
+        return _scalar(values[name][index])
+
+    return StepEnd(
+        reduction_s=value("reduction_s"),
+        reduction_last_s=min(value("last_reduction_s"), value("reduction_s")),
+        overlaps_backward=overlaps,
+        reduction_bytes=int(value("reduction_bytes")),
+        optimizer_s=value("stage_optimizer_s") + value("tied_embedding_s"),
+        gather_s=value("exposed_gather_s"),
+        gather_bytes=int(value("update_gather_bytes")),
+    )
+
+
+def _links(rank_count: int, values: Mapping[str, Any]) -> dict[tuple[int, int], LinkSpec]:
+    link = LinkSpec(
+        latency_s=_scalar(values["pipeline_latency_s"]),
+        bandwidth_bytes_per_s=_scalar(values["pipeline_bandwidth_bytes_per_s"]),
+    )
+    pairs = {}
+    for rank in range(rank_count):
+        following = (rank + 1) % rank_count
+        if following != rank:
+            pairs[rank, following] = pairs[following, rank] = link
+    return pairs
