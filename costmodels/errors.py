@@ -50,6 +50,19 @@ def not_found_message(*, what: str, name: str, known: Iterable[str]) -> str:
     "unknown model 'lama': did you mean 'llama'? (known: gpt, llama)"
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f": did you mean '{near[0]}'? (known: " if near else " (known: "
-    return f"unknown {what} '{name}'{hint}{', '.join(names)})"
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    if len(names) <= MOST_LISTED:
+        hint = f"did you mean '{near[0]}'? (known: " if near else "expected one of ("
+        return f"unknown {what} '{name}': {hint}{', '.join(names)})"
+    if near:
+        return f"unknown {what} '{name}': did you mean {_either(near)}?"
+    return f"unknown {what} '{name}': expected one of {len(names)} names, such as {names[0]}"
+
+
+def _either(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return " or ".join(quoted) if len(quoted) < 3 else f"{quoted[0]}, {quoted[1]} or {quoted[2]}"
+
+
+MOST_LISTED = 20
+"""Names up to which a message lists all that would be valid."""

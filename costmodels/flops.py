@@ -5,7 +5,7 @@ unmasked pairs only, no recomputation, backward twice the forward. *Hardware FLO
 executed: recomputed forwards, and the fifth matrix product of a flash backward.
 """
 
-from costmodels.columns import Axis, Column, as_float, total, weighted_total, where
+from costmodels.columns import Axis, Column, as_float, maximum, total, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
@@ -20,9 +20,10 @@ _CHUNK = (STAGE, CHUNK)
     Scope.PLAN,
     group="pipeline",
     symbol="d",
-    formula="accelerator_count // (tensor_parallel_size * pipeline_parallel_size"
-    " * context_parallel_size)",
-    source="by definition: the ranks that are left",
+    formula="maximum(accelerator_count // (tensor_parallel_size * pipeline_parallel_size"
+    " * context_parallel_size), 1)",
+    source="by definition: the ranks that are left; at least one, so that a plan that a rule "
+    "refuses divides by no zero",
 )
 def data_parallel_size(
     accelerator_count: Column,
@@ -37,9 +38,8 @@ def data_parallel_size(
     >>> data_parallel_size(16384, 8, 16, 1)
     128
     """
-    return accelerator_count // (
-        tensor_parallel_size * pipeline_parallel_size * context_parallel_size
-    )
+    ranks = tensor_parallel_size * pipeline_parallel_size * context_parallel_size
+    return maximum(accelerator_count // ranks, 1)
 
 
 @quantity(

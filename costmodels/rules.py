@@ -115,6 +115,7 @@ def counts_fit(
     head_size: Axis,
     intermediate_size: Axis,
     expert_count: Axis,
+    position_parameters: Column,
 ) -> Column:
     """Return whether every count for one GPU and microbatch stays below 2^62.
 
@@ -127,9 +128,38 @@ def counts_fit(
     heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
     inner = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
     weights = num_hidden_layers * hidden_size * (4.0 * heads + 3.0 * inner)
-    weights = weights + 2.0 * vocabulary_size * hidden_size
+    weights = weights + 2.0 * vocabulary_size * hidden_size + 1.0 * position_parameters
     scores = 4.0 * num_hidden_layers * sequence_length * np.maximum(heads, 16.0)
     return 16.0 * (tokens + 2.0) * (weights + scores) < LARGEST_COUNT
+
+
+def step_counts_fit(
+    global_batch_size: Column,
+    microbatch_count: Column,
+    micro_batch_size: Column,
+    sequence_length: Column,
+    num_hidden_layers: Column,
+    hidden_size: Column,
+    vocabulary_size: Column,
+    num_attention_heads: Axis,
+    head_size: Axis,
+    intermediate_size: Axis,
+    expert_count: Axis,
+) -> Column:
+    """Return whether tokens of a step, and activations of all its microbatches, stay below 2^62.
+
+    Notes
+    -----
+    GPipe keeps the activations of every microbatch. A token keeps at most 100 bytes for each
+    element of a layer's activation, scores of a naive kernel included, and its logits.
+    """
+    heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
+    inner = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
+    elements = hidden_size * largest([1.0 * e for e in expert_count]) + heads + inner
+    elements = elements + 1.0 * sequence_length * largest(num_attention_heads)
+    token_bytes = 100.0 * (num_hidden_layers * elements + vocabulary_size)
+    kept = 1.0 * microbatch_count * micro_batch_size * sequence_length * token_bytes
+    return np.maximum(kept, 1.0 * global_batch_size * sequence_length) < LARGEST_COUNT
 
 
 _TENSOR = "plan.tensor_parallel_size"
@@ -150,6 +180,12 @@ RULES = (
         function=counts_fit,
         requirement="counts for one GPU and microbatch must stay below 2^62: shorten the "
         "sequence, or lower plan.micro_batch_size ({micro_batch_size}) or the model's sizes",
+    ),
+    Rule(
+        field="workload.global_batch_size",
+        function=step_counts_fit,
+        requirement="tokens of a step, and bytes of the activations of all its microbatches, must "
+        "stay below 2^62: lower the batch or workload.sequence_length ({sequence_length})",
     ),
     Rule(
         field="workload.kind",

@@ -232,6 +232,17 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def format_number(value: float) -> str:
+    """Return a number without unit, whole or to six digits.
+
+    Examples
+    --------
+    >>> format_number(8), format_number(1.44)
+    ('8', '1.44')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
 def format_fraction(value: float) -> str:
     """Return a fraction in percent.
 

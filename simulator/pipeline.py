@@ -195,22 +195,28 @@ def _end_step(
     """
 
     def record(
-        name: str, engine: Engine, start_s: float, duration_s: float, size_bytes: int
+        name: str, engine: Engine, start_s: float, duration_s: float, sent_bytes: Mapping[str, int]
     ) -> None:
-        if duration_s or size_bytes:
+        sends = {axis: size_bytes for axis, size_bytes in sent_bytes.items() if size_bytes}
+        if duration_s or sends:
             trace.spans.append(_span_after_pipeline(rank, engine, name, start_s, env.now))
-        if size_bytes:
-            _record_sends(trace, {DATA_AXIS: size_bytes})
+        if sends:
+            _record_sends(trace, sends)
 
     start_s = last_start_s if end.overlaps_backward else env.now
     yield env.timeout(max(start_s + end.reduction_s - env.now, end.reduction_last_s))
-    record("reduction", Engine.NETWORK, start_s, end.reduction_s, end.reduction_bytes)
+    sent_bytes = {DATA_AXIS: end.reduction_bytes}
+    record("reduction", Engine.NETWORK, start_s, end.reduction_s, sent_bytes)
+    start_s = env.now
+    yield env.timeout(end.tied_s)
+    sent_bytes = {PIPELINE_AXIS: end.tied_bytes}
+    record("tied embedding", Engine.NETWORK, start_s, end.tied_s, sent_bytes)
     start_s = env.now
     yield env.timeout(end.optimizer_s)
-    record("optimizer", Engine.COMPUTE, start_s, end.optimizer_s, 0)
+    record("optimizer", Engine.COMPUTE, start_s, end.optimizer_s, {})
     start_s = env.now
     yield env.timeout(end.gather_s)
-    record("gather", Engine.NETWORK, start_s, end.gather_s, end.gather_bytes)
+    record("gather", Engine.NETWORK, start_s, end.gather_s, {DATA_AXIS: end.gather_bytes})
 
 
 def _span_after_pipeline(

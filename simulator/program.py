@@ -48,6 +48,10 @@ class StepEnd:
         Whether the rest of it may run from the start of the last backward.
     reduction_bytes : int
         What it sends [byte].
+    tied_s : float
+        The sum of the gradients of a tied embedding's copies, on the first and the last rank [s].
+    tied_bytes : int
+        What it sends [byte].
     optimizer_s : float
         The update of the parameters [s].
     gather_s : float
@@ -63,9 +67,11 @@ class StepEnd:
     optimizer_s: float
     gather_s: float
     gather_bytes: int
+    tied_s: float = 0
+    tied_bytes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("reduction_s", "reduction_last_s", "optimizer_s", "gather_s"):
+        for name in ("reduction_s", "reduction_last_s", "tied_s", "optimizer_s", "gather_s"):
             _refuse_negative(name, getattr(self, name))
         if self.reduction_last_s > self.reduction_s:
             raise SpecError(

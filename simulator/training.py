@@ -254,7 +254,9 @@ def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepE
         reduction_last_s=min(value("last_reduction_s"), value("reduction_s")),
         overlaps_backward=overlaps,
         reduction_bytes=int(value("reduction_bytes")),
-        optimizer_s=value("stage_optimizer_s") + value("tied_embedding_s"),
+        tied_s=value("tied_embedding_s"),
+        tied_bytes=int(value("tied_embedding_bytes")),
+        optimizer_s=value("stage_optimizer_s"),
         gather_s=value("exposed_gather_s"),
         gather_bytes=int(value("update_gather_bytes")),
     )

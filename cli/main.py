@@ -1,0 +1,312 @@
+"""The command `shardwise`: what a training run takes, before anyone rents a GPU."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from costmodels.errors import ShardwiseError
+from costmodels.version import VERSION
+
+BAD_INPUT, DOES_NOT_FIT = 2, 3
+
+app = typer.Typer(
+    name="shardwise",
+    help="Predict memory, time, traffic, cost and energy of training a large language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ScenarioFile = Annotated[
+    Path, typer.Argument(metavar="SCENARIO.toml", help="scenario file, - for standard input")
+]
+OptionalFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[SCENARIO.toml]", help="scenario file; flags change its fields"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="set any field, such as plan.schedule=1f1b"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, in base units")]
+IgnoreMemory = Annotated[
+    bool, typer.Option("--ignore-memory", help="give times also for a plan that does not fit")
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="OUT.html", help="also draw memory by stage")
+]
+Text = str | None
+
+
+def _flag(names: str, text: str, metavar: str = "N") -> Any:
+    return typer.Option(*names.split(), metavar=metavar, help=text)
+
+
+Model = Annotated[Text, _flag("--model", "preset of a model (see: shardwise list models)", "NAME")]
+Cluster = Annotated[
+    Text, _flag("--cluster", "preset and number of accelerators, h100-sxm:64", "NAME:N")
+]
+PrecisionName = Annotated[Text, _flag("--precision", "preset of a precision recipe", "NAME")]
+Tensor = Annotated[Text, _flag("--tensor-parallel-size --tp", "ranks that share each matrix")]
+Pipeline = Annotated[Text, _flag("--pipeline-parallel-size --pp", "pipeline ranks")]
+Data = Annotated[Text, _flag("--data-parallel-size --dp", "replicas; left out, it is derived")]
+Context = Annotated[Text, _flag("--context-parallel-size --cp", "ranks that share each sequence")]
+Expert = Annotated[Text, _flag("--expert-parallel-size --ep", "ranks that share the experts")]
+Virtual = Annotated[Text, _flag("--virtual-stages --vpp", "chunks of layers on each pipeline rank")]
+Layers = Annotated[
+    Text, _flag("--layers-per-stage", "layers of every virtual stage, 7,8,8,7", "N,N,...")
+]
+ScheduleOf = Annotated[Text, _flag("--schedule", "pipeline schedule", "NAME")]
+MicroBatch = Annotated[Text, _flag("--micro-batch-size --micro-batch", "sequences of a microbatch")]
+Sequence = Annotated[
+    bool | None,
+    typer.Option(
+        "--sequence-parallel/--no-sequence-parallel", help="split norms along the sequence"
+    ),
+]
+Zero = Annotated[Text, _flag("--zero-stage", "what replicas shard: 0 nothing to 3 everything")]
+Recompute = Annotated[Text, _flag("--recompute", "none, selective or full", "POLICY")]
+Kernel = Annotated[Text, _flag("--attention-kernel", "flash or naive", "NAME")]
+GlobalBatch = Annotated[
+    Text, _flag("--global-batch-size --global-batch", "sequences of a step, or 16M-tokens")
+]
+Length = Annotated[Text, _flag("--sequence-length --seq-len", "tokens of a sequence, 8k")]
+Total = Annotated[Text, _flag("--total-tokens", "tokens of the whole run, 15.6T")]
+OptimizerOf = Annotated[Text, _flag("--optimizer", "adam, sgd-momentum or sgd", "NAME")]
+
+
+@app.command()
+def estimate(
+    context: typer.Context,
+    scenario: OptionalFile = None,
+    model: Model = None,
+    cluster: Cluster = None,
+    precision: PrecisionName = None,
+    tensor_parallel_size: Tensor = None,
+    pipeline_parallel_size: Pipeline = None,
+    data_parallel_size: Data = None,
+    context_parallel_size: Context = None,
+    expert_parallel_size: Expert = None,
+    virtual_stages: Virtual = None,
+    layers_per_stage: Layers = None,
+    schedule: ScheduleOf = None,
+    micro_batch_size: MicroBatch = None,
+    sequence_parallel: Sequence = None,
+    zero_stage: Zero = None,
+    recompute: Recompute = None,
+    attention_kernel: Kernel = None,
+    global_batch_size: GlobalBatch = None,
+    sequence_length: Length = None,
+    total_tokens: Total = None,
+    optimizer: OptimizerOf = None,
+    settings: Settings = None,
+    ignore_memory: IgnoreMemory = False,
+    require_fit: Annotated[
+        bool, typer.Option("--require-fit", help="exit with 3 if the plan does not fit")
+    ] = False,
+    as_json: AsJson = False,
+    plot: Plot = None,
+) -> None:
+    """Estimate memory, work, traffic, time, cost and energy of a training step and run."""
+    from cli.inputs import read_scenario
+    from simulator import whatif
+
+    described = read_scenario(scenario, context.params, settings or ())
+    answer = whatif.estimate(described, ignore_memory=ignore_memory)
+    if as_json:
+        _print_json(answer)
+    else:
+        from cli.render import show_answer
+
+        show_answer(described, answer)
+    if plot:
+        from dashboard.figures import memory
+
+        _write_figure(plot, memory.memory_by_stage(answer))
+    if require_fit and not answer.fits:
+        raise typer.Exit(DOES_NOT_FIT)
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioFile,
+    settings: Settings = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="OUT.json", help="write a trace for Perfetto or Chrome"),
+    ] = None,
+    gantt: Annotated[
+        Path | None, typer.Option("--gantt", metavar="OUT.html", help="draw the schedule")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play one step of one replica in the event simulator: spans, idle time, a trace."""
+    from cli.inputs import read_scenario, write_text
+    from simulator import whatif
+    from simulator.trace import chrome_trace
+
+    played = whatif.simulate(read_scenario(scenario, {}, settings or ()))
+    if trace:
+        write_text(trace, _json_text(chrome_trace(played.trace)))
+    if gantt:
+        from dashboard.figures import pipeline
+
+        _write_figure(gantt, pipeline.gantt(played.trace))
+    if as_json:
+        _print_json({"metrics": played.metrics, "spans": [s._asdict() for s in played.trace.spans]})
+    else:
+        from cli.render import show_simulation
+
+        show_simulation(played)
+
+
+@app.command(name="what-if")
+def what_if(
+    scenario: ScenarioFile,
+    case: Annotated[
+        list[str],
+        typer.Option("--case", metavar="'FIELD=VALUE ...'", help="fields that a case changes"),
+    ],
+    settings: Settings = None,
+    ignore_memory: IgnoreMemory = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare cases that change a scenario: before, after, and the terms that caused it."""
+    from cli.inputs import read_changes, read_scenario
+    from simulator import whatif
+
+    cases = [read_changes(entry.split()) for entry in case]
+    described = read_scenario(scenario, {}, settings or ())
+    comparison = whatif.what_if(described, cases, ignore_memory=ignore_memory)
+    if as_json:
+        _print_json(comparison)
+    else:
+        from cli.render import show_comparison
+
+        show_comparison(comparison)
+
+
+@app.command()
+def explain(
+    scenario: ScenarioFile,
+    quantity: Annotated[str, typer.Argument(metavar="QUANTITY", help="such as time.step_s")],
+    settings: Settings = None,
+    depth: Annotated[
+        int, typer.Option("--depth", metavar="N", min=0, help="levels of inputs to show")
+    ] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Derive a number: formula, values put in, source, down to the inputs."""
+    from cli.inputs import read_scenario
+    from simulator import whatif
+
+    derivation = whatif.explain(read_scenario(scenario, {}, settings or ()), quantity)
+    if as_json:
+        _print_json(derivation)
+    else:
+        from cli.render import show_derivation
+
+        show_derivation(derivation, depth)
+
+
+@app.command()
+def init(
+    model: Annotated[str, _flag("--model", "preset of a model", "NAME")] = "llama-3.1-8b",
+    cluster: Annotated[
+        str, _flag("--cluster", "preset and number of accelerators", "NAME:N")
+    ] = "h100-sxm:8",
+    precision: Annotated[
+        str, _flag("--precision", "preset of a precision recipe", "NAME")
+    ] = "bf16-mixed",
+) -> None:
+    """Print a commented scenario file to start from."""
+    from cli.templates import scenario_template
+    from costmodels.scenario import scenario_from_toml
+
+    text = scenario_template(model=model, cluster=cluster, precision=precision)
+    scenario_from_toml(text)
+    typer.echo(text, nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a scenario file."""
+    from costmodels.compilation import SECTIONS
+    from costmodels.presets import FOLDERS, preset_names
+    from costmodels.specs.schema import scenario_schema
+
+    _print_json(scenario_schema(SECTIONS, {name: preset_names(name) for name in FOLDERS}))
+
+
+@app.command(name="list")
+def list_known(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="models|accelerators|clusters|precisions|formats|schedules|quantities"
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """List what scenarios can name."""
+    from cli.listings import listing
+
+    table = listing(what)
+    if as_json:
+        _print_json([dict(zip(table.columns, row, strict=True)) for row in table.rows])
+    else:
+        from cli.render import show_listing
+
+        show_listing(table)
+
+
+def _version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"shardwise {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="print the version",
+            is_eager=True,
+            callback=lambda value: _version(value=value),
+        ),
+    ] = False,
+) -> None:
+    del version
+
+
+def _json_text(value: Any) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(_json_text(value))
+
+
+def _write_figure(file: Path, figure: Any) -> None:
+    from cli.inputs import write_text
+
+    write_text(file, figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one sentence and exit code 2."""
+    try:
+        app()
+    except ShardwiseError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

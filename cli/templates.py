@@ -1,0 +1,77 @@
+"""A commented scenario file, from the declarations of its fields."""
+
+from enum import EnumMeta
+from typing import Any
+
+import msgspec
+
+from costmodels.presets import preset_names
+from costmodels.specs.base import Spec, declaration, expectation, field_types, plain_type
+from costmodels.specs.plan import Plan
+from costmodels.specs.workload import Workload
+
+# What makes the default scenario fit, and shows how a length is written.
+_STATED = {
+    "global_batch_size": 64,
+    "sequence_length": "8k",
+    "zero_stage": 1,
+    "recompute": "full",
+}
+
+
+def scenario_template(*, model: str, cluster: str, precision: str) -> str:
+    """Return a scenario file with every field of plan and workload, commented.
+
+    Parameters
+    ----------
+    model, cluster, precision : str
+        Presets to start from; a cluster with its number of accelerators.
+    """
+    lines = [
+        "# A Shardwise scenario. Run it: shardwise estimate scenario.toml",
+        "# Numbers may have units: 8k, 80 GB, 3.35 TB/s. Any field of a preset can be changed by",
+        "# a table, such as [model] preset = ... and num_hidden_layers = 16.",
+        "",
+        f"# models: {', '.join(preset_names('model'))}",
+        f'model = "{model}"',
+        "",
+        f"# clusters, with the number of accelerators: {', '.join(preset_names('cluster'))}",
+        f'cluster = "{cluster}"',
+        "",
+        f"# precision recipes: {', '.join(preset_names('precision'))}",
+        f'precision = "{precision}"',
+    ]
+    for section, description in (("workload", Workload), ("plan", Plan)):
+        lines += ["", f"[{section}]"]
+        fields = msgspec.structs.fields(description)
+        for field in fields:
+            lines += _field_lines(description, field.name, field.default)
+    return "\n".join(lines) + "\n"
+
+
+def _field_lines(description: type[Spec], name: str, default: Any) -> list[str]:
+    declared = field_types(description)[name]
+    meta = declaration(declared)
+    text = (meta.description if meta else None) or ""
+    comment = f"# {text}: {_allowed(declared)}"
+    value = _STATED.get(name, default)
+    if value is None:
+        return ["", comment, f"# {name} ="]
+    return ["", comment, f"{name} = {_toml(value)}"]
+
+
+def _allowed(declared: Any) -> str:
+    kind = plain_type(declared)
+    if isinstance(kind, EnumMeta):
+        return ", ".join(str(member.value) for member in kind)
+    return expectation(declared)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(member) for member in value) + "]"
+    return f'"{value}"'
