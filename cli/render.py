@@ -246,7 +246,7 @@ def _rates_table(answer: Answer) -> _Titled:
     rows = [
         ("tokens per second", f"{time['tokens_per_s']:,.0f}"),
         ("tokens per second per GPU", f"{time['tokens_per_s_per_gpu']:,.1f}"),
-        ("model FLOP per second per GPU", shown("flop_per_s", compute["model_flop_per_s_per_gpu"])),
+        ("model FLOP per second per GPU", shown("model_flop_per_s", compute["model_flop_per_s_per_gpu"])),
         ("MFU", format_fraction(compute["mfu_fraction"])),
         ("HFU", format_fraction(compute["hfu_fraction"])),
         ("energy per step", format_energy(cost["step_energy_j"])),

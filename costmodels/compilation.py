@@ -463,12 +463,15 @@ def _stage_values(
     )
     if plan.schedule != ScheduleName.INTERLEAVED_ONE_F_ONE_B:
         microbatches = np.minimum(microbatches, pipeline)
-    rows = np.stack(np.broadcast_arrays(pipeline, virtual, microbatches), axis=1)
-    keys, inverse = np.unique(rows, axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
+    # Three sizes in one integer: sorting that is several times faster than sorting rows.
+    rows = np.stack(np.broadcast_arrays(pipeline, virtual, microbatches))
+    span = rows.max(axis=1) + 1
+    _, first, inverse = np.unique(
+        (rows[0] * span[1] + rows[1]) * span[2] + rows[2], return_index=True, return_inverse=True
+    )
     tables = [
         stage_classes(kinds, p, v, m, plan.schedule, plan.layers_per_stage)
-        for p, v, m in keys.tolist()
+        for p, v, m in rows[:, first].T.tolist()
     ]
     return _gathered(tables, inverse, kind_count=max(kinds) + 1)
 

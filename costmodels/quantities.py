@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
@@ -131,6 +132,7 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
         return self.variants[option]
 
 
+@lru_cache(maxsize=1024)
 def parameters_of(function: Callable[..., Column]) -> tuple[str, ...]:
     """Return the names of a closed form's parameters: its inputs in the graph.
 

@@ -283,7 +283,13 @@ def check(sections: Sections) -> None:
 
 def valid(columns: Columns) -> Column:
     """Return whether each row of some columns obeys every rule, its schedule's included."""
-    holds = [_holds(rule, columns) for rule in RULES] + [_schedule_is_legal(columns)]
+    needed = {name for rule in RULES for name in parameters_of(rule.function)}
+    values = evaluate(columns, sorted(needed))
+    holds = [
+        rule.function(**{name: values[name] for name in parameters_of(rule.function)})
+        for rule in RULES
+    ]
+    holds.append(_schedule_is_legal(columns))
     result: Any = True
     for column in holds:
         result = np.logical_and(result, column)

@@ -59,6 +59,7 @@ WITNESSES: Mapping[str, Mapping[str, Any]] = {
 
 
 def witness(name: str, **changes: Any) -> Scenario:
-    """Return a witness with fields changed; two underscores stand for the dot of a path."""
-    paths = {key.replace("__", "."): value for key, value in changes.items()}
-    return scenario_from_table(WITNESSES[name], paths)
+    """Return a witness with sections or fields changed; two underscores stand for a path's dot."""
+    sections = {key: value for key, value in changes.items() if "__" not in key}
+    paths = {key.replace("__", "."): value for key, value in changes.items() if "__" in key}
+    return scenario_from_table({**WITNESSES[name], **sections}, paths)

@@ -1,0 +1,187 @@
+"""Memory of a GPU, against the table of the ZeRO paper and properties of sharding."""
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
+from costmodels.memory import (
+    fits,
+    gradients_bytes,
+    moment_count,
+    optimizer_bytes,
+    weights_bytes,
+    worst_stage_index,
+)
+from costmodels.scenario import Scenario
+from tests.costmodels.witnesses import WITNESSES, witness
+
+
+def state_bytes(parameters: int, stage: int, replicas: int) -> int:
+    """Return weights, gradients and Adam's state in mixed precision: 2 + 2 + 12 bytes."""
+    sharding = {
+        "stage_parameters": parameters,
+        "zero_stage": stage,
+        "data_parallel_size": replicas,
+    }
+    weights = weights_bytes(**sharding, weight_element_bytes=2)
+    gradients = gradients_bytes(**sharding, gradient_element_bytes=2)
+    optimizer = optimizer_bytes(
+        **sharding, main_weight_element_bytes=4, moment_count=2, moment_element_bytes=4
+    )
+    return int(weights + gradients + optimizer)
+
+
+@pytest.mark.parametrize(
+    ("stage", "printed"), [(0, "120"), (1, "31.4"), (2, "16.6"), (3, "1.9")]
+)
+def test_zero_on_64_gpus_as_printed(stage: int, printed: str) -> None:
+    """Rajbhandari et al. 2020, arXiv:1910.02054, Figure 1: 7.5B parameters, 64 GPUs, in GB."""
+    decimals = len(printed.partition(".")[2])
+    held = state_bytes(7_500_000_000, stage, 64)
+    assert f"{held / 1e9:.{decimals}f}" == printed
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"),
+    [(1, (120, 120, 120)), (4, (52.5, 41.3, 30)), (16, (35.6, 21.6, 7.5)), (1024, (30.1, 15.1, 0.12))],
+)
+def test_zero_on_other_numbers_of_gpus_as_printed(
+    replicas: int, expected: tuple[float, ...]
+) -> None:
+    """The same paper, Table 1, 7.5B column: stages 1 to 3, in GB."""
+    for stage, printed in enumerate(expected, start=1):
+        held = state_bytes(7_500_000_000, stage, replicas) / 1e9
+        # Printed with one decimal, the smallest with two; 41.25 stands there as 41.3.
+        assert held == pytest.approx(printed, abs=0.005 if printed < 1 else 0.0501)
+
+
+@given(st.integers(1, 10**12), st.integers(1, 10**5))
+def test_each_stage_of_zero_holds_no_more_than_the_one_before(
+    parameters: int, replicas: int
+) -> None:
+    held = [state_bytes(parameters, stage, replicas) for stage in range(4)]
+    assert held == sorted(held, reverse=True)
+    assert held[0] == 16 * parameters
+    # Together the shards hold everything, padded by less than an element a rank.
+    assert 16 * parameters <= held[3] * replicas < 16 * (parameters + replicas)
+    assert held[3] == 16 * ceil(parameters / replicas)
+
+
+@given(st.integers(1, 10**12), st.integers(0, 3))
+def test_one_replica_shards_nothing(parameters: int, stage: int) -> None:
+    assert state_bytes(parameters, stage, 1) == 16 * parameters
+
+
+def test_moments_by_optimizer() -> None:
+    assert moment_count(optimizer_is_adam=1, optimizer_is_sgd_momentum=0) == 2
+    assert moment_count(optimizer_is_adam=0, optimizer_is_sgd_momentum=1) == 1
+    assert moment_count(optimizer_is_adam=0, optimizer_is_sgd_momentum=0) == 0
+
+
+def quantities(scenario: Scenario, *names: str) -> dict[str, Any]:
+    return evaluate(compile_columns(scenario), names)
+
+
+@pytest.mark.parametrize(
+    ("precision", "element_bytes"), [("bf16-mixed", 18), ("bf16", 8), ("fp16-mixed", 16), ("fp32", 16)]
+)
+def test_bytes_of_a_parameter_by_recipe(precision: str, element_bytes: int) -> None:
+    """As the sources of the recipes print them, for Adam."""
+    scenario = witness("small", precision=precision, cluster="a100-80gb-sxm:1")
+    names = ("weights_bytes", "gradients_bytes", "optimizer_bytes")
+    values = quantities(scenario, *names, "total_parameters")
+    held = sum(int(values[name][0][0]) for name in names)
+    assert held == element_bytes * int(values["total_parameters"][0])
+
+
+@pytest.mark.parametrize("name", WITNESSES)
+def test_the_worst_stage_is_one_of_the_stages(name: str) -> None:
+    values = quantities(
+        witness(name),
+        "stage_bytes",
+        "stage_index",
+        "worst_stage_bytes",
+        "worst_stage_index",
+        "headroom_bytes",
+        "fits",
+        "accelerator_memory_bytes",
+    )
+    stages = [int(column[0]) for column in values["stage_bytes"]]
+    worst = max(stages)
+    assert int(values["worst_stage_bytes"][0]) == worst
+    index = int(values["worst_stage_index"][0])
+    assert index == int(values["stage_index"][stages.index(worst)][0])
+    room = int(values["accelerator_memory_bytes"][0]) - worst
+    assert int(values["headroom_bytes"][0]) == room
+    assert bool(values["fits"][0]) == (room >= 0)
+
+
+def test_the_first_of_equal_stages_is_the_worst() -> None:
+    assert worst_stage_index([0, 3, 5], [7, 9, 9]) == 3
+    assert worst_stage_index([0, 3], [np.array([7, 1]), np.array([7, 2])]).tolist() == [0, 3]
+
+
+def test_a_plan_fits_to_the_last_byte() -> None:
+    assert fits(0)
+    assert not fits(-1)
+    need = int(quantities(witness("small"), "worst_stage_bytes")["worst_stage_bytes"][0])
+    full = witness("small", cluster__accelerator__memory_bytes=need)
+    short = witness("small", cluster__accelerator__memory_bytes=need - 1)
+    assert bool(quantities(full, "fits")["fits"][0])
+    assert not bool(quantities(short, "fits")["fits"][0])
+
+
+@given(st.sampled_from([1, 2, 4, 8]), st.integers(0, 3), st.sampled_from([1, 2, 4]))
+def test_a_stage_is_the_sum_of_its_named_parts(tensor: int, zero: int, pipeline: int) -> None:
+    parts = (
+        "weights_bytes",
+        "gradients_bytes",
+        "optimizer_bytes",
+        "activations_bytes",
+        "buffers_bytes",
+    )
+    scenario = witness(
+        "small",
+        plan__tensor_parallel_size=tensor,
+        plan__pipeline_parallel_size=pipeline,
+        plan__zero_stage=zero,
+        cluster__accelerator_count=2 * tensor * pipeline,
+    )
+    values = quantities(scenario, *parts, "stage_bytes", "reserve_bytes")
+    for index, stage in enumerate(values["stage_bytes"]):
+        named = sum(int(np.ravel(values[part][index])[0]) for part in parts)
+        assert int(stage[0]) == named + int(values["reserve_bytes"][0])
+
+
+@given(st.integers(1, 8).map(lambda exponent: 2**exponent))
+def test_more_memory_is_needed_for_longer_sequences(length: int) -> None:
+    shorter, longer = (
+        quantities(
+            witness("small", workload__sequence_length=tokens), "worst_stage_bytes"
+        )["worst_stage_bytes"][0]
+        for tokens in (length, 2 * length)
+    )
+    assert shorter < longer
+
+
+def test_a_single_replica_needs_no_sharding_buffer() -> None:
+    scenario = witness("small", plan__zero_stage=3, cluster__accelerator_count=1)
+    assert int(quantities(scenario, "sharding_buffer_bytes")["sharding_buffer_bytes"][0][0]) == 0
+
+
+def test_a_single_stage_needs_no_receive_buffer() -> None:
+    assert int(quantities(witness("small"), "pipeline_buffer_bytes")["pipeline_buffer_bytes"][0]) == 0
+
+
+def test_zero_3_gathers_two_units_of_weights_and_one_of_gradients() -> None:
+    """The largest unit of Llama 3.1 8B is the embedding, 128,256 x 4,096 (a layer has 218 M)."""
+    scenario = witness("small", plan__zero_stage=3)
+    unit = 128256 * 4096
+    held = quantities(scenario, "sharding_buffer_bytes")["sharding_buffer_bytes"][0][0]
+    assert int(held) == (unit + 4096) * (2 * 2 + 4)

@@ -1,0 +1,24 @@
+"""Scenarios that tests of simulator and command line start from: the files of the golden answers."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from costmodels.scenario import Scenario, scenario_from_toml
+
+FOLDER = Path(__file__).parents[1] / "golden" / "scenarios"
+
+EXAMPLE = "llama-405b-example"
+"""The README's main job."""
+
+FILES: Mapping[str, Path] = MappingProxyType(
+    {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+)
+"""Every witness by name."""
+
+
+@lru_cache(maxsize=None)
+def witness(name: str) -> Scenario:
+    """Return the scenario of a file."""
+    return scenario_from_toml(FILES[name].read_text(encoding="utf-8"))
