@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -32,7 +32,7 @@ from simulator.answer import Answer, Comparison, Derivation, Difference
 from simulator.gaps import gap_fraction
 from simulator.training import Simulation
 
-PIPED_WIDTH = 120
+PIPED_WIDTH = 150
 
 _PARTS = {
     "weights_bytes": "weights",
@@ -89,7 +89,11 @@ class _Titled(NamedTuple):
 def _table(title: str, *columns: str, left: int = 1) -> _Titled:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
+        is_text = index < left
+        justify: JustifyMethod = "left" if is_text else "right"
+        table.add_column(
+            column, justify=justify, overflow="fold", no_wrap=index == 0 or not is_text
+        )
     return _Titled(title, table)
 
 
@@ -246,7 +250,10 @@ def _rates_table(answer: Answer) -> _Titled:
     rows = [
         ("tokens per second", f"{time['tokens_per_s']:,.0f}"),
         ("tokens per second per GPU", f"{time['tokens_per_s_per_gpu']:,.1f}"),
-        ("model FLOP per second per GPU", shown("model_flop_per_s", compute["model_flop_per_s_per_gpu"])),
+        (
+            "model FLOP per second per GPU",
+            shown("model_flop_per_s", compute["model_flop_per_s_per_gpu"]),
+        ),
         ("MFU", format_fraction(compute["mfu_fraction"])),
         ("HFU", format_fraction(compute["hfu_fraction"])),
         ("energy per step", format_energy(cost["step_energy_j"])),
@@ -341,33 +348,66 @@ def show_simulation(played: Simulation) -> None:
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Print each case beside the scenario it starts from."""
+    """Print a column for each case beside the scenario that they start from."""
     out = console()
-    for case in comparison.cases:
-        title = " ".join(f"{path}={value}" for path, value in case.changes.items())
-        table = _table(title, "", "before", "after", "difference")
-        fits = [str(answer.fits).lower() for answer in (comparison.base, case.answer)]
-        table.add_row("fits", *fits, "")
-        for entry in case.differences:
-            table.add_row(*_difference_row(entry), style="bold" if entry.terms else None)
-            for term in entry.terms:
-                if term.difference:
-                    cells = (shown(term.name, v) for v in (term.before, term.after))
-                    table.add_row(f"    {term.name}", *cells, _signed(term.name, term.difference))
-        out.print(table)
+    columns = ["", "before"]
+    for number, case in enumerate(comparison.cases, start=1):
+        changes = " ".join(f"{path}={value}" for path, value in case.changes.items())
+        out.print(f"case {number}: {changes}")
+        columns += [f"case {number}", "difference"]
+    table = _table("Before, after, and the terms that make the difference", *columns)
+    fits = [str(case.answer.fits).lower() for case in comparison.cases]
+    table.add_row("fits", str(comparison.base.fits).lower(), *(c for f in fits for c in (f, "")))
+    for name in dict.fromkeys(d.name for case in comparison.cases for d in case.differences):
+        _add_difference_rows(table, name, comparison)
+    out.print(table)
+    for number, case in enumerate(comparison.cases, start=1):
         for note in case.answer.notes:
             if note not in comparison.base.notes:
-                out.print(f"  - {note}")
+                out.print(Padding(f"- case {number}: {note}", (0, 0, 0, 2)))
 
 
-def _difference_row(entry: Difference) -> tuple[str, str, str, str]:
+def _add_difference_rows(table: _Titled, name: str, comparison: Comparison) -> None:
+    """Add a quantity's row, and one for each term that moved it in any case."""
+    found = [
+        next((d for d in case.differences if d.name == name), None) for case in comparison.cases
+    ]
+    before = next(d.before for d in found if d is not None)
+    cells = [cell for d in found for cell in _difference_cells(d)]
+    moved = dict.fromkeys(
+        term.name for d in found if d is not None for term in d.terms if term.difference
+    )
+    table.add_row(name, shown(name, before), *cells, style="bold" if moved else None)
+    for term_name in moved:
+        terms = [
+            next((t for t in d.terms if t.name == term_name), None) if d is not None else None
+            for d in found
+        ]
+        first = next(term.before for term in terms if term is not None)
+        cells = [
+            cell
+            for term in terms
+            for cell in (
+                ("-", "-")
+                if term is None
+                else (shown(term_name, term.after), _signed(term_name, term.difference))
+            )
+        ]
+        table.add_row(f"    {term_name}", shown(term_name, first), *cells)
+
+
+def _difference_cells(entry: Difference | None) -> tuple[str, str]:
+    if entry is None:
+        return "-", "-"
     difference = "-" if entry.difference is None else _signed(entry.name, entry.difference)
     if entry.difference and entry.before:
-        difference += f" ({100 * entry.difference / entry.before:+.1f} %)"
-    return entry.name, shown(entry.name, entry.before), shown(entry.name, entry.after), difference
+        difference += f" ({100 * entry.difference / abs(entry.before):+.1f} %)"
+    return shown(entry.name, entry.after), difference
 
 
 def _signed(name: str, value: float) -> str:
+    if name.endswith("_fraction"):
+        return f"{100 * value:+.2f} points"
     sign = "-" if value < 0 else "+" if value > 0 else ""
     return sign + shown(name, abs(value))
 

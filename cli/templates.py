@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from costmodels.presets import preset_names
-from costmodels.specs.base import Spec, declaration, expectation, field_types, plain_type
+from costmodels.specs.base import Spec, choices, declaration, expectation, field_types, plain_type
 from costmodels.specs.plan import Plan
 from costmodels.specs.workload import Workload
 
@@ -63,7 +63,7 @@ def _field_lines(description: type[Spec], name: str, default: Any) -> list[str]:
 def _allowed(declared: Any) -> str:
     kind = plain_type(declared)
     if isinstance(kind, EnumMeta):
-        return ", ".join(str(member.value) for member in kind)
+        return ", ".join(choices(kind))
     return expectation(declared)
 
 

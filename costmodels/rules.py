@@ -14,6 +14,7 @@ from costmodels.compilation import Columns, Sections, compile_columns, leaves
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
+from costmodels.specs.plan import RankAxis
 
 LARGEST_COUNT = 2.0**62
 """Bound of every count for one GPU and microbatch, which are 64-bit integers."""
@@ -343,8 +344,7 @@ def _check_layers(sections: Sections) -> None:
 
 def _check_rank_order(sections: Sections) -> None:
     order = sections.plan.rank_order
-    axes = sorted(axis.value for axis in type(order[0])) if order else []
-    if sorted(axis.value for axis in order) != axes:
+    if sorted(order) != sorted(RankAxis):
         raise SpecError(
             f"plan.rank_order ({[axis.value for axis in order]}): must name each of tensor, "
             "context, data and pipeline once"

@@ -70,6 +70,11 @@ def plain_type(declared: Any) -> Any:
     return declared
 
 
+def choices(kind: Any) -> list[str]:
+    """Return the values of an enumeration, as scenarios write them."""
+    return [str(member.value) for member in list(kind)]
+
+
 def check_field(path: str, value: object, declared: Any) -> None:
     """Raise unless `value` is what its declaration asks for.
 

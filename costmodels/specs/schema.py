@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from costmodels.quantities import Basis
-from costmodels.specs.base import Spec, declaration, field_types, plain_type
+from costmodels.specs.base import Spec, choices, declaration, field_types, plain_type
 
 Schema = dict[str, Any]
 
@@ -108,7 +108,7 @@ def _kind(kind: Any, meta: msgspec.Meta | None) -> Schema:
     if isinstance(kind, type) and issubclass(kind, Spec):
         return _table(kind)
     if isinstance(kind, EnumMeta):
-        return {"enum": [str(member.value) for member in kind]}
+        return {"enum": choices(kind)}
     if kind is bool:
         return {"type": "boolean"}
     if kind is str:

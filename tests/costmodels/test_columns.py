@@ -330,9 +330,7 @@ def test_helpers_treat_rows_as_they_treat_numbers(pairs: list[tuple[int, int]]) 
         assert helper(first, second).tolist() == [helper(a, b) for a, b in pairs]
     assert where(first > second, first, second).tolist() == [max(a, b) for a, b in pairs]
     positive = np.abs(second) + 1
-    assert ceil_div(first, positive).tolist() == [
-        ceil_div(a, abs(b) + 1) for a, b in pairs
-    ]
+    assert ceil_div(first, positive).tolist() == [ceil_div(a, abs(b) + 1) for a, b in pairs]
     assert as_float(first).tolist() == [float(a) for a, _ in pairs]
 
 

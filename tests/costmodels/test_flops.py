@@ -64,7 +64,9 @@ def test_llama_405b_is_six_flop_a_parameter_and_token_and_attention() -> None:
     weights = 405_853_388_800 - norms - embedding
     pairs = length * (length + 1) // 2
     attention = 12 * model.num_hidden_layers * 128 * 128 * pairs * 2048
-    assert value(scenario, "model_flop") == pytest.approx(6 * weights * tokens + attention, rel=1e-15)
+    assert value(scenario, "model_flop") == pytest.approx(
+        6 * weights * tokens + attention, rel=1e-15
+    )
 
 
 def test_a_layer_is_the_sum_of_its_products() -> None:

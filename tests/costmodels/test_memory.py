@@ -37,9 +37,7 @@ def state_bytes(parameters: int, stage: int, replicas: int) -> int:
     return int(weights + gradients + optimizer)
 
 
-@pytest.mark.parametrize(
-    ("stage", "printed"), [(0, "120"), (1, "31.4"), (2, "16.6"), (3, "1.9")]
-)
+@pytest.mark.parametrize(("stage", "printed"), [(0, "120"), (1, "31.4"), (2, "16.6"), (3, "1.9")])
 def test_zero_on_64_gpus_as_printed(stage: int, printed: str) -> None:
     """Rajbhandari et al. 2020, arXiv:1910.02054, Figure 1: 7.5B parameters, 64 GPUs, in GB."""
     decimals = len(printed.partition(".")[2])
@@ -49,7 +47,12 @@ def test_zero_on_64_gpus_as_printed(stage: int, printed: str) -> None:
 
 @pytest.mark.parametrize(
     ("replicas", "expected"),
-    [(1, (120, 120, 120)), (4, (52.5, 41.3, 30)), (16, (35.6, 21.6, 7.5)), (1024, (30.1, 15.1, 0.12))],
+    [
+        (1, (120, 120, 120)),
+        (4, (52.5, 41.3, 30)),
+        (16, (35.6, 21.6, 7.5)),
+        (1024, (30.1, 15.1, 0.12)),
+    ],
 )
 def test_zero_on_other_numbers_of_gpus_as_printed(
     replicas: int, expected: tuple[float, ...]
@@ -89,7 +92,8 @@ def quantities(scenario: Scenario, *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "element_bytes"), [("bf16-mixed", 18), ("bf16", 8), ("fp16-mixed", 16), ("fp32", 16)]
+    ("precision", "element_bytes"),
+    [("bf16-mixed", 18), ("bf16", 8), ("fp16-mixed", 16), ("fp32", 16)],
 )
 def test_bytes_of_a_parameter_by_recipe(precision: str, element_bytes: int) -> None:
     """As the sources of the recipes print them, for Adam."""
@@ -162,9 +166,9 @@ def test_a_stage_is_the_sum_of_its_named_parts(tensor: int, zero: int, pipeline:
 @given(st.integers(1, 8).map(lambda exponent: 2**exponent))
 def test_more_memory_is_needed_for_longer_sequences(length: int) -> None:
     shorter, longer = (
-        quantities(
-            witness("small", workload__sequence_length=tokens), "worst_stage_bytes"
-        )["worst_stage_bytes"][0]
+        quantities(witness("small", workload__sequence_length=tokens), "worst_stage_bytes")[
+            "worst_stage_bytes"
+        ][0]
         for tokens in (length, 2 * length)
     )
     assert shorter < longer
@@ -176,7 +180,9 @@ def test_a_single_replica_needs_no_sharding_buffer() -> None:
 
 
 def test_a_single_stage_needs_no_receive_buffer() -> None:
-    assert int(quantities(witness("small"), "pipeline_buffer_bytes")["pipeline_buffer_bytes"][0]) == 0
+    assert (
+        int(quantities(witness("small"), "pipeline_buffer_bytes")["pipeline_buffer_bytes"][0]) == 0
+    )
 
 
 def test_zero_3_gathers_two_units_of_weights_and_one_of_gradients() -> None:

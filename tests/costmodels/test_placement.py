@@ -58,7 +58,10 @@ def placed(
     places = {"context_position": 3}
     places |= {f"{axis}_position": order.index(axis) for axis in AXES}
     values = evaluate(columns._replace(values={**columns.values, **places}), names)
-    return {name: float(column if isinstance(column, int) else column[0]) for name, column in values.items()}
+    return {
+        name: float(column if isinstance(column, int) else column[0])
+        for name, column in values.items()
+    }
 
 
 powers = st.integers(0, 4).map(lambda exponent: 2**exponent)

@@ -1,0 +1,302 @@
+"""Every way in which the test of silence changes a scenario, and what an answer says of it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from enum import EnumMeta
+from functools import lru_cache
+from itertools import permutations
+from typing import Any, NamedTuple, get_args, get_origin
+
+import msgspec
+
+from costmodels.analysis import CATALOGUE
+from costmodels.compilation import SECTIONS, balanced_layers, field_value
+from costmodels.errors import ShardwiseError
+from costmodels.formats import FORMATS
+from costmodels.scenario import Scenario, field_paths, scenario_from_table, scenario_to_table
+from costmodels.specs.base import Spec, declaration, field_types, plain_type
+from costmodels.specs.plan import RankAxis
+from simulator import whatif
+from simulator.answer import GROUPS, Answer
+from simulator.publishing import reached
+from tests.simulator.witnesses import witness
+
+MIXTURE = "model.mixture"
+PEAKS = "cluster.accelerator.peak_flop_per_s"
+LABEL = "label"
+
+
+class Effect(NamedTuple):
+    """What became of an answer when one field changed: numbers moved, or the value was refused."""
+
+    value: Any
+    moved: frozenset[str]
+    refusal: str
+
+
+class Remark(NamedTuple):
+    """A note that a field, or some values of it, would move no number."""
+
+    fields: tuple[str, ...]
+    values: str
+
+    def names(self, path: str) -> bool:
+        """Return whether it is about the field, or about a description that holds the field."""
+        return any(path == field or path.startswith(field + ".") for field in self.fields)
+
+    def covers(self, value: Any, old: Any) -> bool:
+        """Return whether it says that this value would move nothing."""
+        if not self.values:
+            return True
+        if is_number(value) and is_number(old):
+            for first, last in re.findall(r"from ([\d.e+-]+) to ([\d.e+-]+)", self.values):
+                if float(first) <= value <= float(last):
+                    return True
+            if ("a larger" in self.values and value > old) or (
+                "a smaller" in self.values and value < old
+            ):
+                return True
+        return spoken(value) in re.split(r", | or | and ", self.values)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def spoken(value: Any) -> str:
+    """Return how a note writes a value."""
+    if value is None:
+        return "leaving it out"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "-".join(map(str, value))
+    return str(value)
+
+
+def declared_type(path: str) -> Any:
+    """Return the declared type of a field, with its bounds and influences."""
+    section, *parts = path.split(".")
+    kind: Any = SECTIONS[section]
+    declared: Any = None
+    for part in parts:
+        if get_origin(kind) is dict:
+            return declared
+        declared = field_types(kind)[part]
+        kind = plain_type(declared)
+    return declared
+
+
+def influences(path: str) -> frozenset[str]:
+    """Return the influences that a field declares."""
+    meta = declaration(declared_type(path))
+    assert meta is not None, path
+    assert meta.extra is not None, path
+    return frozenset(meta.extra["influences"])
+
+
+def all_paths() -> tuple[str, ...]:
+    """Return every field, whether a description is there at all included."""
+    mixtures = [MIXTURE]
+    return tuple(path for path in (*field_paths(), *mixtures) if path != PEAKS) + tuple(
+        f"{PEAKS}.{name}" for name in FORMATS
+    )
+
+
+def effects(name: str, path: str) -> list[Effect]:
+    """Return what each candidate for a field of a witness does to its answer."""
+    scenario = witness(name)
+    table = scenario_to_table(scenario)
+    before = numbers(base_answer(name))
+    found = []
+    for value in candidates(scenario, path):
+        try:
+            changed = scenario_from_table(table, {path: value})
+        except ShardwiseError as error:
+            found.append(Effect(value, frozenset(), str(error)))
+            continue
+        after = numbers(whatif.estimate(changed, ignore_memory=True))
+        moved = {
+            influence_of(*key)
+            for key in before.keys() | after.keys()
+            if before.get(key) != after.get(key)
+        }
+        found.append(Effect(value, frozenset(moved), ""))
+    return found
+
+
+@lru_cache(maxsize=None)
+def base_answer(name: str) -> Answer:
+    """Return the answer to a witness."""
+    return whatif.estimate(witness(name), ignore_memory=True)
+
+
+def numbers(answer: Answer) -> Mapping[tuple[str, str], Any]:
+    """Return every published number by group and name."""
+    found = {
+        (group, name): value
+        for group in GROUPS
+        for name, value in getattr(answer, group).items()
+        if name != "basis"
+    }
+    return found | {("memory", "fits"): answer.fits}
+
+
+@lru_cache(maxsize=None)
+def influence_of(group: str, name: str) -> str:
+    """Return the influence under which a published number moves."""
+    if group == "compute" and "step_s" in reached(name, "1f1b"):
+        return "time"
+    if group == "pipeline" and (name not in CATALOGUE or "pipeline_s" in reached(name, "1f1b")):
+        return "time"
+    return group
+
+
+def remarks(answer: Answer) -> list[Remark]:
+    """Return what the notes of an answer say to be without effect."""
+    found = []
+    for note in answer.notes:
+        for clause in note.split("; "):
+            head, absolute, _ = clause.partition(" no effect")
+            if absolute:
+                found.append(Remark(_fields(head), ""))
+            head, conditional, _ = clause.partition(" would move nothing")
+            if conditional:
+                subject, _, values = head.partition(": ")
+                found.append(Remark(_fields(subject), values))
+    return found
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    sections = "|".join(SECTIONS)
+    return tuple(match[0] for match in re.finditer(rf"\b(?:{sections})(?:\.\w+)+", text))
+
+
+def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
+    """Return other values for a field, legal by its own declaration."""
+    if path.startswith((MIXTURE + ".", PEAKS + ".")) and _absent(scenario, path):
+        return
+    old = _value(scenario, path)
+    if path in _SPECIAL:
+        yield from _SPECIAL[path](scenario, old)
+        return
+    declared = declared_type(path)
+    kind = plain_type(declared)
+    kind = get_args(kind)[1] if get_origin(kind) is dict else kind
+    if isinstance(kind, EnumMeta):
+        yield from (str(member.value) for member in kind if member is not old)
+    elif isinstance(kind, type) and issubclass(kind, Spec):
+        raise AssertionError(path)
+    elif path.startswith("precision.") and path != "precision.name":
+        yield from (name for name in FORMATS if name != old)
+    elif plain_type(kind) is bool:
+        yield not old
+    elif plain_type(kind) is str:
+        yield f"{old} otherwise"
+    elif plain_type(kind) is int:
+        yield from _within(declared, old, (old + 1, old - 1, old * 2, old // 2, old * 3))
+    else:
+        yield from _within(declared, old, (old * 1.5, old / 1.5))
+
+
+def _absent(scenario: Scenario, path: str) -> bool:
+    if path.startswith(MIXTURE):
+        return scenario.model.mixture is None
+    return path.rsplit(".", 1)[1] not in scenario.cluster.accelerator.peak_flop_per_s
+
+
+def _value(scenario: Scenario, path: str) -> Any:
+    if path.startswith(PEAKS + "."):
+        return scenario.cluster.accelerator.peak_flop_per_s[path.rsplit(".", 1)[1]]
+    return field_value(scenario, path)
+
+
+def old_value(name: str, path: str) -> Any:
+    """Return the value of a field of a witness, None where it is absent."""
+    scenario = witness(name)
+    return None if _absent_member(scenario, path) else _value(scenario, path)
+
+
+def _absent_member(scenario: Scenario, path: str) -> bool:
+    return path.startswith(PEAKS + ".") and _absent(scenario, path)
+
+
+def _within(declared: Any, old: Any, values: tuple[Any, ...]) -> Iterator[Any]:
+    for value in dict.fromkeys(values):
+        if value == old:
+            continue
+        try:
+            msgspec.convert(value, declared)
+        except msgspec.ValidationError:
+            continue
+        yield value
+
+
+def _layers(scenario: Scenario, old: Any) -> Iterator[Any]:
+    plan, layers = scenario.plan, scenario.model.num_hidden_layers
+    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    balanced = list(balanced_layers(layers, stages))
+    if old is None:
+        yield balanced
+    else:
+        yield None
+    if stages > 1:
+        first, second, *rest = balanced
+        yield [first + 1, second - 1, *rest]
+        yield [layers] + [0] * (stages - 1)
+    yield [*balanced, 1]
+
+
+def _replicas(scenario: Scenario, old: Any) -> Iterator[Any]:
+    plan = scenario.plan
+    derived = scenario.cluster.accelerator_count // (
+        plan.tensor_parallel_size * plan.pipeline_parallel_size
+    )
+    yield derived if old is None else None
+    yield derived + 1
+
+
+def _orders(scenario: Scenario, old: Any) -> Iterator[Any]:
+    for order in permutations(axis.value for axis in RankAxis):
+        if list(order) != [axis.value for axis in old]:
+            yield list(order)
+
+
+def _layouts(scenario: Scenario, old: Any) -> Iterator[Any]:
+    masked, open_ = {"type": "dense", "causal": True}, {"type": "dense", "causal": False}
+    yield [open_]
+    yield [masked, open_]
+    yield [masked] * (scenario.model.num_hidden_layers + 1)
+
+
+def _mixture(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield {"expert_count": 4, "experts_per_token": 2} if old is None else None
+
+
+def _main_weights(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (name for name in FORMATS if name != old)
+    if old is not None:
+        yield None
+
+
+def _tokens(scenario: Scenario, old: Any) -> Iterator[Any]:
+    if old is None:
+        yield 10**12
+    else:
+        yield from (old + 1, old - 1, old * 2, None)
+
+
+def _price(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (old * 1.5, old / 1.5, None)
+
+
+_SPECIAL = {
+    "plan.layers_per_stage": _layers,
+    "plan.data_parallel_size": _replicas,
+    "plan.rank_order": _orders,
+    "model.layouts": _layouts,
+    "model.mixture": _mixture,
+    "precision.main_weights": _main_weights,
+    "workload.total_tokens": _tokens,
+    "cluster.accelerator.price_usd_per_s": _price,
+}
