@@ -150,6 +150,27 @@ def _definition(function: Callable[..., Column]) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
+def renamed(function: Callable[..., Column], names: Mapping[str, str]) -> Callable[..., Column]:
+    """Return a closed form whose parameters go by other names, those that `names` holds.
+
+    Examples
+    --------
+    >>> twice = renamed(lambda size: 2 * size, {"size": "tensor_parallel_size"})
+    >>> parameters_of(twice), twice(tensor_parallel_size=4)
+    (('tensor_parallel_size',), 8)
+    """
+    originals = {names.get(entry, entry): entry for entry in parameters_of(function)}
+
+    def call(**values: Column) -> Column:
+        return function(**{originals[entry]: value for entry, value in values.items()})
+
+    parameters = [inspect.Parameter(entry, inspect.Parameter.KEYWORD_ONLY) for entry in originals]
+    call.__name__ = name
+    call.__doc__ = function.__doc__
+    call.__dict__["__signature__"] = inspect.Signature(parameters)
+    return call
+
+
 _Formula = TypeVar("_Formula", bound=Callable[..., Column])
 
 
@@ -199,6 +220,8 @@ def quantities_of(module: ModuleType) -> list[Quantity]:
     for value in vars(module).values():
         if isinstance(value, Quantity):
             found.append(value)
+        elif isinstance(value, tuple):
+            found.extend(entry for entry in value if isinstance(entry, Quantity))
         elif getattr(value, "__module__", None) == module.__name__ and _RECORD in vars(value):
             found.append(vars(value)[_RECORD])
     return found

@@ -19,7 +19,8 @@ _TIMES = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _LENGTH = {"": 1, "k": 2**10, "K": 2**10, "M": 2**20, "G": 2**30, "B": 2**30} | _BINARY
 _COUNT = _DECIMAL | {"B": 10**9} | _BINARY
 
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)\s*(.*?)\s*")
+_LONGEST = 80
 
 SECONDS_PER_DAY = 86400
 SECONDS_PER_HOUR = 3600
@@ -109,10 +110,10 @@ def parse_quantity(text: str, unit: str) -> int | float:
     (15600000000000, 0.5)
     """
     known = UNITS[unit]
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or match[2] not in known:
         shown = ", ".join(name or "no unit" for name in known)
-        raise UnitError(f"cannot read {text!r}: expected a number and one of: {shown}")
+        raise UnitError(f"cannot read {text[:_LONGEST]!r}: expected a number and one of: {shown}")
     value = Fraction(match[1].replace(",", "").replace("_", "")) * known[match[2]]
     if value.denominator == 1:
         return value.numerator

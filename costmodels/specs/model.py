@@ -25,7 +25,14 @@ class Positions(StrEnum):
     LEARNED = "learned"
 
 
-class Dense(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="dense"):
+class Dense(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="dense",
+    forbid_unknown_fields=True,
+):
     """Every query attends to every key, or to every key that is not in its future.
 
     Attributes

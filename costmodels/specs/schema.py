@@ -109,16 +109,20 @@ def _kind(kind: Any, meta: msgspec.Meta | None) -> Schema:
         return _table(kind)
     if isinstance(kind, EnumMeta):
         return {"enum": choices(kind)}
-    if kind is bool:
-        return {"type": "boolean"}
-    if kind is str:
-        return {"type": "string"} | _bounds(meta)
-    if kind in (int, float):
-        number = {"type": "integer" if kind is int else "number"} | _bounds(meta)
-        text = {"type": "string", "description": "a number with its unit, such as 8k or 3.35 TB/s"}
-        return {"anyOf": [number, text, {"$ref": "#/$defs/source"}]}
+    if kind in _NUMBERS:
+        return _number(_NUMBERS[kind], meta)
+    if kind in _PLAIN:
+        return {"type": _PLAIN[kind]} | _bounds(meta)
+    members = get_args(kind)
     if get_origin(kind) is tuple:
-        return {"type": "array", "items": _field(get_args(kind)[0])}
-    if get_origin(kind) is dict:
-        return {"type": "object", "additionalProperties": _field(get_args(kind)[1])}
-    return {"type": "object"}
+        return {"type": "array", "items": _field(members[0])}
+    return {"type": "object"} | ({"additionalProperties": _field(members[1])} if members else {})
+
+
+_NUMBERS = {int: "integer", float: "number"}
+_PLAIN = {bool: "boolean", str: "string"}
+
+
+def _number(kind: str, meta: msgspec.Meta | None) -> Schema:
+    text = {"type": "string", "description": "a number with its unit, such as 8k or 3.35 TB/s"}
+    return {"anyOf": [{"type": kind} | _bounds(meta), text, {"$ref": "#/$defs/source"}]}
