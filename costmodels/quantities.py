@@ -150,12 +150,14 @@ def _definition(function: Callable[..., Column]) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def renamed(function: Callable[..., Column], names: Mapping[str, str]) -> Callable[..., Column]:
-    """Return a closed form whose parameters go by other names, those that `names` holds.
+def renamed(
+    function: Callable[..., Column], name: str, names: Mapping[str, str]
+) -> Callable[..., Column]:
+    """Return a closed form under another name, its parameters too where `names` holds them.
 
     Examples
     --------
-    >>> twice = renamed(lambda size: 2 * size, {"size": "tensor_parallel_size"})
+    >>> twice = renamed(lambda size: 2 * size, "twice", {"size": "tensor_parallel_size"})
     >>> parameters_of(twice), twice(tensor_parallel_size=4)
     (('tensor_parallel_size',), 8)
     """
