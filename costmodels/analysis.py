@@ -20,8 +20,12 @@ from costmodels import (
     parameters,
     placement,
     pricing,
+    roofline,
     step,
+    step_end,
+    throughput,
     timing,
+    traffic,
 )
 from costmodels.attention import layouts
 from costmodels.compilation import Columns, leaves
@@ -38,8 +42,12 @@ _MODULES = (
     memory,
     placement,
     communication,
+    traffic,
+    roofline,
     timing,
+    step_end,
     step,
+    throughput,
     pricing,
 )
 

@@ -1,4 +1,4 @@
-"""Bytes that one GPU sends: for a microbatch and a chunk, and over a step, by axis and link tier.
+"""Messages of one GPU: what a chunk sends for one microbatch, and at the end of a step.
 
 Tensor parallelism reduces the output of attention and of the feed-forward network in the forward
 and their input's gradient in the backward [1]_. With sequence parallelism each all-reduce becomes
@@ -19,8 +19,8 @@ from costmodels.collectives import (
     ring_all_reduce_bytes,
     ring_reduce_scatter_bytes,
 )
-from costmodels.columns import Axis, Column, as_float, first_of_largest, minimum, total, where
-from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Scope, quantity
+from costmodels.columns import Axis, Column, minimum, total, where
+from costmodels.quantities import CHUNK, STAGE, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
@@ -235,42 +235,6 @@ def chunk_backward_sequence_bytes(
 @quantity(
     "byte",
     Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="1.0 * microbatch_count * (total(chunk_forward_tensor_bytes)"
-    " + total(chunk_backward_tensor_bytes))",
-    source=_SHOEYBI,
-)
-def tensor_bytes(
-    microbatch_count: Column, chunk_forward_tensor_bytes: Axis, chunk_backward_tensor_bytes: Axis
-) -> Column:
-    """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
-    microbatch_bytes = total(chunk_forward_tensor_bytes) + total(chunk_backward_tensor_bytes)
-    return as_float(microbatch_count) * microbatch_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="1.0 * microbatch_count * (total(chunk_forward_sequence_bytes)"
-    " + total(chunk_backward_sequence_bytes))",
-    source=_KORTHIKANTI,
-)
-def sequence_bytes(
-    microbatch_count: Column,
-    chunk_forward_sequence_bytes: Axis,
-    chunk_backward_sequence_bytes: Axis,
-) -> Column:
-    """Return the bytes that a GPU sends for sequence parallelism, over a step [byte]."""
-    microbatch_bytes = total(chunk_forward_sequence_bytes) + total(chunk_backward_sequence_bytes)
-    return as_float(microbatch_count) * microbatch_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
     formula="sharded_tokens * hidden_size * activation_element_bytes",
     source=_NARAYANAN,
 )
@@ -318,21 +282,6 @@ def tied_embedding_bytes(
     holders = total(chunk_holds_embedding) + total(chunk_holds_head)
     message = vocabulary_rows * hidden_size * reduction_element_bytes
     return copies * holders * ring_all_reduce_bytes(message, 2)
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="1.0 * microbatch_count * total(chunk_hops) * hop_bytes + tied_embedding_bytes",
-    source=_NARAYANAN,
-)
-def pipeline_bytes(
-    microbatch_count: Column, chunk_hops: Axis, hop_bytes: Column, tied_embedding_bytes: Column
-) -> Column:
-    """Return the bytes that a GPU sends between pipeline stages, over a step [byte]."""
-    return as_float(microbatch_count) * total(chunk_hops) * hop_bytes + tied_embedding_bytes
 
 
 @quantity(
@@ -413,107 +362,3 @@ def reduction_bytes(zero_stage: Column, chunk_gradient_bytes: Axis) -> Column:
 def update_gather_bytes(zero_stage: Column, chunk_gather_bytes: Axis) -> Column:
     """Return the bytes that a GPU sends to gather updated weights at the end of a step [byte]."""
     return where((zero_stage == 1) + (zero_stage == 2), total(chunk_gather_bytes), 0)
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="1.0 * microbatch_count * (total(chunk_forward_data_bytes)"
-    " + total(chunk_backward_data_bytes)) + reduction_bytes + update_gather_bytes",
-    source=_ZERO,
-)
-def data_bytes(
-    microbatch_count: Column,
-    chunk_forward_data_bytes: Axis,
-    chunk_backward_data_bytes: Axis,
-    reduction_bytes: Column,
-    update_gather_bytes: Column,
-) -> Column:
-    """Return the bytes that a GPU sends to the other replicas, over a step [byte]."""
-    microbatch_bytes = total(chunk_forward_data_bytes) + total(chunk_backward_data_bytes)
-    return as_float(microbatch_count) * microbatch_bytes + reduction_bytes + update_gather_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
-    " + pipeline_bytes * pipeline_network_fraction + data_bytes * data_network_fraction",
-    source="the share of each axis's hops that cross nodes, a mean over the group",
-)
-def network_bytes(
-    tensor_bytes: Column,
-    sequence_bytes: Column,
-    tensor_network_fraction: Column,
-    pipeline_bytes: Column,
-    pipeline_network_fraction: Column,
-    data_bytes: Column,
-    data_network_fraction: Column,
-) -> Column:
-    """Return the bytes that a GPU sends across nodes, over a step [byte]."""
-    return (
-        (tensor_bytes + sequence_bytes) * tensor_network_fraction
-        + pipeline_bytes * pipeline_network_fraction
-        + data_bytes * data_network_fraction
-    )
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    formula="tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes",
-    source="all that does not cross nodes",
-)
-def scale_up_bytes(
-    tensor_bytes: Column,
-    sequence_bytes: Column,
-    pipeline_bytes: Column,
-    data_bytes: Column,
-    network_bytes: Column,
-) -> Column:
-    """Return the bytes that a GPU sends inside its node, over a step [byte]."""
-    return tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes
-
-
-@quantity(
-    "byte",
-    Scope.TOTAL,
-    group="communication",
-    formula="data_parallel_size * tensor_parallel_size"
-    " * total(class_stage_count * (network_bytes + scale_up_bytes))",
-    source="the sum over all GPUs",
-)
-def sent_bytes(
-    data_parallel_size: Column,
-    tensor_parallel_size: Column,
-    class_stage_count: Axis,
-    network_bytes: Axis,
-    scale_up_bytes: Axis,
-) -> Column:
-    """Return the bytes that all GPUs send, over a step [byte]."""
-    stages = [
-        count * (network + scale_up)
-        for count, network, scale_up in zip(
-            class_stage_count, network_bytes, scale_up_bytes, strict=True
-        )
-    ]
-    return data_parallel_size * tensor_parallel_size * total(stages)
-
-
-@quantity(
-    "index",
-    Scope.PLAN,
-    group="communication",
-    formula=ALGORITHM,
-    source="the first stage, in their order, whose GPUs send most",
-)
-def busiest_stage_index(stage_index: Axis, network_bytes: Axis, scale_up_bytes: Axis) -> Column:
-    """Return the stage whose GPUs send most [index]."""
-    sent = [inside + across for inside, across in zip(scale_up_bytes, network_bytes, strict=True)]
-    return first_of_largest(stage_index, sent)

@@ -133,8 +133,13 @@ def scenario_to_toml(scenario: Scenario) -> str:
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Return the SHA-256 of a scenario's canonical JSON: equal for equal inputs."""
-    canonical = msgspec.json.encode(to_table(scenario), order="sorted")
+    """Return the SHA-256 of a scenario's canonical JSON: equal for equal inputs.
+
+    Replicas that are stated are those that would be derived, so they are left out.
+    """
+    table = to_table(scenario)
+    table["plan"].pop("data_parallel_size", None)
+    canonical = msgspec.json.encode(table, order="sorted")
     return hashlib.sha256(canonical).hexdigest()
 
 

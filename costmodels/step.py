@@ -11,14 +11,11 @@ References
    Megatron-LM," 2021, section 2.2. arXiv:2104.04473.
 """
 
-from types import MappingProxyType
-
-from costmodels.columns import Axis, Column, largest, maximum, minimum, total, weighted_total
-from costmodels.quantities import ALGORITHM, STAGE, Basis, Quantity, Scope, quantity
+from costmodels.columns import Axis, Column, largest, minimum, total, weighted_total
+from costmodels.quantities import STAGE, Basis, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _MEAN = "mean over the stages of what each of them does"
-_CHOWDHERY = "Chowdhery et al. 2022, arXiv:2204.02311, appendix B"
 _STAGE = (STAGE,)
 
 
@@ -247,99 +244,6 @@ def mean_chunk_backward_s(
     return backward / virtual_stages
 
 
-def gpipe_hops_s(hop_s: Column, pipeline_parallel_size: Column) -> Column:
-    """Return the hand-overs that GPipe waits for: once down the stages and once back [s].
-
-    Examples
-    --------
-    >>> gpipe_hops_s(1.0, 4)
-    6.0
-    """
-    return 2 * (pipeline_parallel_size - 1) * hop_s
-
-
-def one_f_one_b_hops_s(
-    hop_s: Column,
-    pipeline_parallel_size: Column,
-    microbatch_count: Column,
-    mean_stage_s: Column,
-    slowest_stage_s: Column,
-) -> Column:
-    """Return the hand-overs that 1F1B waits for [s].
-
-    Notes
-    -----
-    A rank holds few microbatches, so that the forward of microbatch i + p on the first stage waits
-    for the backward of microbatch i: a trip down and back for every p microbatches, and two hops
-    for each further one but the first. Counted on the schedule's orders, where it is exact for
-    equal stages; what waits for the slowest stage anyhow hides these hops.
-
-    Examples
-    --------
-    >>> one_f_one_b_hops_s(1.0, 4, 4, 30.0, 30.0), one_f_one_b_hops_s(1.0, 4, 8, 30.0, 30.0)
-    (10.0, 16.0)
-    """
-    trip = 2 * (pipeline_parallel_size - 1) * hop_s
-    later = microbatch_count - 1
-    steady = (later // pipeline_parallel_size) * trip + minimum(
-        pipeline_parallel_size - 1, 1
-    ) * 2 * maximum(later % pipeline_parallel_size - 1, 0) * hop_s
-    return trip + maximum(steady - later * (slowest_stage_s - mean_stage_s), 0.0)
-
-
-def interleaved_hops_s(
-    hop_s: Column,
-    pipeline_parallel_size: Column,
-    virtual_stages: Column,
-    microbatch_count: Column,
-    mean_chunk_forward_s: Column,
-    mean_chunk_backward_s: Column,
-) -> Column:
-    """Return the hand-overs and missing microbatches that interleaved 1F1B waits for [s].
-
-    Notes
-    -----
-    Microbatches go in R rounds of r. Between two chunks a microbatch travels once around the p
-    ranks, which takes p (f + c) where the first rank has r f of other work while the pipeline
-    fills, and r (f + b) later; so for the backward. Exact for equal stages while a hop c takes no
-    longer than a chunk.
-
-    Examples
-    --------
-    >>> interleaved_hops_s(1.0, 4, 2, 8, 10.0, 20.0)
-    14.0
-    """
-    p, v = pipeline_parallel_size, virtual_stages
-    rounds = maximum(microbatch_count // p, 1)
-    around = microbatch_count // rounds
-    forward, backward = mean_chunk_forward_s, mean_chunk_backward_s
-    down, back = p * (forward + hop_s), p * (backward + hop_s)
-    filling = maximum(down - around * forward, 0.0) + maximum(back - around * backward, 0.0)
-    both = around * (forward + backward)
-    steady = maximum(down - both, 0.0) + maximum(back - both, 0.0)
-    return 2 * (p - 1) * hop_s + (v - 1) * (filling + (rounds - 1) * steady)
-
-
-PIPELINE_EXPOSED_S = Quantity(
-    name="pipeline_exposed_s",
-    unit="s",
-    scope=Scope.GPU,
-    group="time",
-    basis=Basis.ASSUMED,
-    definition="Time of a step that waits for hand-overs between stages.",
-    formula=ALGORITHM,
-    source="by following the chain of forwards and backwards that waits for each other",
-    variants=MappingProxyType(
-        {
-            "gpipe": gpipe_hops_s,
-            "1f1b": one_f_one_b_hops_s,
-            "interleaved-1f1b": interleaved_hops_s,
-        }
-    ),
-    selector="schedule",
-)
-
-
 @quantity(
     "s",
     Scope.REPLICA,
@@ -489,74 +393,3 @@ def idle_fraction(
 ) -> Column:
     """Return the share of the pipeline's time in which GPUs wait, a mean over stages [fraction]."""
     return (bubble_s + imbalance_s + pipeline_exposed_s) / pipeline_s
-
-
-@quantity(
-    "token/s",
-    Scope.TOTAL,
-    basis=Basis.ASSUMED,
-    group="time",
-    formula="1.0 * global_batch_size * sequence_length / step_s",
-    source="by definition",
-)
-def tokens_per_s(global_batch_size: Column, sequence_length: Column, step_s: Column) -> Column:
-    """Return the throughput in tokens [token/s]."""
-    return 1.0 * global_batch_size * sequence_length / step_s
-
-
-@quantity(
-    "token/s",
-    Scope.GPU,
-    basis=Basis.ASSUMED,
-    group="time",
-    formula="tokens_per_s / accelerator_count",
-    source="by definition",
-)
-def tokens_per_s_per_gpu(tokens_per_s: Column, accelerator_count: Column) -> Column:
-    """Return the throughput of one GPU in tokens [token/s]."""
-    return tokens_per_s / accelerator_count
-
-
-@quantity(
-    "FLOP/s",
-    Scope.GPU,
-    basis=Basis.ASSUMED,
-    group="compute",
-    formula="model_flop / step_s / accelerator_count",
-    source=_CHOWDHERY,
-)
-def model_flop_per_s_per_gpu(
-    model_flop: Column, step_s: Column, accelerator_count: Column
-) -> Column:
-    """Return the rate of model FLOP of one GPU [FLOP/s]."""
-    return model_flop / step_s / accelerator_count
-
-
-@quantity(
-    "fraction",
-    Scope.TOTAL,
-    symbol="MFU",
-    basis=Basis.ASSUMED,
-    group="compute",
-    formula="model_flop_per_s_per_gpu / peak_flop_per_s",
-    source=_CHOWDHERY,
-)
-def mfu_fraction(model_flop_per_s_per_gpu: Column, peak_flop_per_s: Column) -> Column:
-    """Return the model FLOP utilization: model FLOP over what the peak allows [fraction]."""
-    return model_flop_per_s_per_gpu / peak_flop_per_s
-
-
-@quantity(
-    "fraction",
-    Scope.TOTAL,
-    symbol="HFU",
-    basis=Basis.ASSUMED,
-    group="compute",
-    formula="hardware_flop / step_s / accelerator_count / peak_flop_per_s",
-    source=_CHOWDHERY,
-)
-def hfu_fraction(
-    hardware_flop: Column, step_s: Column, accelerator_count: Column, peak_flop_per_s: Column
-) -> Column:
-    """Return the hardware FLOP utilization: executed FLOP over what the peak allows [fraction]."""
-    return hardware_flop / step_s / accelerator_count / peak_flop_per_s

@@ -2,7 +2,8 @@
 
 Two pages come from the catalogue whole. In the other pages and the README, what follows a command
 or a piece of Python is its real output, put there by running it; and a table between
-``<!-- table: NAME -->`` and ``<!-- end -->`` is computed. ``--check`` writes nothing and names the
+``<!-- table: NAME -->`` and ``<!-- end -->`` is computed, as one of the catalogue's formulas is
+between ``<!-- formulas: NAME NAME -->`` and ``<!-- end -->``. ``--check`` writes nothing and names the
 pages that are out of date; ``--quick`` leaves computed tables as they are.
 """
 
@@ -19,19 +20,46 @@ from pathlib import Path
 from typing import Any
 
 from cli.main import main as shardwise
+from costmodels import (
+    activations,
+    communication,
+    flops,
+    memory,
+    parameters,
+    placement,
+    pricing,
+    step,
+    timing,
+)
 from costmodels.analysis import CATALOGUE, inputs_of
+from costmodels.attention import layouts
 from costmodels.compilation import leaves
-from costmodels.quantities import Basis, Quantity, Scope
+from costmodels.pipelining import quantities as pipelining
+from costmodels.quantities import Basis, Quantity, Scope, quantities_of
 from docs.measure_agreement import TABLES
 from simulator.training import SIMULATED
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
+_MODULES = (
+    parameters,
+    layouts,
+    flops,
+    activations,
+    pipelining,
+    memory,
+    placement,
+    communication,
+    timing,
+    step,
+    pricing,
+)
+
 _SYMBOLS = {
     "tensor_parallel_size": "t",
     "pipeline_parallel_size": "p",
-    "context_parallel_size": "c",
+    "context_parallel_size": "cp",
     "virtual_stages": "v",
     "micro_batch_size": "b",
     "global_batch_size": "B",
@@ -145,21 +173,27 @@ def nomenclature() -> str:
             [
                 "# Nomenclature",
                 _GENERATED,
-                "One term for each idea. A name that holds a number ends with its unit: `_bytes`, "
-                "`_flop`, `_s`, `_bytes_per_s`, `_flop_per_s`, `_w`, `_j`, `_usd`; without dimension "
-                "`_count`, `_size`, `_length`, `_fraction`. Inside the program there are no other "
-                "units; prefixes such as GiB and hours appear in files and on screens only.",
+                (
+                    "One term for each idea. A name that holds a number ends with its unit: `_bytes`, "
+                    "`_flop`, `_s`, `_bytes_per_s`, `_flop_per_s`, `_w`, `_j`, `_usd`; without dimension "
+                    "`_count`, `_size`, `_length`, `_fraction`. Inside the program there are no other "
+                    "units; prefixes such as GiB and hours appear in files and on screens only."
+                ),
                 "## Terms",
                 _table(("term", "meaning"), _TERMS.items()),
                 "## Basis: what a number rests on, from the strongest to the weakest",
                 _table(("basis", "meaning"), ((basis.value, _BASES[basis]) for basis in Basis)),
-                "The basis of an answer's number is the weakest that it reaches, its formulas and its "
-                "inputs taken together.",
+                (
+                    "The basis of an answer's number is the weakest that it reaches, its formulas and its "
+                    "inputs taken together."
+                ),
                 "## Scope: what a quantity is counted over",
                 _table(("scope", "quantities"), _scopes()),
                 "## Inputs",
-                "Fields of a scenario as closed forms see them. A choice becomes one truth for each "
-                "member; a number format becomes its bytes.",
+                (
+                    "Fields of a scenario as closed forms see them. A choice becomes one truth for each "
+                    "member; a number format becomes its bytes."
+                ),
                 _table(("name", "symbol", "unit", "field", "axes", "definition"), inputs),
                 "## Quantities",
                 "Formulas and sources are in [the catalogue](quantities.md).",
@@ -182,29 +216,27 @@ def quantities() -> str:
     parts = [
         "# Quantities",
         _GENERATED,
-        f"All {len(_entries())} quantities, in the order of derivation. The names in a formula are "
-        "quantities of this page or [inputs](nomenclature.md#inputs). `total(x)` adds over the axis "
-        "that the quantity itself does not have, from left to right; `largest(x)` and `first(x)` "
-        "are over the same axis. `algorithm` stands where no single expression states it: the "
-        "source says which. `shardwise explain SCENARIO.toml NAME` puts numbers in.",
+        (
+            f"All {len(_entries())} quantities, in the order of derivation. The names in a formula are "
+            "quantities of this page or [inputs](nomenclature.md#inputs). `total(x)` adds over the axis "
+            "that the quantity itself does not have, from left to right; `largest(x)` and `first(x)` "
+            "are over the same axis. `algorithm` stands where no single expression states it: the "
+            "source says which. `shardwise explain SCENARIO.toml NAME` puts numbers in."
+        ),
     ]
-    module = ""
+    homes, module = _homes(), ""
     for entry in _entries():
-        if _module(entry) != module:
-            module = _module(entry)
+        home = homes.get(entry.name, "simulator.training")
+        if home != module:
+            module = home
             parts.append(f"## {module}")
         parts.append(_quantity(entry))
     return "\n\n".join(parts) + "\n"
 
 
-def _module(entry: Quantity) -> str:
-    if entry in SIMULATED:
-        return "simulator.training"
-    if entry.selector:
-        home = {"schedule": "costmodels.pipelining.quantities", "layout": "costmodels.attention"}
-        return home[entry.selector] if entry.name != "pipeline_exposed_s" else "costmodels.step"
-    assert entry.function is not None
-    return entry.function.__module__
+def _homes() -> Mapping[str, str]:
+    """Return for each quantity the module that defines it."""
+    return {entry.name: module.__name__ for module in _MODULES for entry in quantities_of(module)}
 
 
 def _quantity(entry: Quantity) -> str:
@@ -238,15 +270,23 @@ def _quantity(entry: Quantity) -> str:
 
 
 _CONSOLE = re.compile(
-    r"^```console\n(?P<command>\$ (?:[^\n]*\\\n)*[^\n]*\n)(?P<output>.*?)^```$", re.M | re.S
+    r"^```console\n(?P<command>\$ (?:[^\n]*\\\n)*[^\n]*\n)(?P<output>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 _PYTHON = re.compile(
-    r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?", re.M | re.S
+    r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
 )
 _BLOCK = re.compile(
-    rf"{_CONSOLE.pattern}|{_PYTHON.pattern.replace('output', 'printed')}", re.M | re.S
+    rf"{_CONSOLE.pattern}|{_PYTHON.pattern.replace('output', 'printed')}", re.MULTILINE | re.DOTALL
 )
-_COMPUTED = re.compile(r"^<!-- table: (?P<name>.*?) -->\n.*?^<!-- end -->$", re.M | re.S)
+_FORMULAS = re.compile(
+    r"^(?P<start><!-- formulas: (?P<names>[^>]*?) -->)\n.*?^<!-- end -->$",
+    re.MULTILINE | re.DOTALL,
+)
+_COMPUTED = re.compile(
+    r"^<!-- table: (?P<name>.*?) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL
+)
 
 
 def refreshed(text: str, *, tables: bool = True) -> str:
@@ -262,9 +302,24 @@ def refreshed(text: str, *, tables: bool = True) -> str:
     names: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         text = _BLOCK.sub(lambda match: _run_block(match, names), text)
+    text = _FORMULAS.sub(_formulas, text)
     if tables:
         text = _COMPUTED.sub(_computed, text)
     return text
+
+
+def _formulas(match: re.Match[str]) -> str:
+    entries = [CATALOGUE[name] for name in match["names"].split()]
+    rows = [
+        (
+            f"[`{entry.name}`](quantities.md#{entry.name})",
+            entry.definition,
+            f"`{entry.formula}`",
+        )
+        for entry in entries
+    ]
+    table = _table(("quantity", "definition", "formula"), rows)
+    return f"{match['start']}\n\n{table}\n\n<!-- end -->"
 
 
 def _run_block(match: re.Match[str], names: dict[str, Any]) -> str:
@@ -302,6 +357,8 @@ def run_command(command: str) -> str:
     lines = [line.rstrip() for line in _shardwise(arguments).splitlines()]
     for entry in filters:
         lines = _filtered(lines, shlex.split(entry))
+    while lines and not lines[-1]:
+        lines.pop()
     text = "".join(line + "\n" for line in lines)
     if target:
         Path(target.strip()).write_text(text, encoding="utf-8")

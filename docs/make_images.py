@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.main import app
 from rich.console import Console
 from rich.text import Text
 
+from cli.main import app
+
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "estimate.svg"
-WIDTH = 108
+WIDTH = 116
 _END = "What this rests on"
 
 
@@ -29,7 +30,7 @@ class _Terminal(io.StringIO):
 def example_arguments() -> list[str]:
     """Return the arguments of the README's example, without the program's name."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^(?:\$ )?shardwise (estimate (?:[^\n]*\\\n)*[^\n]*)", text, re.M)
+    found = re.search(r"^(?:\$ )?shardwise (estimate (?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE)
     if found is None:
         raise ValueError("README.md has no example that starts with 'shardwise estimate'")
     return shlex.split(found[1].replace("\\\n", " "))
@@ -58,7 +59,10 @@ def picture() -> str:
     """Return the picture as SVG."""
     recorder = Console(width=WIDTH, record=True, file=io.StringIO(), highlight=False)
     recorder.print(Text.from_ansi(output(example_arguments())))
-    return recorder.export_svg(title="shardwise estimate", unique_id="estimate") + "\n"
+    svg = recorder.export_svg(title="shardwise estimate", unique_id="estimate")
+    # The reader's own font, in place of one from the network; each text states its length.
+    svg = re.sub(r"@font-face \{.*?\n    \}\n", "", svg, flags=re.DOTALL)
+    return svg.replace("Fira Code", "DejaVu Sans Mono") + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -73,13 +73,18 @@ def leaf_path(scenario: Scenario, leaf: str) -> str:
     return peak_path(scenario) if leaf == "peak_flop_per_s" else leaves()[leaf].path
 
 
+@lru_cache(maxsize=1024)
+def _origins(name: str, schedule: str) -> tuple[Basis, tuple[str, ...]]:
+    """Return the weakest basis of the formulas behind a quantity, and the inputs behind it."""
+    found = reached(name, schedule)
+    formulas = weakest([CATALOGUE[entry].basis for entry in found if entry in CATALOGUE])
+    return formulas, tuple(sorted(found - CATALOGUE.keys()))
+
+
 def basis_of(scenario: Scenario, name: str) -> Basis:
     """Return the weakest basis of a quantity's formulas and inputs."""
-    bases = []
-    for entry in reached(name, scenario.plan.schedule.value):
-        found = CATALOGUE.get(entry)
-        bases.append(found.basis if found else source_of(scenario, entry).basis)
-    return weakest(bases)
+    formulas, inputs = _origins(name, scenario.plan.schedule.value)
+    return weakest([formulas, *{source_of(scenario, entry).basis for entry in inputs}])
 
 
 def assumptions(scenario: Scenario, published: Iterable[str]) -> tuple[Assumption, ...]:

@@ -88,7 +88,8 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
         assert entry.group is not None
         value = entry.chosen(None)(simulation.metrics) if simulation else None
         groups[entry.group][entry.name] = list(value) if isinstance(value, tuple) else value
-    facts = Facts(scenario=scenario, values={name: scalar(values[name]) for name in NEEDED})
+    needed = {name: scalar(values[name]) for name in NEEDED}
+    facts = Facts(scenario=scenario, columns=columns, values=needed)
     return Answer(
         schema_version=SCHEMA_VERSION,
         shardwise_version=VERSION,

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from costmodels.columns import Column
 from costmodels.pipelining import bubble
 from costmodels.pipelining.schedules import SCHEDULES
-from costmodels.quantities import ALGORITHM, STAGE, Quantity, Scope, quantity
+from costmodels.quantities import ALGORITHM, STAGE, Basis, Quantity, Scope, quantity
 
 _ORDER = "equal to the schedule's list of actions, replayed"
 
@@ -32,6 +32,21 @@ ACTIVATIONS_BYTES = Quantity(
     formula=ALGORITHM,
     source=_ORDER,
     variants=MappingProxyType({str(s.name): s.peak_activation_bytes for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
+
+PIPELINE_EXPOSED_S = Quantity(
+    name="pipeline_exposed_s",
+    unit="s",
+    scope=Scope.GPU,
+    group="time",
+    basis=Basis.ASSUMED,
+    definition="Time of a step that waits for hand-overs between stages.",
+    formula=ALGORITHM,
+    source="by following the chain of forwards and backwards that wait for each other; exact for "
+    "equal stages",
+    variants=MappingProxyType({str(s.name): s.exposed_hops_s for s in SCHEDULES.values()}),
     selector="schedule",
 )
 

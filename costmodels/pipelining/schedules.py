@@ -3,7 +3,7 @@
 A new schedule is one entry: its order, where it is legal, and what a rank holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from costmodels.columns import Axis, Column
 from costmodels.pipelining.actions import Order
+from costmodels.pipelining.hops import gpipe_hops_s, interleaved_hops_s, one_f_one_b_hops_s
 from costmodels.pipelining.in_flight import (
     gpipe_in_flight_count,
     gpipe_peak_activation_bytes,
@@ -120,6 +121,8 @@ class Schedule:
         How many (microbatch, chunk) activations a rank holds at most.
     peak_activation_bytes : PeakActivationFunction
         How many bytes they are.
+    exposed_hops_s : callable
+        How long a step waits for hand-overs between stages; inputs of the graph.
     """
 
     name: ScheduleName
@@ -130,6 +133,7 @@ class Schedule:
     order: OrderFunction
     in_flight_count: InFlightFunction
     peak_activation_bytes: PeakActivationFunction
+    exposed_hops_s: Callable[..., Column]
 
 
 SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
@@ -146,6 +150,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=gpipe,
                 in_flight_count=gpipe_in_flight_count,
                 peak_activation_bytes=gpipe_peak_activation_bytes,
+                exposed_hops_s=gpipe_hops_s,
             ),
             Schedule(
                 name=ScheduleName.ONE_F_ONE_B,
@@ -157,6 +162,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=one_f_one_b,
                 in_flight_count=one_f_one_b_in_flight_count,
                 peak_activation_bytes=one_f_one_b_peak_activation_bytes,
+                exposed_hops_s=one_f_one_b_hops_s,
             ),
             Schedule(
                 name=ScheduleName.INTERLEAVED_ONE_F_ONE_B,
@@ -168,6 +174,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=interleaved_one_f_one_b,
                 in_flight_count=interleaved_in_flight_count,
                 peak_activation_bytes=interleaved_peak_activation_bytes,
+                exposed_hops_s=interleaved_hops_s,
             ),
         )
     }

@@ -7,6 +7,8 @@ import msgspec
 from costmodels.specs.base import SourcedSpec
 from costmodels.specs.fields import choice, fraction, label, nonnegative, positive, size
 
+_COUNT = ("memory", "communication", "time", "pipeline")
+
 
 class Accelerator(SourcedSpec, frozen=True, kw_only=True):
     """One accelerator: what it holds, how fast it computes, what it draws and costs.
@@ -42,7 +44,7 @@ class Accelerator(SourcedSpec, frozen=True, kw_only=True):
     memory_bandwidth_bytes_per_s: Annotated[float, positive("memory bandwidth", "time")]
     peak_flop_per_s: Annotated[
         dict[str, Annotated[float, msgspec.Meta(gt=0, lt=1e30)]],
-        choice("dense peak by number format", "time", "compute"),
+        choice("dense peak by number format", "time"),
     ]
     matmul_efficiency_fraction: Annotated[
         float, fraction("attained share of the peak in matrix products", "time")
@@ -121,9 +123,7 @@ class Cluster(SourcedSpec, frozen=True, kw_only=True):
     section: ClassVar[str] = "cluster"
 
     name: Annotated[str, label("label of the cluster")]
-    accelerator_count: Annotated[
-        int, size("accelerators that the plan uses", "compute", "time", most=2**24)
-    ]
+    accelerator_count: Annotated[int, size("accelerators that the plan uses", *_COUNT, most=2**24)]
     accelerators_per_node: Annotated[
         int, size("accelerators of a node", "communication", "time", most=2**16)
     ]

@@ -9,6 +9,7 @@ from costmodels.specs.base import Spec
 from costmodels.specs.fields import choice, label, size
 
 _EVERYTHING = ("parameters", "memory", "compute", "communication", "time")
+_PARAMETERS = ("parameters", "memory", "communication", "time")
 
 
 class Norm(StrEnum):
@@ -61,9 +62,12 @@ class Mixture(Spec, frozen=True, kw_only=True):
 
     section: ClassVar[str] = "model.mixture"
 
-    expert_count: Annotated[int, size("experts of a layer", *_EVERYTHING[:3], least=2, most=2**16)]
+    expert_count: Annotated[int, size("experts of a layer", *_EVERYTHING, least=2, most=2**16)]
     experts_per_token: Annotated[
-        int, size("experts that the router chooses for a token", "parameters", *_EVERYTHING[1:3])
+        int,
+        size(
+            "experts that the router chooses for a token", "parameters", "memory", "compute", "time"
+        ),
     ]
 
 
@@ -105,43 +109,35 @@ class Model(Spec, frozen=True, kw_only=True):
     section: ClassVar[str] = "model"
 
     name: Annotated[str, label("label of the model")]
-    num_hidden_layers: Annotated[int, size("transformer layers", *_EVERYTHING, most=2**16)]
+    num_hidden_layers: Annotated[
+        int, size("transformer layers", *_EVERYTHING, "pipeline", most=2**16)
+    ]
     hidden_size: Annotated[int, size("width of the residual stream", *_EVERYTHING, most=2**20)]
-    num_attention_heads: Annotated[
-        int, size("query heads", "parameters", "memory", "compute", "time", most=2**16)
-    ]
-    num_key_value_heads: Annotated[
-        int, size("key and value heads", "parameters", "memory", "compute", most=2**16)
-    ]
-    head_size: Annotated[
-        int, size("width of a head", "parameters", "memory", "compute", "time", most=2**16)
-    ]
+    num_attention_heads: Annotated[int, size("query heads", *_EVERYTHING, most=2**16)]
+    num_key_value_heads: Annotated[int, size("key and value heads", *_EVERYTHING, most=2**16)]
+    head_size: Annotated[int, size("width of a head", *_EVERYTHING, most=2**16)]
     intermediate_size: Annotated[
-        int, size("width of the feed-forward network or of an expert", *_EVERYTHING[:3], most=2**22)
+        int, size("width of the feed-forward network or of an expert", *_EVERYTHING, most=2**22)
     ]
-    gated: Annotated[bool, choice("whether the FFN is gated (three matrices)", *_EVERYTHING[:3])]
-    vocabulary_size: Annotated[
-        int, size("rows of the embedding", "parameters", "memory", "compute", most=2**26)
-    ]
+    gated: Annotated[bool, choice("whether the FFN is gated (three matrices)", *_EVERYTHING)]
+    vocabulary_size: Annotated[int, size("rows of the embedding", *_EVERYTHING, most=2**26)]
     tied_embeddings: Annotated[
-        bool, choice("whether head and input embedding are one matrix", "parameters", "memory")
+        bool, choice("whether head and input embedding are one matrix", *_PARAMETERS)
     ]
-    norm: Annotated[Norm, choice("kind of normalization", "parameters", "memory")]
+    norm: Annotated[Norm, choice("kind of normalization", *_PARAMETERS)]
     attention_bias: Annotated[
-        bool, choice("whether query, key and value projections have a bias", "parameters", "memory")
+        bool, choice("whether query, key and value projections have a bias", *_PARAMETERS)
     ]
     attention_output_bias: Annotated[
-        bool, choice("whether the output projection has a bias", "parameters", "memory")
+        bool, choice("whether the output projection has a bias", *_PARAMETERS)
     ]
-    ffn_bias: Annotated[
-        bool, choice("whether feed-forward projections have a bias", "parameters", "memory")
-    ]
-    positions: Annotated[Positions, choice("how positions enter", "parameters", "memory")]
+    ffn_bias: Annotated[bool, choice("whether feed-forward projections have a bias", *_PARAMETERS)]
+    positions: Annotated[Positions, choice("how positions enter", *_PARAMETERS)]
     max_position_embeddings: Annotated[
-        int, size("longest sequence of the model", "parameters", "memory", most=2**40)
+        int, size("longest sequence of the model", *_PARAMETERS, most=2**40)
     ]
     dropout: Annotated[bool, choice("whether dropout is active in training", "memory")] = False
-    mixture: Annotated[Mixture, choice("mixture of experts", *_EVERYTHING[:3])] | None = None
+    mixture: Annotated[Mixture, choice("mixture of experts", *_EVERYTHING)] | None = None
     layouts: Annotated[
         tuple[Layout, ...],
         msgspec.Meta(

@@ -34,7 +34,8 @@ class RankAxis(StrEnum):
     PIPELINE = "pipeline"
 
 
-_PARALLEL = ("memory", "communication", "time")
+_MICROBATCH = ("compute", "memory", "communication", "time", "pipeline")
+_PARALLEL = ("parameters", *_MICROBATCH)
 
 
 class Plan(Spec, frozen=True, kw_only=True):
@@ -79,39 +80,36 @@ class Plan(Spec, frozen=True, kw_only=True):
         int, size("ranks that share each matrix", *_PARALLEL, most=2**16)
     ] = 1
     pipeline_parallel_size: Annotated[int, size("pipeline ranks", *_PARALLEL, most=2**10)] = 1
-    context_parallel_size: Annotated[
-        int, size("ranks that share each sequence", *_PARALLEL, most=2**16)
-    ] = 1
-    expert_parallel_size: Annotated[
-        int, size("ranks that share the experts", *_PARALLEL, most=2**16)
-    ] = 1
+    context_parallel_size: Annotated[int, size("ranks that share each sequence", most=2**16)] = 1
+    expert_parallel_size: Annotated[int, size("ranks that share the experts", most=2**16)] = 1
     data_parallel_size: (
-        Annotated[int, size("replicas; left out, it is derived", *_PARALLEL, most=2**24)] | None
+        Annotated[int, size("replicas; left out, it is derived", most=2**24)] | None
     ) = None
     virtual_stages: Annotated[
-        int, size("chunks of layers on each pipeline rank", *_PARALLEL, most=2**10)
+        int, size("chunks of layers on each pipeline rank", *_MICROBATCH[1:], most=2**10)
     ] = 1
     layers_per_stage: (
         Annotated[
             tuple[Annotated[int, msgspec.Meta(ge=0, le=2**16)], ...],
-            choice("layers of every virtual stage; left out, they are balanced", "memory", "time"),
+            choice("layers of every virtual stage; left out, they are balanced", *_PARALLEL),
         ]
         | None
     ) = None
-    schedule: Annotated[ScheduleName, choice("order of forwards and backwards", "memory")] = (
-        ScheduleName.ONE_F_ONE_B
-    )
+    schedule: Annotated[
+        ScheduleName, choice("order of forwards and backwards", "memory", "time", "pipeline")
+    ] = ScheduleName.ONE_F_ONE_B
     micro_batch_size: Annotated[
-        int, size("sequences of a microbatch", "memory", "time", most=2**20)
+        int, size("sequences of a microbatch", *_MICROBATCH, most=2**20)
     ] = 1
     sequence_parallel: Annotated[
-        bool, choice("whether norms are split along the sequence", "memory", "communication")
+        bool, choice("whether norms are split along the sequence", *_MICROBATCH[:4])
     ] = False
     zero_stage: Annotated[
-        int, size("what replicas shard: 0 nothing to 3 everything", "memory", least=0, most=3)
+        int,
+        size("what replicas shard: 0 nothing to 3 everything", *_MICROBATCH[1:4], least=0, most=3),
     ] = 0
     recompute: Annotated[
-        Recompute, choice("what is recomputed in the backward pass", "memory", "compute", "time")
+        Recompute, choice("what is recomputed in the backward pass", *_MICROBATCH[:4])
     ] = Recompute.NONE
     attention_kernel: Annotated[
         AttentionKernel, choice("how attention is computed", "memory", "compute", "time")
@@ -123,5 +121,6 @@ class Plan(Spec, frozen=True, kw_only=True):
         bool, choice("whether sharded weights are gathered during the forward", "time")
     ] = True
     rank_order: Annotated[
-        tuple[RankAxis, ...], choice("axes from neighbouring ranks outwards", "communication")
+        tuple[RankAxis, ...],
+        choice("axes from neighbouring ranks outwards", "communication", "time"),
     ] = (RankAxis.TENSOR, RankAxis.CONTEXT, RankAxis.DATA, RankAxis.PIPELINE)

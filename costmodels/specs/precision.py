@@ -18,6 +18,8 @@ STORED_ROLES = (
 )
 """Roles whose tensors are kept or sent."""
 
+_SENT = ("memory", "communication", "time")
+
 
 class Precision(Spec, frozen=True, kw_only=True):
     """A precision recipe: one number format for each role.
@@ -45,14 +47,16 @@ class Precision(Spec, frozen=True, kw_only=True):
     section: ClassVar[str] = "precision"
 
     name: Annotated[str, label("label of the recipe")]
-    weights: Annotated[str, choice("weights in forward and backward", "memory")]
-    gradients: Annotated[str, choice("gradients as accumulated", "memory")]
-    main_weights: Annotated[str, choice("copy that the optimizer updates", "memory")] | None = None
-    moments: Annotated[str, choice("state of the optimizer", "memory")]
-    activations: Annotated[str, choice("tensors between layers", "memory", "time")]
+    weights: Annotated[str, choice("weights in forward and backward", *_SENT)]
+    gradients: Annotated[str, choice("gradients as accumulated", "memory", "time")]
+    main_weights: (
+        Annotated[str, choice("copy that the optimizer updates", "memory", "time")] | None
+    ) = None
+    moments: Annotated[str, choice("state of the optimizer", "memory", "time")]
+    activations: Annotated[str, choice("tensors between layers", *_SENT)]
     compute: Annotated[str, choice("inputs of matrix products", "time")]
-    gradient_reduction: Annotated[str, choice("gradients as sent", "communication")]
-    logits: Annotated[str, choice("output of the head", "memory")]
+    gradient_reduction: Annotated[str, choice("gradients as sent", "communication", "time")]
+    logits: Annotated[str, choice("output of the head", "memory", "time")]
 
     def __post_init__(self) -> None:
         """Check that every role names a format that can fill it."""

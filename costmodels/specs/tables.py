@@ -87,6 +87,11 @@ def build(description: type[AnySpec], table: object, path: str) -> AnySpec:
         raise SpecError(f"{path}.{missing[0]}: is missing; expected a value")
     if issubclass(description, SourcedSpec):
         values["sources"] = sources
+    elif sources:
+        raise SpecError(
+            f"{path}.{next(iter(sources))}: expected a plain value; sources are kept for the "
+            "fields of the cluster"
+        )
     return description(**values)
 
 

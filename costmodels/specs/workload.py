@@ -42,8 +42,19 @@ class Workload(Spec, frozen=True, kw_only=True):
 
     section: ClassVar[str] = "workload"
 
-    kind: Annotated[WorkloadKind, choice("what the model does", "time")] = WorkloadKind.TRAINING
-    global_batch_size: Annotated[int, size("sequences of a step", "compute", "time", most=2**40)]
+    kind: Annotated[WorkloadKind, choice("what the model does")] = WorkloadKind.TRAINING
+    global_batch_size: Annotated[
+        int,
+        size(
+            "sequences of a step",
+            "compute",
+            "memory",
+            "communication",
+            "time",
+            "pipeline",
+            most=2**40,
+        ),
+    ]
     sequence_length: Annotated[
         int, size("tokens of a sequence", "compute", "memory", "communication", "time", most=2**40)
     ]

@@ -1,7 +1,7 @@
 """Placement, against every rank put on its node."""
 
 from collections.abc import Iterator, Mapping
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from math import prod
 
 import pytest
@@ -34,7 +34,7 @@ def members_per_node(ranks: list[int], per_node: int) -> list[int]:
 
 
 def crossing_hops(ranks: list[int], per_node: int, *, closed: bool) -> int:
-    hops = list(zip(ranks, ranks[1:], strict=False))
+    hops = list(pairwise(ranks))
     if closed and len(ranks) > 1:
         hops.append((ranks[-1], ranks[0]))
     return sum(left // per_node != right // per_node for left, right in hops)
@@ -66,7 +66,10 @@ def placed(
 
 powers = st.integers(0, 4).map(lambda exponent: 2**exponent)
 orders = st.sampled_from(sorted(permutations(AXES)))
-sizes_of = lambda sizes: st.fixed_dictionaries({axis: sizes for axis in AXES})  # noqa: E731
+
+
+def sizes_of(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[Sizes]:
+    return st.fixed_dictionaries(dict.fromkeys(AXES, sizes))
 
 
 @given(sizes_of(powers), orders, st.integers(0, 5).map(lambda exponent: 2**exponent))
@@ -104,7 +107,7 @@ def test_strides_are_distances_of_neighbours(sizes: Sizes, order: tuple[str, ...
     values = placed(sizes, order, per_node=8)
     for axis in AXES:
         for ranks in groups(sizes, order, axis):
-            distances = {right - left for left, right in zip(ranks, ranks[1:], strict=False)}
+            distances = {right - left for left, right in pairwise(ranks)}
             assert distances <= {values[f"{axis}_stride"]}
 
 

@@ -9,6 +9,7 @@ from costmodels import rules
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.errors import NotModelledError, SpecError
+from costmodels.quantities import Rule
 from tests.costmodels.witnesses import WITNESSES, witness
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -112,7 +113,7 @@ def test_there_is_a_case_for_every_rule() -> None:
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.function.__name__)
-def test_a_rule_names_field_value_and_what_is_valid(rule: rules.Rule) -> None:
+def test_a_rule_names_field_value_and_what_is_valid(rule: Rule) -> None:
     base, changes, message = REFUSED[rule.function.__name__]
     error = SpecError if rule.modelled else NotModelledError
     with pytest.raises(error, match="^" + message) as caught:

@@ -125,7 +125,11 @@ def test_the_table_that_is_read_stays_as_it_is() -> None:
             "workload.global_batch_size",
             2048,
         ),
-        ({"cluster.accelerator.memory_bytes": "80 GB"}, "cluster.accelerator.memory_bytes", 8 * 10**10),
+        (
+            {"cluster.accelerator.memory_bytes": "80 GB"},
+            "cluster.accelerator.memory_bytes",
+            8 * 10**10,
+        ),
         ({"cluster.network.latency_s": "5 us"}, "cluster.network.latency_s", 5e-6),
         ({"plan.zero_stage": "2"}, "plan.zero_stage", 2),
         ({"plan.overlap_parameter_gather": "no"}, "plan.overlap_parameter_gather", False),
@@ -179,7 +183,10 @@ def test_a_wrong_table_is_refused_by_name(table: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plan.tensor_paralell_size": 2}, "unknown field 'plan.tensor_paralell_size': did you mean "),
+        (
+            {"plan.tensor_paralell_size": 2},
+            "unknown field 'plan.tensor_paralell_size': did you mean ",
+        ),
         ({"tensor_parallel_size": 2}, "unknown field 'tensor_parallel_size': did you mean"),
         ({"plan": {}}, "unknown field 'plan'"),
         ({"": 1}, "unknown field ''"),
@@ -202,9 +209,15 @@ def test_a_wrong_table_is_refused_by_name(table: dict[str, Any], message: str) -
         ({"plan.sequence_parallel": 1}, r"plan.sequence_parallel \(1\): expected true or false"),
         ({"plan.schedule": "1f1"}, "unknown plan.schedule '1f1': did you mean '1f1b'"),
         ({"precision.weights": "bf17"}, "precision.weights: unknown number format 'bf17': did you"),
-        ({"precision.weights": "tf32"}, r"precision.weights \(tf32\): tensors are not kept in tf32"),
+        (
+            {"precision.weights": "tf32"},
+            r"precision.weights \(tf32\): tensors are not kept in tf32",
+        ),
         ({"cluster.host_power_w": "5 horses"}, "cluster.host_power_w: cannot read '5 horses'"),
-        ({"cluster.host_power_w": float("nan")}, r"cluster.host_power_w \(nan\): expected a number"),
+        (
+            {"cluster.host_power_w": float("nan")},
+            r"cluster.host_power_w \(nan\): expected a number",
+        ),
         ({"model.layouts": [{"type": "dense", "window": 1}]}, "model.layouts"),
         ({"model.layouts": [{"type": "block"}]}, "model.layouts"),
         ({"model.layouts": []}, "model.layouts"),

@@ -1,7 +1,7 @@
 """Scenarios that tests of simulator and command line start from: the files of the golden answers."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +18,7 @@ FILES: Mapping[str, Path] = MappingProxyType(
 """Every witness by name."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def witness(name: str) -> Scenario:
     """Return the scenario of a file."""
     return scenario_from_toml(FILES[name].read_text(encoding="utf-8"))

@@ -1,0 +1,340 @@
+"""Compute times of layers and chunks, from a roofline.
+
+Matrix products take the longer of their work at an attained peak and their operands at an attained
+memory bandwidth [1]_; everything between them is bound by memory. All attained fractions are
+inputs with a source: none is hidden in a formula.
+
+References
+----------
+.. [1] S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model
+   for multicore architectures," Commun. ACM 52(4), 2009. doi:10.1145/1498765.1498785.
+"""
+
+from costmodels.columns import Axis, Column, maximum, weighted_total, where
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
+
+_WILLIAMS = "Williams et al. 2009, doi:10.1145/1498765.1498785"
+_OPERANDS = "by counting the tensors that each operation reads and writes, once each"
+_LAYER = (KIND,)
+_CHUNK = (STAGE, CHUNK)
+
+
+@quantity(
+    "FLOP/s",
+    Scope.GPU,
+    formula="peak_flop_per_s * accelerator_matmul_efficiency_fraction",
+    source=_WILLIAMS,
+)
+def matmul_flop_per_s(
+    peak_flop_per_s: Column, accelerator_matmul_efficiency_fraction: Column
+) -> Column:
+    """Return the attained rate of matrix products [FLOP/s]."""
+    return peak_flop_per_s * accelerator_matmul_efficiency_fraction
+
+
+@quantity(
+    "FLOP/s",
+    Scope.GPU,
+    formula="peak_flop_per_s * accelerator_attention_efficiency_fraction",
+    source=_WILLIAMS,
+)
+def attention_flop_per_s(
+    peak_flop_per_s: Column, accelerator_attention_efficiency_fraction: Column
+) -> Column:
+    """Return the attained rate of attention [FLOP/s]."""
+    return peak_flop_per_s * accelerator_attention_efficiency_fraction
+
+
+@quantity(
+    "byte/s",
+    Scope.GPU,
+    formula="accelerator_memory_bandwidth_bytes_per_s * accelerator_memory_efficiency_fraction",
+    source=_WILLIAMS,
+)
+def memory_bytes_per_s(
+    accelerator_memory_bandwidth_bytes_per_s: Column,
+    accelerator_memory_efficiency_fraction: Column,
+) -> Column:
+    """Return the attained memory bandwidth [byte/s]."""
+    return accelerator_memory_bandwidth_bytes_per_s * accelerator_memory_efficiency_fraction
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="layer_gpu_parameters * weight_element_bytes + microbatch_tokens"
+    " * (((2 * num_attention_heads + 2 * num_key_value_heads) * head_size"
+    " + experts_per_token * (2 + gated) * intermediate_size) // tensor_parallel_size"
+    " + (2 + 2 * experts_per_token) * hidden_size) * activation_element_bytes",
+    source=_OPERANDS,
+)
+def layer_matmul_bytes(
+    layer_gpu_parameters: Column,
+    weight_element_bytes: Column,
+    microbatch_tokens: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    experts_per_token: Column,
+    gated: Column,
+    intermediate_size: Column,
+    tensor_parallel_size: Column,
+    hidden_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the operands of a layer's matrix products, forward, for one microbatch [byte]."""
+    heads = (2 * num_attention_heads + 2 * num_key_value_heads) * head_size
+    inner = experts_per_token * (2 + gated) * intermediate_size
+    outer = (2 + 2 * experts_per_token) * hidden_size
+    elements = microbatch_tokens * ((heads + inner) // tensor_parallel_size + outer)
+    return layer_gpu_parameters * weight_element_bytes + elements * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="(10 * sharded_tokens * hidden_size + microbatch_tokens * (2 * (1 - positions_is_learned)"
+    " * (num_attention_heads + num_key_value_heads) * head_size"
+    " + experts_per_token * (2 + gated) * intermediate_size) // tensor_parallel_size)"
+    " * activation_element_bytes",
+    source=_OPERANDS + ": two norms, two residual additions, rotation, activation function",
+)
+def layer_elementwise_bytes(
+    sharded_tokens: Column,
+    hidden_size: Column,
+    microbatch_tokens: Column,
+    positions_is_learned: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    experts_per_token: Column,
+    gated: Column,
+    intermediate_size: Column,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the traffic of a layer's elementwise operations, forward, for one microbatch [byte]."""
+    heads = (num_attention_heads + num_key_value_heads) * head_size
+    rotated = 2 * (1 - positions_is_learned) * heads
+    inner = experts_per_token * (2 + gated) * intermediate_size
+    split = microbatch_tokens * (rotated + inner) // tensor_parallel_size
+    return (10 * sharded_tokens * hidden_size + split) * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="where(attention_kernel_is_flash, 0, 4 * (microbatch_tokens * sequence_length"
+    " * num_attention_heads // tensor_parallel_size) * activation_element_bytes)",
+    source=_OPERANDS + ": scores and probabilities of a naive kernel, written and read",
+)
+def layer_score_bytes(
+    attention_kernel_is_flash: Column,
+    microbatch_tokens: Column,
+    sequence_length: Column,
+    num_attention_heads: Column,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the traffic of a layer's matrix of scores, forward, for one microbatch [byte]."""
+    scores = microbatch_tokens * sequence_length * num_attention_heads // tensor_parallel_size
+    return where(attention_kernel_is_flash, 0, 4 * scores * activation_element_bytes)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="maximum(layer_matmul_flop / matmul_flop_per_s, layer_matmul_bytes / memory_bytes_per_s)",
+    source=_WILLIAMS,
+)
+def layer_matmul_s(
+    layer_matmul_flop: Column,
+    matmul_flop_per_s: Column,
+    layer_matmul_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a layer's matrix products, forward, for one microbatch [s]."""
+    return maximum(layer_matmul_flop / matmul_flop_per_s, layer_matmul_bytes / memory_bytes_per_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="layer_attention_flop / attention_flop_per_s + layer_score_bytes / memory_bytes_per_s",
+    source=_WILLIAMS,
+)
+def layer_attention_s(
+    layer_attention_flop: Column,
+    attention_flop_per_s: Column,
+    layer_score_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a layer's attention, forward, for one microbatch [s]."""
+    return layer_attention_flop / attention_flop_per_s + layer_score_bytes / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s",
+    source="the sum of its parts, one after the other",
+)
+def layer_forward_s(
+    layer_matmul_s: Column,
+    layer_attention_s: Column,
+    layer_elementwise_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a layer's forward, for one microbatch [s]."""
+    return layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="2 * layer_matmul_s + layer_attention_backward_flop / attention_flop_per_s"
+    " + 2 * (layer_score_bytes + layer_elementwise_bytes) / memory_bytes_per_s",
+    source="two products for each of the forward; tensors and their gradients are read and written",
+)
+def layer_backward_s(
+    layer_matmul_s: Column,
+    layer_attention_backward_flop: Column,
+    attention_flop_per_s: Column,
+    layer_score_bytes: Column,
+    layer_elementwise_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a layer's backward without recomputation, for one microbatch [s]."""
+    traffic = 2 * (layer_score_bytes + layer_elementwise_bytes)
+    attention = layer_attention_backward_flop / attention_flop_per_s
+    return 2 * layer_matmul_s + attention + traffic / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="recompute_is_full * layer_forward_s + recompute_is_selective * layer_attention_s",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 5",
+)
+def layer_recompute_s(
+    recompute_is_full: Column,
+    layer_forward_s: Column,
+    recompute_is_selective: Column,
+    layer_attention_s: Column,
+) -> Column:
+    """Return the time of what a layer's backward computes again, for one microbatch [s]."""
+    return recompute_is_full * layer_forward_s + recompute_is_selective * layer_attention_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="maximum(head_flop / matmul_flop_per_s, vocabulary_rows * hidden_size"
+    " * weight_element_bytes / memory_bytes_per_s)"
+    " + 3 * microbatch_tokens * vocabulary_rows * logits_element_bytes / memory_bytes_per_s",
+    source=_WILLIAMS + "; logits written, read for the maximum and for the sum",
+)
+def head_forward_s(
+    head_flop: Column,
+    matmul_flop_per_s: Column,
+    vocabulary_rows: Column,
+    hidden_size: Column,
+    weight_element_bytes: Column,
+    memory_bytes_per_s: Column,
+    microbatch_tokens: Column,
+    logits_element_bytes: Column,
+) -> Column:
+    """Return the time of head and loss, forward, for one microbatch [s]."""
+    weights = vocabulary_rows * hidden_size * weight_element_bytes
+    logits = 3 * microbatch_tokens * vocabulary_rows * logits_element_bytes
+    product = maximum(head_flop / matmul_flop_per_s, weights / memory_bytes_per_s)
+    return product + logits / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="2 * layer_input_bytes / memory_bytes_per_s",
+    source=_OPERANDS + ": rows read and written",
+)
+def embedding_forward_s(layer_input_bytes: Column, memory_bytes_per_s: Column) -> Column:
+    """Return the time of the embedding, forward, for one microbatch [s]."""
+    return 2 * layer_input_bytes / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_forward_s)"
+    " + chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s",
+    source="the sum of its parts",
+)
+def chunk_forward_compute_s(
+    chunk_layer_count: Axis,
+    layer_forward_s: Axis,
+    chunk_holds_embedding: Column,
+    embedding_forward_s: Column,
+    chunk_holds_head: Column,
+    head_forward_s: Column,
+) -> Column:
+    """Return the compute time of a chunk's forward, for one microbatch [s]."""
+    return (
+        weighted_total(chunk_layer_count, layer_forward_s)
+        + chunk_holds_embedding * embedding_forward_s
+        + chunk_holds_head * head_forward_s
+    )
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_backward_s)"
+    " + 2 * (chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s)",
+    source="the sum of its parts; the ends take twice their forward",
+)
+def chunk_backward_compute_s(
+    chunk_layer_count: Axis,
+    layer_backward_s: Axis,
+    chunk_holds_embedding: Column,
+    embedding_forward_s: Column,
+    chunk_holds_head: Column,
+    head_forward_s: Column,
+) -> Column:
+    """Return the compute time of a chunk's backward, nothing computed again, for a microbatch [s]."""
+    ends = chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s
+    return weighted_total(chunk_layer_count, layer_backward_s) + 2 * ends
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_recompute_s)",
+    source="the sum of its parts",
+)
+def chunk_recompute_s(chunk_layer_count: Axis, layer_recompute_s: Axis) -> Column:
+    """Return the time of what a chunk's backward computes again, for one microbatch [s]."""
+    return weighted_total(chunk_layer_count, layer_recompute_s)

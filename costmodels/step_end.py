@@ -1,0 +1,137 @@
+"""What a GPU does after its last backward: reduce gradients, update weights, gather them.
+
+A reduction that overlaps runs from the start of the last backward of the first chunk; its last
+bucket, one layer, waits until that has ended.
+"""
+
+from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, where
+from costmodels.quantities import STAGE, Basis, Scope, quantity
+
+_OPERANDS = "by counting the tensors that each operation reads and writes, once each"
+_RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"
+_ZHAO = "Zhao et al. 2023, arXiv:2304.11277, section 3.3: what does not hide behind compute"
+_STAGE = (STAGE,)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="where(zero_stage >= 2, 0.0, (2 - minimum(zero_stage, 1)) * total(chunk_gradient_s))",
+    source=_RING + "; sharded gradients were scattered in the backward",
+)
+def reduction_s(zero_stage: Column, chunk_gradient_s: Axis) -> Column:
+    """Return the time to reduce the gradients at the end of a step [s]."""
+    passes = 2 - minimum(zero_stage, 1)
+    return where(zero_stage >= 2, 0.0, passes * total(chunk_gradient_s))
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="reduction_s * where(overlap_gradient_reduction, unit_parameters / maximum(stage_parameters, 1), 1.0)",
+    source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the last bucket, here one layer, is "
+    "ready when the backward ends",
+)
+def last_reduction_s(
+    reduction_s: Column,
+    overlap_gradient_reduction: Column,
+    unit_parameters: Column,
+    stage_parameters: Column,
+) -> Column:
+    """Return the part of the reduction that cannot start before the last backward ends [s]."""
+    last = where(overlap_gradient_reduction, unit_parameters / maximum(stage_parameters, 1), 1.0)
+    return reduction_s * last
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="maximum(reduction_s - first(chunk_backward_s), last_reduction_s)",
+    source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the rest hides behind the last "
+    "backward of the first chunk",
+)
+def exposed_reduction_s(
+    reduction_s: Column, chunk_backward_s: Axis, last_reduction_s: Column
+) -> Column:
+    """Return the time that the end of a step waits for the reduction of gradients [s]."""
+    return maximum(reduction_s - chunk_backward_s[0], last_reduction_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="minimum(tied_embedding_bytes, 1) * 2 * pipeline_latency_s"
+    " + tied_embedding_bytes / pipeline_bandwidth_bytes_per_s",
+    source="Narayanan et al. 2021, arXiv:2104.04473: after the backward, nothing to hide behind; "
+    + _RING,
+)
+def tied_embedding_s(
+    tied_embedding_bytes: Column,
+    pipeline_latency_s: Column,
+    pipeline_bandwidth_bytes_per_s: Column,
+) -> Column:
+    """Return the time to add the gradients of a tied embedding's copies [s]."""
+    steps = minimum(tied_embedding_bytes, 1) * 2
+    return steps * pipeline_latency_s + tied_embedding_bytes / pipeline_bandwidth_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="where((zero_stage == 1) + (zero_stage == 2), maximum(total(chunk_gather_s)"
+    " - overlap_parameter_gather * first(chunk_forward_s), 0.0), 0.0)",
+    source=_ZHAO + ": the first forward of the next step",
+)
+def exposed_gather_s(
+    zero_stage: Column,
+    chunk_gather_s: Axis,
+    overlap_parameter_gather: Column,
+    chunk_forward_s: Axis,
+) -> Column:
+    """Return the time that a step waits for the gather of updated weights [s]."""
+    visible = total(chunk_gather_s) - overlap_parameter_gather * chunk_forward_s[0]
+    return where((zero_stage == 1) + (zero_stage == 2), maximum(visible, 0.0), 0.0)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))"
+    " * (gradient_element_bytes + 2 * main_weight_element_bytes + 2 * moment_count"
+    " * moment_element_bytes + weight_element_bytes"
+    " * (1 + (main_weight_element_bytes == 0))) / memory_bytes_per_s",
+    source=_OPERANDS
+    + ": gradient read; main weights and moments read and written; weights written",
+)
+def stage_optimizer_s(
+    stage_parameters: Column,
+    zero_stage: Column,
+    data_parallel_size: Column,
+    gradient_element_bytes: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+    weight_element_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a GPU's optimizer, bound by memory [s]."""
+    updated = ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))
+    element_bytes = (
+        gradient_element_bytes
+        + 2 * main_weight_element_bytes
+        + 2 * moment_count * moment_element_bytes
+        + weight_element_bytes * (1 + (main_weight_element_bytes == 0))
+    )
+    return updated * element_bytes / memory_bytes_per_s

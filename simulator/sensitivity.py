@@ -1,0 +1,114 @@
+"""Which values of an input would move no number, found by putting them in.
+
+The closed forms take columns: one row for the scenario and one for each other value answer for
+all of them at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import Columns, leaves
+
+PLACEMENT = ("tensor_node_members", "data_node_members", "pipeline_node_members")
+"""What every number sees of where ranks sit."""
+
+TIMES = ("step_s", "stage_microbatch_s", "idle_fraction")
+"""What every time is made of."""
+
+STEP = 1.5
+"""Factor by which an input is raised and lowered to see whether anything moves."""
+
+_ROUNDING_FRACTION = 1e-12
+
+
+def unmoved(
+    columns: Columns, variants: Sequence[Mapping[str, Any]], watched: Iterable[str]
+) -> list[bool]:
+    """Return for each variant whether it leaves the watched quantities as they are.
+
+    Parameters
+    ----------
+    columns : Columns
+        Inputs of one scenario.
+    variants : sequence of mapping
+        For each the inputs that differ, by name.
+    watched : iterable of str
+        Quantities, which are compared up to rounding.
+
+    Returns
+    -------
+    list of bool
+        In the order of the variants.
+    """
+    names = dict.fromkeys(name for variant in variants for name in variant)
+    rows = {
+        name: np.asarray([first, *(variant.get(name, first) for variant in variants)])
+        for name in names
+        for first in (np.asarray(columns.values[name]).reshape(-1)[0],)
+    }
+    values = evaluate(columns._replace(values={**columns.values, **rows}), tuple(watched))
+    same = np.ones(len(variants), dtype=bool)
+    for value in values.values():
+        for column in _flat(value):
+            filled = np.broadcast_to(column, (len(variants) + 1,))
+            same &= np.isclose(filled[1:], filled[0], rtol=_ROUNDING_FRACTION, atol=0.0)
+    return [bool(entry) for entry in same]
+
+
+def _flat(value: Any) -> list[npt.NDArray[Any]]:
+    if isinstance(value, tuple):
+        return [column for member in value for column in _flat(member)]
+    return [np.asarray(value)]
+
+
+def _neighbours(columns: Columns, name: str, unit: str) -> tuple[float, float]:
+    """Return a lower and a higher value of an input, the other one of a truth."""
+    value = float(np.asarray(columns.values[name]).reshape(-1)[0])
+    if unit == "truth":
+        return 1.0 - value, 1.0 - value
+    raised = min(value * STEP, 1.0) if unit == "fraction" else value * STEP
+    return value / STEP, raised
+
+
+def insensitive(columns: Columns, names: Sequence[str]) -> dict[str, tuple[bool, bool]]:
+    """Return for each input whether lowering and raising it move no time.
+
+    Parameters
+    ----------
+    columns : Columns
+        Inputs of one scenario.
+    names : sequence of str
+        Inputs: real numbers, changed by `STEP`, and truths, turned over.
+
+    Returns
+    -------
+    dict
+        For each input, whether every time stays where it is lowered, and where it is raised.
+    """
+    if not names:
+        return {}
+    pairs = [_neighbours(columns, name, leaves()[name].unit) for name in names]
+    variants = [{name: value} for name, pair in zip(names, pairs, strict=True) for value in pair]
+    same = unmoved(columns, variants, TIMES)
+    return {name: (same[2 * index], same[2 * index + 1]) for index, name in enumerate(names)}
+
+
+def ranges(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the runs of consecutive numbers in an ascending list.
+
+    Examples
+    --------
+    >>> ranges([1, 2, 3, 7])
+    [(1, 3), (7, 7)]
+    """
+    found: list[tuple[int, int]] = []
+    for value in values:
+        if found and found[-1][1] == value - 1:
+            found[-1] = (found[-1][0], value)
+        else:
+            found.append((value, value))
+    return found

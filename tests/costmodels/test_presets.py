@@ -1,0 +1,123 @@
+"""Presets: complete, sourced, and equal to the published configurations."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from costmodels.errors import PresetNotFoundError
+from costmodels.presets import FOLDERS, preset_names, preset_table, preset_text
+from costmodels.specs.base import SourcedSpec, Spec, field_types
+from costmodels.specs.cluster import Cluster
+from costmodels.specs.model import Model
+from costmodels.specs.precision import Precision
+from costmodels.specs.tables import build
+from tests.costmodels.witnesses import SMALL, witness
+
+DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
+DESCRIPTIONS: Mapping[str, type[Spec]] = {
+    "model": Model,
+    "cluster": Cluster,
+    "precision": Precision,
+}
+NAMES = [(section, name) for section in FOLDERS for name in preset_names(section)]
+
+CONFIGURATIONS = {
+    "llama-3.1-8b": "Llama-3.1-8B.json",
+    "llama-3.1-70b": "Llama-3.1-70B.json",
+    "llama-3.1-405b": "Llama-3.1-405B.json",
+    "mixtral-8x7b": "Mixtral-8x7B-v0.1.json",
+}
+
+
+@pytest.mark.parametrize(("section", "name"), NAMES)
+def test_a_preset_builds_and_has_the_name_of_its_file(section: str, name: str) -> None:
+    table = preset_table(section, name)
+    if section == "cluster":
+        table["accelerator_count"] = 8
+    spec: Any = build(DESCRIPTIONS[section], table, section)
+    assert spec.name == name
+
+
+@pytest.mark.parametrize("name", preset_names("cluster"))
+def test_every_value_of_a_cluster_has_a_source(name: str) -> None:
+    scenario = witness("small", cluster=f"{name}:8", precision="fp32")
+
+    def check(spec: SourcedSpec) -> None:
+        for field in field_types(type(spec)):
+            value = getattr(spec, field)
+            if isinstance(value, SourcedSpec):
+                check(value)
+            elif isinstance(value, dict) and field != "sources":
+                for key in value:
+                    assert spec.sources[f"{field}.{key}"].source, (field, key)
+            elif field not in ("sources", "name", "accelerator_count"):
+                assert len(spec.sources[field].source) > len("datasheet"), field
+
+    check(scenario.cluster)
+
+
+@pytest.mark.parametrize(("section", "name"), NAMES)
+def test_a_file_begins_with_where_it_comes_from(section: str, name: str) -> None:
+    text = preset_text(section, name)
+    assert text.startswith("# ")
+    assert "source" in text or "arXiv" in text or "http" in text or "github.com" in text
+
+
+def test_unknown_presets_suggest_the_nearest() -> None:
+    with pytest.raises(PresetNotFoundError, match=r"did you mean 'llama-3\.1-405b'"):
+        preset_table("model", "llama-405b")
+
+
+@pytest.mark.parametrize(("name", "file"), CONFIGURATIONS.items())
+def test_a_model_has_the_sizes_of_its_published_configuration(name: str, file: str) -> None:
+    published = json.loads((DATA / "huggingface" / file).read_text(encoding="utf-8"))
+    model = witness("small", model=name).model
+    same = (
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+    )
+    assert {key: getattr(model, key) for key in same} == {key: published[key] for key in same}
+    assert model.vocabulary_size == published["vocab_size"]
+    assert model.tied_embeddings == published["tie_word_embeddings"]
+    assert model.attention_bias == published.get("attention_bias", False)
+    assert model.ffn_bias == published.get("mlp_bias", False)
+    assert model.dropout == (published["attention_dropout"] > 0)
+    assert model.head_size == published["hidden_size"] // published["num_attention_heads"]
+    assert model.gated == (published["hidden_act"] == "silu")
+    assert model.norm == "rmsnorm"
+    assert {"rms_norm_eps", "rope_theta"} <= set(published)
+    if model.mixture is None:
+        assert "num_local_experts" not in published
+    else:
+        assert model.mixture.expert_count == published["num_local_experts"]
+        assert model.mixture.experts_per_token == published["num_experts_per_tok"]
+
+
+def test_published_counts_name_presets() -> None:
+    with (DATA / "published_parameters.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} == set(preset_names("model"))
+    assert all(row["source"] for row in rows)
+
+
+@pytest.mark.parametrize("name", preset_names("precision"))
+def test_a_recipe_runs_on_a_gpu(name: str) -> None:
+    assert witness("small", cluster="a100-80gb-sxm:8", precision=name).precision.name == name
+
+
+def test_a_preset_is_changed_field_by_field() -> None:
+    cluster = {"preset": "h100-sxm:8", "network": {"latency_s": "9 us"}}
+    scenario = witness("small", cluster=cluster)
+    assert scenario.cluster.network.latency_s == 9e-6
+    assert scenario.cluster.network.efficiency_fraction == (
+        witness("small").cluster.network.efficiency_fraction
+    )
+    assert SMALL["cluster"] == "h100-sxm:8"
