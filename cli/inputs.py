@@ -51,6 +51,8 @@ def read_scenario(
         If the file cannot be read or the scenario is wrong.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    for name, value in (*given.items(), *(("--set", setting) for setting in settings)):
+        _refuse_broken_text(name, value)
     changes = {FIELD_FLAGS[name]: value for name, value in given.items() if name in FIELD_FLAGS}
     changes |= read_changes(settings)
     presets = {name: given[name] for name in PRESET_FLAGS if name in given}
@@ -62,11 +64,20 @@ def read_scenario(
 
         try:
             table = tomllib.loads(text) | presets
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             table = None
         if table is not None:
             return scenario_from_table(table, changes)
     return scenario_from_toml(text, changes)
+
+
+def _refuse_broken_text(name: str, value: object) -> None:
+    """Raise where an argument came as bytes that are no UTF-8: it could not be printed again."""
+    if isinstance(value, str) and not value.isprintable():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise SpecError(f"{name} ({value!r}): not a UTF-8 text") from None
 
 
 def read_changes(settings: Sequence[str]) -> dict[str, str]:
@@ -96,7 +107,7 @@ def read_text(file: Path) -> str:
     """
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
         raise SpecError(f"cannot read {file}: {reason}") from None
 

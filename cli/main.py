@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from costmodels.errors import ShardwiseError
 from costmodels.version import VERSION
 
-BAD_INPUT, DOES_NOT_FIT = 2, 3
+BAD_INPUT, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
 
 app = typer.Typer(
     name="shardwise",
     help="Predict memory, time, traffic, cost and energy of training a large language model.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -270,6 +271,7 @@ def _version(*, value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -281,6 +283,8 @@ def _root(
     ] = False,
 ) -> None:
     del version
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _json_text(value: Any) -> str:
@@ -299,13 +303,21 @@ def _write_figure(file: Path, figure: Any) -> None:
     write_text(file, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
+# Click's error of wrong options and arguments, which Typer shows under other names by version.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
     try:
-        app()
-    except ShardwiseError as error:
-        typer.echo(f"error: {error}", err=True)
+        code = app(standalone_mode=False)
+    except (ShardwiseError, _UsageError) as error:
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        typer.echo(f"error: {' '.join(said.split())}", err=True)
         sys.exit(BAD_INPUT)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -176,8 +176,10 @@ def _stage_groups(answer: Answer) -> list[tuple[str, int]]:
     memory = answer.memory
     count = len(memory["stage_bytes"])
     rows = [
-        tuple(_at(memory[name], stage) for name in _PARTS)
-        + (str(answer.pipeline["chunk_layers"][stage]),)
+        [
+            *(_at(memory[name], stage) for name in _PARTS),
+            *answer.pipeline["chunk_layers"][stage],
+        ]
         for stage in range(count)
     ]
     groups: list[tuple[str, int]] = []

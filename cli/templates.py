@@ -5,18 +5,20 @@ from typing import Any
 
 import msgspec
 
-from costmodels.presets import preset_names
+from costmodels.presets import preset_names, preset_table
 from costmodels.specs.base import Spec, choices, declaration, expectation, field_types, plain_type
 from costmodels.specs.plan import Plan
 from costmodels.specs.workload import Workload
 
 # What makes the default scenario fit, and shows how a length is written.
-_STATED = {
+_STATED: dict[str, Any] = {
     "global_batch_size": 64,
     "sequence_length": "8k",
     "zero_stage": 1,
     "recompute": "full",
 }
+
+_LENGTH = 8192
 
 
 def scenario_template(*, model: str, cluster: str, precision: str) -> str:
@@ -41,20 +43,24 @@ def scenario_template(*, model: str, cluster: str, precision: str) -> str:
         f"# precision recipes: {', '.join(preset_names('precision'))}",
         f'precision = "{precision}"',
     ]
+    stated = dict(_STATED)
+    longest = preset_table("model", model)["max_position_embeddings"]
+    if longest < _LENGTH:
+        stated["sequence_length"] = longest
     for section, description in (("workload", Workload), ("plan", Plan)):
         lines += ["", f"[{section}]"]
         fields = msgspec.structs.fields(description)
         for field in fields:
-            lines += _field_lines(description, field.name, field.default)
+            value = stated.get(field.name, field.default)
+            lines += _field_lines(description, field.name, value)
     return "\n".join(lines) + "\n"
 
 
-def _field_lines(description: type[Spec], name: str, default: Any) -> list[str]:
+def _field_lines(description: type[Spec], name: str, value: Any) -> list[str]:
     declared = field_types(description)[name]
     meta = declaration(declared)
     text = (meta.description if meta else None) or ""
     comment = f"# {text}: {_allowed(declared)}"
-    value = _STATED.get(name, default)
     if value is None:
         return ["", comment, f"# {name} ="]
     return ["", comment, f"{name} = {_toml(value)}"]

@@ -1,9 +1,9 @@
 """From descriptions to the numbers and columns that closed forms take.
 
-A model compiles to its kinds of layer; a plan to its classes of pipeline stages. Stages with the
-same layers, ends and microbatches in flight form a class; classes are ordered by their first
-stage. Where rows of a batch have fewer classes than others, the first class is repeated with a
-count of zero, which moves neither a sum nor a maximum.
+A model compiles to its kinds of layer; a plan to its classes of pipeline stages. Neighbours with
+the same layers, ends and microbatches in flight form a class, and classes are in the order of
+their stages. Where rows of a batch have fewer classes than others, one of them is repeated with
+a count of zero, which moves neither a sum nor a maximum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -292,7 +292,8 @@ def stage_classes(
         start += size
     counts += [(0,) * kind_count] * (virtual_count - len(counts))
     in_flight_count = SCHEDULES[schedule].in_flight_count
-    members: dict[tuple[Any, ...], list[int]] = {}
+    classes: list[StageClass] = []
+    latest: tuple[Any, ...] | None = None
     for rank in range(pipeline_parallel_size):
         virtual = range(rank, virtual_count, pipeline_parallel_size)
         key = (
@@ -306,8 +307,13 @@ def stage_classes(
                 stage_index=rank,
             ),
         )
-        members.setdefault(key, []).append(rank)
-    return tuple(StageClass(tuple(ranks), key[0], key[1], key[2]) for key, ranks in members.items())
+        if key == latest:
+            last = classes.pop()
+            classes.append(last._replace(stages=(*last.stages, rank)))
+        else:
+            classes.append(StageClass((rank,), key[0], key[1], key[2]))
+        latest = key
+    return tuple(classes)
 
 
 def layer_kinds(model: Model) -> tuple[tuple[int, ...], tuple[Any, ...]]:
@@ -476,12 +482,26 @@ def _stage_values(
     return _gathered(tables, inverse, kind_count=max(kinds) + 1)
 
 
+def _padded(members: tuple[Any, ...], size: int, *, filler: int | None = None) -> tuple[Any, ...]:
+    """Return the members with fillers before the last, by default copies of the one before it.
+
+    So the last stage, which differs most, has the same place in every row, and columns that hold
+    the same for every row stay one object.
+    """
+    copy = members[-2:][0] if filler is None else filler
+    return (*members[:-1], *(copy,) * (size - len(members)), members[-1])
+
+
 def _gathered(
     tables: Sequence[tuple[StageClass, ...]], inverse: npt.NDArray[np.intp], *, kind_count: int
 ) -> dict[str, Any]:
     class_count = max(len(table) for table in tables)
     chunk_count = max(len(table[0].layer_counts) for table in tables)
-    padded = [table + (table[0],) * (class_count - len(table)) for table in tables]
+    padded = [_padded(table, class_count) for table in tables]
+    counts = [
+        _padded(tuple(len(entry.stages) for entry in table), class_count, filler=0)
+        for table in tables
+    ]
     shared: dict[bytes, Column] = {}
 
     def column(entries: Sequence[int]) -> Column:
@@ -508,10 +528,7 @@ def _gathered(
     )
     members = range(class_count)
     return {
-        "class_stage_count": tuple(
-            column([len(t[index].stages) if index < len(t) else 0 for t in tables])
-            for index in members
-        ),
+        "class_stage_count": tuple(column([count[index] for count in counts]) for index in members),
         "stage_index": tuple(column([t[index].stages[0] for t in padded]) for index in members),
         "stage_layer_count": tuple(
             tuple(

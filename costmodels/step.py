@@ -195,19 +195,6 @@ def bubble_s(
 
 @quantity(
     "s",
-    Scope.GPU,
-    basis=Basis.ASSUMED,
-    group="time",
-    formula="(microbatch_count - 1) * (slowest_stage_s - mean_stage_s)",
-    source="the slowest stage paces every microbatch but the first",
-)
-def imbalance_s(microbatch_count: Column, slowest_stage_s: Column, mean_stage_s: Column) -> Column:
-    """Return the time that stages wait for the slowest of them [s]."""
-    return (microbatch_count - 1) * (slowest_stage_s - mean_stage_s)
-
-
-@quantity(
-    "s",
     Scope.CHUNK,
     basis=Basis.ASSUMED,
     formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)"

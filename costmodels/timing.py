@@ -315,6 +315,20 @@ def stage_microbatch_s(chunk_forward_s: Axis, chunk_backward_s: Axis) -> Column:
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
+    formula="where(pipeline_parallel_size > 1, hop_bytes / pipeline_bandwidth_bytes_per_s, 0.0)",
+    source="Hockney 1994, doi:10.1016/S0167-8191(06)80021-9",
+)
+def hop_occupancy_s(
+    pipeline_parallel_size: Column, hop_bytes: Column, pipeline_bandwidth_bytes_per_s: Column
+) -> Column:
+    """Return the time for which a message between stages occupies its link [s]."""
+    return where(pipeline_parallel_size > 1, hop_bytes / pipeline_bandwidth_bytes_per_s, 0.0)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
     formula="where(pipeline_parallel_size > 1, send_s(hop_bytes,"
     " bandwidth_bytes_per_s=pipeline_bandwidth_bytes_per_s, latency_s=pipeline_latency_s), 0.0)",
     source="Hockney 1994, doi:10.1016/S0167-8191(06)80021-9",

@@ -150,10 +150,10 @@ def _labelled(
     members = [_labelled(member, axes[1:], scenario, columns, values) for member in value]
     if all(member == members[0] for member in members):
         return members[0]
-    return dict(zip(_labels(axes[0], columns, values, len(members)), members, strict=True))
+    return dict(zip(_labels(axes[0], columns, len(members)), members, strict=True))
 
 
-def _labels(axis: str, columns: Columns, values: dict[str, Any], count: int) -> list[str]:
+def _labels(axis: str, columns: Columns, count: int) -> list[str]:
     if axis == STAGE:
         first = columns.values["stage_index"]
         sizes = columns.values["class_stage_count"]

@@ -369,7 +369,9 @@ def _widths(facts: Facts) -> str:
             if other != name and entry.stored and entry.tensor_bytes(1) == size
         ]
         if twins:
-            said.append(f"{_listed(fields)}: {' or '.join(twins)} would move nothing: as wide")
+            said.append(
+                f"{_listed(fields)}: {' or '.join(twins)} would move nothing: it is as wide"
+            )
     return "; ".join(said)
 
 
@@ -445,6 +447,9 @@ _RULES: tuple[Callable[[Facts], str], ...] = (
     _padding,
     _selective,
     _sharded_pipeline,
+    _price,
+    _run,
+    _energy,
     _replicas,
     _layers,
     _links,
@@ -461,9 +466,6 @@ _RULES: tuple[Callable[[Facts], str], ...] = (
     _peaks,
     _compute,
     _widths,
-    _price,
-    _run,
     _tokens,
-    _energy,
     _labels,
 )

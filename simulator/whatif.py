@@ -23,7 +23,7 @@ from typing import Any
 
 from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import Columns, compile_columns
-from costmodels.errors import SpecError
+from costmodels.errors import ShardwiseError, SpecError
 from costmodels.quantities import weakest
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
 from costmodels.version import VERSION
@@ -85,9 +85,8 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     groups = _groups(scenario, names, values, classes, shown=shown)
     simulation, remarks = _simulated(scenario, columns, values, shown=shown)
     for entry in SIMULATED:
-        assert entry.group is not None
         value = entry.chosen(None)(simulation.metrics) if simulation else None
-        groups[entry.group][entry.name] = list(value) if isinstance(value, tuple) else value
+        groups[str(entry.group)][entry.name] = list(value) if isinstance(value, tuple) else value
     needed = {name: scalar(values[name]) for name in NEEDED}
     facts = Facts(scenario=scenario, columns=columns, values=needed)
     return Answer(
@@ -142,7 +141,7 @@ def what_if(
 
     Raises
     ------
-    SpecError
+    ShardwiseError
         If a case makes no valid scenario; the message names the case.
     """
     base = estimate(scenario, ignore_memory=ignore_memory)
@@ -152,7 +151,7 @@ def what_if(
         named = " ".join(f"{path}={value}" for path, value in changes.items())
         try:
             changed = scenario_from_table(table, changes)
-        except SpecError as error:
+        except ShardwiseError as error:
             raise type(error)(f"case '{named}': {error}") from None
         answer = estimate(changed, ignore_memory=ignore_memory)
         compared.append(

@@ -4,22 +4,36 @@ Each is counted on the schedule's own order, and equals what playing it gives wh
 equal and a hop takes no longer than a chunk.
 """
 
-from costmodels.columns import Column, maximum, minimum
+from costmodels.columns import Axis, Column, largest, maximum, minimum
 
 
-def gpipe_hops_s(hop_s: Column, pipeline_parallel_size: Column) -> Column:
+def gpipe_hops_s(
+    hop_s: Column,
+    hop_occupancy_s: Column,
+    pipeline_parallel_size: Column,
+    microbatch_count: Column,
+    chunk_forward_s: Axis,
+    chunk_backward_s: Axis,
+) -> Column:
     """Return the hand-overs that GPipe waits for: once down the stages and once back [s].
+
+    A link that a message occupies for longer than any stage works paces the microbatches.
 
     Examples
     --------
-    >>> gpipe_hops_s(1.0, 4)
+    >>> gpipe_hops_s(1.0, 0.5, 4, 8, [[10.0]], [[20.0]])
     6.0
     """
-    return 2 * (pipeline_parallel_size - 1) * hop_s
+    forward = largest([chunks[0] for chunks in chunk_forward_s])
+    backward = largest([chunks[0] for chunks in chunk_backward_s])
+    queued = maximum(hop_occupancy_s - forward, 0.0) + maximum(hop_occupancy_s - backward, 0.0)
+    trip = 2 * (pipeline_parallel_size - 1) * hop_s
+    return trip + minimum(pipeline_parallel_size - 1, 1) * (microbatch_count - 1) * queued
 
 
 def one_f_one_b_hops_s(
     hop_s: Column,
+    hop_occupancy_s: Column,
     pipeline_parallel_size: Column,
     microbatch_count: Column,
     mean_stage_s: Column,
@@ -36,7 +50,7 @@ def one_f_one_b_hops_s(
 
     Examples
     --------
-    >>> one_f_one_b_hops_s(1.0, 4, 4, 30.0, 30.0), one_f_one_b_hops_s(1.0, 4, 8, 30.0, 30.0)
+    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 4, 30.0, 30.0), one_f_one_b_hops_s(1.0, 0.5, 4, 8, 30.0, 30.0)
     (10.0, 16.0)
     """
     trip = 2 * (pipeline_parallel_size - 1) * hop_s
@@ -44,11 +58,16 @@ def one_f_one_b_hops_s(
     steady = (later // pipeline_parallel_size) * trip + minimum(
         pipeline_parallel_size - 1, 1
     ) * 2 * maximum(later % pipeline_parallel_size - 1, 0) * hop_s
-    return trip + maximum(steady - later * (slowest_stage_s - mean_stage_s), 0.0)
+    queued = later * maximum(hop_occupancy_s - slowest_stage_s, 0.0)
+    return trip + maximum(
+        maximum(steady - later * (slowest_stage_s - mean_stage_s), 0.0),
+        minimum(pipeline_parallel_size - 1, 1) * queued,
+    )
 
 
 def interleaved_hops_s(
     hop_s: Column,
+    hop_occupancy_s: Column,
     pipeline_parallel_size: Column,
     virtual_stages: Column,
     microbatch_count: Column,
@@ -66,7 +85,7 @@ def interleaved_hops_s(
 
     Examples
     --------
-    >>> interleaved_hops_s(1.0, 4, 2, 8, 10.0, 20.0)
+    >>> interleaved_hops_s(1.0, 0.5, 4, 2, 8, 10.0, 20.0)
     14.0
     """
     p, v = pipeline_parallel_size, virtual_stages
@@ -77,4 +96,6 @@ def interleaved_hops_s(
     filling = maximum(down - around * forward, 0.0) + maximum(back - around * backward, 0.0)
     both = around * (forward + backward)
     steady = maximum(down - both, 0.0) + maximum(back - both, 0.0)
-    return 2 * (p - 1) * hop_s + (v - 1) * (filling + (rounds - 1) * steady)
+    queued = (v * microbatch_count - 1) * maximum(hop_occupancy_s - forward - backward, 0.0)
+    waits = (v - 1) * (filling + (rounds - 1) * steady)
+    return 2 * (p - 1) * hop_s + maximum(waits, queued)

@@ -36,6 +36,19 @@ ACTIVATIONS_BYTES = Quantity(
 )
 
 
+IMBALANCE_S = Quantity(
+    name="imbalance_s",
+    unit="s",
+    scope=Scope.GPU,
+    group="time",
+    basis=Basis.ASSUMED,
+    definition="Time that stages wait for slower ones, beyond the bubble of equal stages.",
+    formula=ALGORITHM,
+    source="by following the stage that never waits in between; checked against the simulator",
+    variants=MappingProxyType({str(s.name): s.imbalance_s for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
 PIPELINE_EXPOSED_S = Quantity(
     name="pipeline_exposed_s",
     unit="s",

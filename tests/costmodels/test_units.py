@@ -82,8 +82,10 @@ def test_as_on_a_datasheet(text: str, kind: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("80 gb", "bytes"), ("8 k", "bytes"), ("", "count"), ("k", "length"), ("1..2", "count")]
-    + [("nan", "s"), ("inf", "s"), ("1 2", "count"), ("0x10", "count"), ("5 %", "count")],
+    [
+        *[("80 gb", "bytes"), ("8 k", "bytes"), ("", "count"), ("k", "length"), ("1..2", "count")],
+        *[("nan", "s"), ("inf", "s"), ("1 2", "count"), ("0x10", "count"), ("5 %", "count")],
+    ],
 )
 def test_refused(text: str, kind: str) -> None:
     with pytest.raises(UnitError, match="cannot read"):

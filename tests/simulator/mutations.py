@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from enum import EnumMeta
+from enum import Enum, EnumMeta
 from functools import cache
 from itertools import permutations
 from typing import Any, NamedTuple, get_args, get_origin
@@ -15,7 +15,7 @@ from costmodels.compilation import SECTIONS, balanced_layers, field_value
 from costmodels.errors import ShardwiseError
 from costmodels.formats import FORMATS
 from costmodels.scenario import Scenario, field_paths, scenario_from_table, scenario_to_table
-from costmodels.specs.base import Spec, declaration, field_types, plain_type
+from costmodels.specs.base import declaration, field_types, plain_type
 from costmodels.specs.plan import RankAxis
 from simulator import whatif
 from simulator.answer import GROUPS, Answer
@@ -207,9 +207,8 @@ def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
     if get_origin(kind) is dict:
         declared = kind = get_args(kind)[1]
     if isinstance(kind, EnumMeta):
-        yield from (str(member.value) for member in kind if member is not old)
-    elif isinstance(kind, type) and issubclass(kind, Spec):
-        raise AssertionError(path)
+        members: Mapping[str, Enum] = kind.__members__
+        yield from (str(member.value) for member in members.values() if member is not old)
     elif path.startswith("precision.") and path != "precision.name":
         yield from (name for name in FORMATS if name != old)
     elif plain_type(kind) is bool:

@@ -1,0 +1,190 @@
+"""The simulator against the closed forms, over scenarios that hypothesis draws."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
+from costmodels.errors import SpecError
+from costmodels.pipelining.bubble import bubble_fraction_is_valid
+from costmodels.pipelining.schedules import ScheduleName
+from costmodels.scenario import Scenario, scenario_from_table
+from simulator import whatif
+from simulator.answer import Answer
+from simulator.gaps import TOLERANCE_FRACTION, gap_fraction
+from simulator.training import (
+    classes_of,
+    simulate_step,
+    step_program,
+    with_equal_stages,
+    with_free_links,
+)
+from tests.simulator.witnesses import FILES, witness
+
+GAP_BOUND_FRACTION = 0.4
+"""Largest gap of these small models, whose ends weigh as much as their layers: about twice what
+600 drawn scenarios reached. The witnesses, which are real models, keep to `TOLERANCE_FRACTION`."""
+
+AXES = ("tensor", "sequence", "pipeline", "data")
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """Draw a small model on a legal plan of up to four stages."""
+    schedule = draw(st.sampled_from(ScheduleName))
+    interleaved = schedule is ScheduleName.INTERLEAVED_ONE_F_ONE_B
+    tensor = draw(st.sampled_from([1, 2, 4]))
+    pipeline = draw(st.integers(2 if interleaved else 1, 4))
+    chunks = draw(st.integers(2, 3)) if interleaved else 1
+    replicas = draw(st.sampled_from([1, 2, 4]))
+    microbatches = draw(st.integers(1, 9))
+    if interleaved:
+        microbatches = pipeline * draw(st.integers(1, 3))
+    micro_batch = draw(st.integers(1, 2))
+    table = {
+        "model": {
+            "preset": draw(st.sampled_from(["llama-3.1-8b", "mixtral-8x7b", "gpt-3-175b"])),
+            "num_hidden_layers": draw(st.integers(2 * pipeline * chunks, 24)),
+            "hidden_size": draw(st.sampled_from([512, 2048])),
+            "num_attention_heads": 16,
+            "num_key_value_heads": draw(st.sampled_from([4, 16])),
+            "head_size": 64,
+            "intermediate_size": 1536,
+            "vocabulary_size": draw(st.sampled_from([2000, 50257])),
+            "tied_embeddings": draw(st.booleans()),
+        },
+        "cluster": f"h100-sxm:{tensor * pipeline * replicas}",
+        "plan": {
+            "tensor_parallel_size": tensor,
+            "pipeline_parallel_size": pipeline,
+            "virtual_stages": chunks,
+            "schedule": schedule.value,
+            "micro_batch_size": micro_batch,
+            "sequence_parallel": tensor > 1 and draw(st.booleans()),
+            "zero_stage": draw(st.integers(0, 3)),
+            "recompute": draw(st.sampled_from(["none", "selective", "full"])),
+            "attention_kernel": draw(st.sampled_from(["flash", "naive"])),
+            "overlap_gradient_reduction": draw(st.booleans()),
+            "overlap_parameter_gather": draw(st.booleans()),
+        },
+        "workload": {
+            "global_batch_size": microbatches * micro_batch * replicas,
+            "sequence_length": draw(st.sampled_from([256, 2048])),
+        },
+    }
+    try:
+        return scenario_from_table(table)
+    except SpecError:
+        assume(condition=False)
+        raise
+
+
+def closed(scenario: Scenario, *names: str) -> dict[str, Any]:
+    """Return closed forms, those with a stage axis spread out to a list by stage."""
+    columns = compile_columns(scenario)
+    values = evaluate(columns, ("microbatch_count", *names))
+    classes = classes_of(scenario, int(values["microbatch_count"][0]))
+
+    def number(value: Any) -> Any:
+        return np.asarray(value).reshape(-1)[0].item()
+
+    return {
+        name: [number(value[index]) for index in classes]
+        if isinstance(value, tuple)
+        else number(value)
+        for name, value in values.items()
+    }
+
+
+def check_counts(scenario: Scenario) -> None:
+    played = whatif.simulate(scenario).metrics
+    expected = closed(
+        scenario, "stage_bytes", "stage_microbatch_flop", *(f"{axis}_bytes" for axis in AXES)
+    )
+    microbatches = expected["microbatch_count"]
+    assert list(played.peak_bytes) == expected["stage_bytes"]
+    assert list(played.flop) == [microbatches * flop for flop in expected["stage_microbatch_flop"]]
+    for axis in AXES:
+        assert played.sent_bytes.get(axis, 0) == sum(expected[f"{axis}_bytes"]), axis
+
+
+@given(scenarios())
+@settings(max_examples=150)
+def test_the_simulator_counts_the_bytes_and_flop_of_the_closed_forms(scenario: Scenario) -> None:
+    check_counts(scenario)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_witnesses_count_alike(name: str) -> None:
+    check_counts(witness(name))
+
+
+@given(scenarios())
+@settings(max_examples=100)
+def test_equal_stages_and_free_links_leave_the_ideal_bubble(scenario: Scenario) -> None:
+    program = step_program(scenario, compile_columns(scenario))
+    played = simulate_step(with_equal_stages(with_free_links(program)))
+    sizes = {
+        "pipeline_parallel_size": scenario.plan.pipeline_parallel_size,
+        "virtual_stages": scenario.plan.virtual_stages,
+        "microbatch_count": closed(scenario)["microbatch_count"],
+    }
+    assume(bubble_fraction_is_valid(**sizes))
+    ideal = closed(scenario, "ideal_idle_fraction")["ideal_idle_fraction"]
+    # Rounding: a few hundred additions of durations in double precision.
+    assert played.metrics.idle_fraction == pytest.approx(ideal, rel=1e-9, abs=1e-12)
+
+
+def check_gap(scenario: Scenario) -> float:
+    answer = whatif.estimate(scenario, ignore_memory=True)
+    gap = gap_fraction(answer.time["step_s"], answer.time["simulated_step_s"])
+    assert abs(gap) <= GAP_BOUND_FRACTION
+    assert ("; cause: " in _gap_note(answer)) == (abs(gap) > TOLERANCE_FRACTION)
+    return gap
+
+
+@given(scenarios())
+@settings(max_examples=100)
+def test_a_gap_is_bounded_and_names_its_cause(scenario: Scenario) -> None:
+    check_gap(scenario)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_witnesses_have_no_gap_to_speak_of(name: str) -> None:
+    assert abs(check_gap(witness(name))) <= TOLERANCE_FRACTION
+
+
+def test_a_large_gap_names_hand_overs_that_nothing_hides() -> None:
+    scenario = scenario_from_table(
+        {
+            "model": {
+                "preset": "llama-3.1-8b",
+                "num_hidden_layers": 14,
+                "hidden_size": 2048,
+                "vocabulary_size": 2000,
+            },
+            "cluster": "h100-sxm:3",
+            "plan": {
+                "pipeline_parallel_size": 3,
+                "virtual_stages": 2,
+                "schedule": "interleaved-1f1b",
+            },
+            "workload": {"global_batch_size": 3, "sequence_length": 256},
+        },
+        {"cluster.scale_up.latency_s": "1 ms"},
+    )
+    assert "cause: hand-overs between stages" in _gap_note(whatif.estimate(scenario))
+
+
+def test_a_large_gap_names_stages_that_are_unequal() -> None:
+    unequal = {"plan.layers_per_stage": "1,1,1,1,10,10,4,4"}
+    answer = whatif.what_if(witness("interleaved"), [unequal], ignore_memory=True).cases[0].answer
+    assert "cause: unequal stages" in _gap_note(answer)
+
+
+def _gap_note(answer: Answer) -> str:
+    return next((note for note in answer.notes if "off the closed form" in note), "")
