@@ -234,7 +234,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a scenario file."""
-    from costmodels.compilation import SECTIONS
+    from costmodels.leaves import SECTIONS
     from costmodels.presets import FOLDERS, preset_names
     from costmodels.specs.schema import scenario_schema
 

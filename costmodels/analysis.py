@@ -28,8 +28,9 @@ from costmodels import (
     traffic,
 )
 from costmodels.attention import layouts
-from costmodels.compilation import Columns, leaves
+from costmodels.compilation import Columns
 from costmodels.errors import PresetNotFoundError, not_found_message
+from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import KIND, Quantity, parameters_of, quantities_of
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from costmodels.analysis import axes_of, evaluate
 from costmodels.columns import Axis, Column, largest, total
-from costmodels.compilation import Columns, Sections, compile_columns, leaves
+from costmodels.compilation import Columns, compile_columns
 from costmodels.errors import NotModelledError, SpecError
+from costmodels.leaves import Sections, leaves
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
 from costmodels.specs.plan import RankAxis

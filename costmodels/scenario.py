@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from costmodels import rules
-from costmodels.compilation import SECTIONS
 from costmodels.errors import SpecError, UnitError, not_found_message
+from costmodels.leaves import SECTIONS
 from costmodels.presets import FOLDERS, preset_table
 from costmodels.specs.base import Spec, field_types, plain_type
 from costmodels.specs.cluster import Cluster

@@ -33,7 +33,7 @@ from costmodels import (
 )
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.attention import layouts
-from costmodels.compilation import leaves
+from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
 from docs.measure_agreement import TABLES

@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 from costmodels.analysis import CATALOGUE, axes_of, evaluate, inputs_of
-from costmodels.compilation import Columns, field_value, leaves
+from costmodels.compilation import Columns
 from costmodels.errors import PresetNotFoundError, not_found_message
+from costmodels.leaves import field_value, leaves
 from costmodels.quantities import ALGORITHM, KIND, STAGE, Quantity
 from costmodels.scenario import Scenario, field_paths
 from simulator.answer import Derivation

@@ -11,14 +11,16 @@ from functools import cached_property
 from itertools import permutations
 from typing import Any
 
-from costmodels.compilation import Columns, balanced_layers, leaves
+from costmodels.compilation import Columns
 from costmodels.formats import FORMATS
+from costmodels.leaves import leaves
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from costmodels.scenario import Scenario
 from costmodels.specs.model import Positions
 from costmodels.specs.plan import AttentionKernel, RankAxis, Recompute
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.workload import Optimizer
+from costmodels.stages import balanced_layers
 from simulator.sensitivity import PLACEMENT, STEP, insensitive, ranges, unmoved
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import CATALOGUE, inputs_of
-from costmodels.compilation import Columns, field_value, leaves, peak_path
+from costmodels.compilation import Columns
+from costmodels.leaves import field_value, leaves, peak_path
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
 from costmodels.specs.base import SourcedSpec

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodels.analysis import evaluate
-from costmodels.compilation import Columns, leaves
+from costmodels.compilation import Columns
+from costmodels.leaves import leaves
 
 PLACEMENT = ("tensor_node_members", "data_node_members", "pipeline_node_members")
 """What every number sees of where ranks sit."""

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import evaluate
-from costmodels.compilation import Columns, layer_kinds, stage_classes
+from costmodels.compilation import Columns
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
 from costmodels.scenario import Scenario
+from costmodels.stages import layer_kinds, stage_classes
 from simulator.metrics import PipelineMetrics, pipeline_metrics
 from simulator.pipeline import simulate_pipeline
 from simulator.program import ActionWork, PipelineProgram, StepEnd

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from costmodels.analysis import CATALOGUE, axes_of, inputs_of
-from costmodels.compilation import leaves
+from costmodels.leaves import leaves
 from costmodels.quantities import ALGORITHM, AXES, Basis, Quantity, parameters_of
 from costmodels.rules import RULES
 from tests.costmodels.formula_language import FormulaError, names_in, value_of

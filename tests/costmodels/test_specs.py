@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 
 from costmodels.analysis import CATALOGUE
 from costmodels.attention.layouts import LAYOUTS
-from costmodels.compilation import (
-    SECTIONS,
-    balanced_layers,
-    compile_columns,
-    leaves,
-    stage_classes,
-)
+from costmodels.compilation import compile_columns
 from costmodels.errors import NoReferenceDataError, SpecError
 from costmodels.formats import FORMATS, format_named
+from costmodels.leaves import SECTIONS, leaves
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import Basis, weakest
 from costmodels.scenario import field_paths
@@ -25,6 +20,7 @@ from costmodels.specs.base import SourcedSpec, Spec, declaration, field_types, p
 from costmodels.specs.cluster import Cluster
 from costmodels.specs.plan import Plan
 from costmodels.specs.workload import Workload
+from costmodels.stages import balanced_layers, stage_classes
 from tests.costmodels.witnesses import witness
 
 GROUPS = {entry.group for entry in CATALOGUE.values() if entry.group} | {"label"}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costmodels.compilation import leaves
 from costmodels.errors import UnitError
+from costmodels.leaves import leaves
 from costmodels.scenario import field_paths
 from costmodels.units import (
     UNITS,

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, get_args, get_origin
 import msgspec
 
 from costmodels.analysis import CATALOGUE
-from costmodels.compilation import SECTIONS, balanced_layers, field_value
 from costmodels.errors import ShardwiseError
 from costmodels.formats import FORMATS
+from costmodels.leaves import SECTIONS, field_value
 from costmodels.scenario import Scenario, field_paths, scenario_from_table, scenario_to_table
 from costmodels.specs.base import declaration, field_types, plain_type
 from costmodels.specs.plan import RankAxis
+from costmodels.stages import balanced_layers
 from simulator import whatif
 from simulator.answer import GROUPS, Answer
 from simulator.publishing import reached

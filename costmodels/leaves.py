@@ -1,0 +1,197 @@
+"""The inputs of the closed forms: their names, and the fields of a scenario that they come from."""
+
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+from costmodels.quantities import CHUNK, KIND, STAGE
+from costmodels.specs.base import Spec, declaration, field_types, plain_type
+from costmodels.specs.cluster import Cluster
+from costmodels.specs.model import Model
+from costmodels.specs.plan import Plan, RankAxis
+from costmodels.specs.precision import Precision
+from costmodels.specs.workload import Workload
+from costmodels.units import unit_of_field
+
+SECTIONS: Mapping[str, type[Spec]] = {
+    "model": Model,
+    "cluster": Cluster,
+    "plan": Plan,
+    "precision": Precision,
+    "workload": Workload,
+}
+"""The sections of a scenario and their descriptions."""
+
+ROLE_LEAVES = {
+    "weights": "weight_element_bytes",
+    "gradients": "gradient_element_bytes",
+    "main_weights": "main_weight_element_bytes",
+    "moments": "moment_element_bytes",
+    "activations": "activation_element_bytes",
+    "gradient_reduction": "reduction_element_bytes",
+    "logits": "logits_element_bytes",
+}
+"""The input that holds the bytes of an element, for each role of a precision recipe."""
+
+KIND_FIELDS = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_size",
+    "intermediate_size",
+    "gated",
+    "attention_bias",
+    "attention_output_bias",
+    "ffn_bias",
+)
+"""Fields of a model that may differ between kinds of layer."""
+
+STRUCTURAL = {
+    "model.layouts",
+    "model.mixture",
+    "plan.layers_per_stage",
+    "plan.schedule",
+    "plan.rank_order",
+    "plan.data_parallel_size",
+    "cluster.accelerator.peak_flop_per_s",
+}
+"""Fields that enter through inputs of other names."""
+
+_UNITS = {
+    "bytes": "byte",
+    "bytes_per_s": "byte/s",
+    "flop_per_s": "FLOP/s",
+    "usd_per_s": "USD/s",
+    "w": "W",
+}
+
+
+class Sections(Protocol):
+    """The five descriptions that make a scenario."""
+
+    @property
+    def model(self) -> Model:
+        """Return the model."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """Return the cluster."""
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan."""
+
+    @property
+    def precision(self) -> Precision:
+        """Return the precision recipe."""
+
+    @property
+    def workload(self) -> Workload:
+        """Return the workload."""
+
+
+class Leaf(NamedTuple):
+    """An input of the closed forms, and the field of the scenario that it comes from.
+
+    Attributes
+    ----------
+    path : str
+        Field, such as ``plan.tensor_parallel_size``.
+    unit : str
+        Unit of the number.
+    definition : str
+        One line.
+    axes : tuple of str
+        Axes along which it has a value for each member.
+    """
+
+    path: str
+    unit: str
+    definition: str
+    axes: tuple[str, ...] = ()
+
+
+def _unit(name: str) -> str:
+    unit = unit_of_field(name)
+    return "count" if unit == "length" else _UNITS.get(unit, unit)
+
+
+def one_hot(name: str, member: Enum) -> str:
+    return f"{name}_is_{str(member.value).replace('-', '_')}"
+
+
+def fields_of(description: type[Spec], path: str, prefix: str) -> list[tuple[str, str, Any]]:
+    """Return (leaf name, path, declared type) of every field, nested descriptions entered."""
+    found: list[tuple[str, str, Any]] = []
+    for field, declared in field_types(description).items():
+        kind = plain_type(declared)
+        if isinstance(kind, type) and issubclass(kind, Spec):
+            found.extend(fields_of(kind, f"{path}.{field}", f"{prefix}{field}_"))
+        elif field != "sources":
+            found.append((prefix + field, f"{path}.{field}", declared))
+    return found
+
+
+@lru_cache(maxsize=1)
+def leaves() -> Mapping[str, Leaf]:
+    """Return every input of the closed forms by name."""
+    found: dict[str, Leaf] = {}
+    for section, description in SECTIONS.items():
+        for name, path, declared in fields_of(description, section, ""):
+            kind, meta = plain_type(declared), declaration(declared)
+            text = (meta.description if meta else None) or ""
+            if path in STRUCTURAL or section == "precision" or kind is str:
+                continue
+            if path.startswith("model.mixture.") or name in KIND_FIELDS:
+                leaf = path.rsplit(".", 1)[1]
+                found[leaf] = Leaf(path, "count", text, (KIND,))
+            elif isinstance(kind, type) and issubclass(kind, Enum):
+                for member in kind:
+                    found[one_hot(name, member)] = Leaf(path, "truth", f"{text}: {member.value}")
+            else:
+                found[name] = Leaf(path, "truth" if kind is bool else _unit(name), text)
+    found |= _structural_leaves()
+    for role, name in ROLE_LEAVES.items():
+        found[name] = Leaf(f"precision.{role}", "byte", f"bytes of one element of {role}")
+    for axis in RankAxis:
+        text = f"place of the {axis.value} axis in the rank order"
+        found[f"{axis.value}_position"] = Leaf("plan.rank_order", "index", text)
+    return found
+
+
+def _structural_leaves() -> dict[str, Leaf]:
+    stages = "plan.layers_per_stage"
+    return {
+        "peak_flop_per_s": Leaf(
+            "cluster.accelerator.peak_flop_per_s", "FLOP/s", "dense peak of the compute format"
+        ),
+        "kind_layer_count": Leaf("model.layouts", "count", "layers of each kind", (KIND,)),
+        "is_mixture": Leaf("model.mixture", "truth", "whether layers have experts", (KIND,)),
+        "causal": Leaf("model.layouts", "truth", "whether the future is masked", (KIND,)),
+        "class_stage_count": Leaf(stages, "count", "stages of each class", (STAGE,)),
+        "stage_index": Leaf(stages, "index", "first stage of each class", (STAGE,)),
+        "stage_layer_count": Leaf(stages, "count", "layers of a stage by kind", (STAGE, KIND)),
+        "chunk_layer_count": Leaf(
+            stages, "count", "layers of a chunk by kind", (STAGE, CHUNK, KIND)
+        ),
+        "chunk_exists": Leaf(stages, "truth", "whether the stage has the chunk", (STAGE, CHUNK)),
+        "chunk_holds_embedding": Leaf(
+            stages, "truth", "whether the chunk holds the embedding", (STAGE, CHUNK)
+        ),
+        "chunk_holds_head": Leaf(
+            stages, "truth", "whether the chunk holds the head", (STAGE, CHUNK)
+        ),
+    }
+
+
+def peak_path(sections: Sections) -> str:
+    """Return the field that holds the accelerator's peak for the precision's compute format."""
+    return f"cluster.accelerator.peak_flop_per_s.{sections.precision.compute}"
+
+
+def field_value(sections: Sections, path: str) -> Any:
+    """Return the value of a field, None where a description on its way is absent."""
+    value: Any = sections
+    for part in path.split("."):
+        value = None if value is None else getattr(value, part)
+    return value

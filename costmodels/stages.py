@@ -1,0 +1,236 @@
+"""Classes of equal pipeline stages, and the columns of layers that they hold.
+
+Neighbours with the same layers, ends and microbatches in flight form a class, and classes are in
+the order of their stages. Where rows of a batch have fewer classes than others, one of them is
+repeated with a count of zero, which moves neither a sum nor a maximum.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from costmodels.columns import Column
+from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.specs.model import Model
+
+
+class StageClass(NamedTuple):
+    """Stages of a plan that are equal in all that memory and time depend on.
+
+    Attributes
+    ----------
+    stages : tuple of int
+        The stages, ascending [index].
+    layer_counts : tuple of tuple of int
+        For each chunk, layers of each kind [count].
+    holds_embedding, holds_head : tuple of int
+        For each chunk, one if it holds that end of the model.
+    """
+
+    stages: tuple[int, ...]
+    layer_counts: tuple[tuple[int, ...], ...]
+    holds_embedding: tuple[int, ...]
+    holds_head: tuple[int, ...]
+
+
+def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[int, ...]:
+    """Return the layers of every virtual stage, embedding and head counting as one layer each.
+
+    Where they don't divide, the stages after the first take one layer more, in order: the first
+    stage already holds the most microbatches.
+
+    Examples
+    --------
+    >>> balanced_layers(126, 16)
+    (7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7)
+    >>> balanced_layers(8, 3)
+    (2, 4, 2)
+    """
+    base, extra = divmod(num_hidden_layers + 2, virtual_stage_count)
+    if virtual_stage_count == 1:
+        return (num_hidden_layers,)
+    counts = [base + (1 <= index <= extra) for index in range(virtual_stage_count)]
+    counts[0] -= 1
+    counts[-1] -= 1
+    return tuple(max(count, 0) for count in counts)
+
+
+@lru_cache(maxsize=4096)
+def stage_classes(
+    layer_kinds: tuple[int, ...],
+    pipeline_parallel_size: int,
+    virtual_stages: int,
+    microbatch_count: int,
+    schedule: ScheduleName,
+    layers_per_stage: tuple[int, ...] | None,
+) -> tuple[StageClass, ...]:
+    """Return the classes of a plan's stages, ordered by their first stage.
+
+    Parameters
+    ----------
+    layer_kinds : tuple of int
+        Kind of each layer of the model, in order.
+    pipeline_parallel_size, virtual_stages, microbatch_count : int
+        Sizes of the schedule [count].
+    schedule : ScheduleName
+        Decides how many microbatches are in flight.
+    layers_per_stage : tuple of int or None
+        Layers of every virtual stage; None balances them.
+
+    Returns
+    -------
+    tuple of StageClass
+        Every stage is in one of them.
+    """
+    virtual_count = pipeline_parallel_size * virtual_stages
+    layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count)
+    kind_count = max(layer_kinds) + 1
+    counts, start = [], 0
+    for size in layers[:virtual_count]:
+        chunk = layer_kinds[start : start + size]
+        counts.append(tuple(chunk.count(kind) for kind in range(kind_count)))
+        start += size
+    counts += [(0,) * kind_count] * (virtual_count - len(counts))
+    in_flight_count = SCHEDULES[schedule].in_flight_count
+    classes: list[StageClass] = []
+    latest: tuple[Any, ...] | None = None
+    for rank in range(pipeline_parallel_size):
+        virtual = range(rank, virtual_count, pipeline_parallel_size)
+        key = (
+            tuple(counts[stage] for stage in virtual),
+            tuple(int(stage == 0) for stage in virtual),
+            tuple(int(stage == virtual_count - 1) for stage in virtual),
+            in_flight_count(
+                pipeline_parallel_size=pipeline_parallel_size,
+                virtual_stages=virtual_stages,
+                microbatch_count=microbatch_count,
+                stage_index=rank,
+            ),
+        )
+        if key == latest:
+            last = classes.pop()
+            classes.append(last._replace(stages=(*last.stages, rank)))
+        else:
+            classes.append(StageClass((rank,), key[0], key[1], key[2]))
+        latest = key
+    return tuple(classes)
+
+
+def layer_kinds(model: Model) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """Return the kind of each layer, and the layout of each kind.
+
+    Parameters
+    ----------
+    model : Model
+        Its layouts repeat over its layers.
+
+    Returns
+    -------
+    tuple
+        For each layer the index of its kind, and for each kind its layout.
+    """
+    layouts = [
+        model.layouts[index % len(model.layouts)] for index in range(model.num_hidden_layers)
+    ]
+    kinds = list(dict.fromkeys(layouts))
+    return tuple(kinds.index(layout) for layout in layouts), tuple(kinds)
+
+
+def _padded(members: tuple[Any, ...], size: int, *, filler: int | None = None) -> tuple[Any, ...]:
+    """Return the members with fillers before the last, by default copies of the one before it.
+
+    So the last stage, which differs most, has the same place in every row, and columns that hold
+    the same for every row stay one object.
+    """
+    copy = members[-2:][0] if filler is None else filler
+    return (*members[:-1], *(copy,) * (size - len(members)), members[-1])
+
+
+class _Pool:
+    """Columns and tuples of them, equal ones as one object.
+
+    What is computed from one object is not computed again, so stages that differ only in what
+    they hold in flight cost as much as one.
+    """
+
+    def __init__(self, inverse: npt.NDArray[np.intp]) -> None:
+        self._inverse = inverse
+        self._columns: dict[bytes, Column] = {}
+        self._tuples: dict[tuple[int, ...], tuple[Any, ...]] = {}
+
+    def column(self, entries: Iterable[int]) -> Column:
+        """Return the rows' column of a number for each table, of length one if all are equal."""
+        table = np.fromiter(entries, dtype=np.int64)
+        rows = table[:1] if (table == table[0]).all() else table[self._inverse]
+        return self._columns.setdefault(rows.tobytes(), rows)
+
+    def tuple_of(self, members: Iterable[Any]) -> tuple[Any, ...]:
+        """Return a tuple of pooled members, itself pooled."""
+        found = tuple(members)
+        return self._tuples.setdefault(tuple(map(id, found)), found)
+
+
+def stage_columns(
+    tables: Sequence[tuple[StageClass, ...]], inverse: npt.NDArray[np.intp], *, kind_count: int
+) -> dict[str, Any]:
+    """Return the inputs with a stage axis: for each class of the tables a column of the rows."""
+    class_count = max(len(table) for table in tables)
+    chunk_count = max(len(table[0].layer_counts) for table in tables)
+    padded = [_padded(table, class_count) for table in tables]
+    counts = [
+        _padded(tuple(len(entry.stages) for entry in table), class_count, filler=0)
+        for table in tables
+    ]
+    pool = _Pool(inverse)
+    kinds = range(kind_count)
+
+    def by_chunk(number: Callable[[StageClass, int], Any]) -> tuple[Any, ...]:
+        """Return for each class and chunk a column of `number`, zero where there is no chunk."""
+
+        def entry(index: int, chunk: int) -> Column:
+            return pool.column(
+                number(table[index], chunk) if chunk < len(table[index].layer_counts) else 0
+                for table in padded
+            )
+
+        return tuple(
+            pool.tuple_of(entry(index, chunk) for chunk in range(chunk_count))
+            for index in range(class_count)
+        )
+
+    by_kind = [by_chunk(_layers_of(k)) for k in kinds]
+    return {
+        "class_stage_count": tuple(map(pool.column, zip(*counts, strict=True))),
+        "stage_index": tuple(
+            pool.column(table[index].stages[0] for table in padded) for index in range(class_count)
+        ),
+        "stage_layer_count": tuple(
+            pool.tuple_of(
+                pool.column(sum(chunk[k] for chunk in t[index].layer_counts) for t in padded)
+                for k in kinds
+            )
+            for index in range(class_count)
+        ),
+        "chunk_layer_count": tuple(
+            pool.tuple_of(
+                pool.tuple_of(by_kind[k][index][chunk] for k in kinds)
+                for chunk in range(chunk_count)
+            )
+            for index in range(class_count)
+        ),
+        "chunk_exists": by_chunk(_one),
+        "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
+        "chunk_holds_head": by_chunk(lambda stage, chunk: stage.holds_head[chunk]),
+    }
+
+
+def _layers_of(kind: int) -> Callable[[StageClass, int], int]:
+    return lambda stage, chunk: stage.layer_counts[chunk][kind]
+
+
+def _one(stage: StageClass, chunk: int) -> int:
+    del stage, chunk
+    return 1
