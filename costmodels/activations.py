@@ -22,6 +22,7 @@ _LAYER = (KIND,)
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="sharded_tokens * hidden_size * activation_element_bytes",
     source=_KORTHIKANTI,
 )
@@ -36,6 +37,7 @@ def layer_input_bytes(
     "byte",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
     " + 2 * microbatch_tokens * (num_attention_heads + num_key_value_heads) * head_size"
     " * activation_element_bytes // tensor_parallel_size",
@@ -66,6 +68,7 @@ def attention_saved_bytes(
     "byte",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.ASSUMED,
     formula="where(attention_kernel_is_flash, 4 * microbatch_tokens, microbatch_tokens"
     " * sequence_length * (activation_element_bytes + dropout * (activation_element_bytes + 1)))"
     " * num_attention_heads // tensor_parallel_size",
@@ -100,6 +103,7 @@ def attention_core_bytes(
     "byte",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
     " + experts_per_token * (2 + gated) * microbatch_tokens * intermediate_size"
     " * activation_element_bytes // tensor_parallel_size",
@@ -155,6 +159,7 @@ def mixture_saved_bytes(
     "byte",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="attention_saved_bytes + attention_core_bytes + ffn_saved_bytes + mixture_saved_bytes",
     source=_KORTHIKANTI,
 )
@@ -172,6 +177,7 @@ def layer_activation_bytes(
     "byte",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="where(recompute_is_full, layer_input_bytes,"
     " layer_activation_bytes - recompute_is_selective * attention_core_bytes)",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5",
@@ -194,6 +200,7 @@ def layer_stored_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.ASSUMED,
     formula="dropout * sharded_tokens * hidden_size",
     source=_KORTHIKANTI + ".3",
 )
@@ -205,6 +212,7 @@ def embedding_saved_bytes(dropout: Column, sharded_tokens: Column, hidden_size: 
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes",
     source=_KORTHIKANTI + ".3: input and output of the final norm, logits",
 )
@@ -222,6 +230,7 @@ def head_saved_bytes(
     "byte",
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
     formula="total(chunk_layer_count * layer_stored_bytes)"
     " + chunk_holds_embedding * embedding_saved_bytes + chunk_holds_head * head_saved_bytes",
     source=_KORTHIKANTI,
@@ -246,6 +255,7 @@ def chunk_activation_bytes(
     "byte",
     Scope.GPU,
     axes=(STAGE,),
+    basis=Basis.ASSUMED,
     formula="largest(minimum(stage_layer_count, 1) * (recompute_is_full * layer_activation_bytes"
     " + recompute_is_selective * attention_core_bytes))",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one layer at a time is computed "

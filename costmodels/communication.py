@@ -20,7 +20,7 @@ from costmodels.collectives import (
     ring_reduce_scatter_bytes,
 )
 from costmodels.columns import Axis, Column, minimum, total, where
-from costmodels.quantities import CHUNK, STAGE, Scope, quantity
+from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
@@ -33,6 +33,7 @@ _STAGE = (STAGE,)
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="microbatch_tokens * hidden_size * activation_element_bytes",
     source=_SHOEYBI,
 )
@@ -46,6 +47,7 @@ def hidden_message_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="ring_all_reduce_bytes(hidden_message_bytes, tensor_parallel_size)",
     source=_SHOEYBI,
 )
@@ -57,6 +59,7 @@ def hidden_all_reduce_bytes(hidden_message_bytes: Column, tensor_parallel_size: 
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="ring_all_gather_bytes(hidden_message_bytes, tensor_parallel_size)",
     source=_KORTHIKANTI,
 )
@@ -68,6 +71,7 @@ def hidden_all_gather_bytes(hidden_message_bytes: Column, tensor_parallel_size: 
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="3 * ring_all_reduce_bytes(4 * microbatch_tokens, tensor_parallel_size)",
     source=_SHOEYBI + ": maximum, sum of exponentials and label's logit, in fp32",
 )
@@ -81,6 +85,7 @@ def loss_all_reduce_bytes(microbatch_tokens: Column, tensor_parallel_size: Colum
     Scope.CHUNK,
     axes=_CHUNK,
     group="pipeline",
+    basis=Basis.EXACT,
     formula="total(chunk_layer_count)",
     source="by definition",
 )
@@ -93,6 +98,7 @@ def chunk_layers(chunk_layer_count: Axis) -> Column:
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)",
     source=_SHOEYBI,
 )
@@ -107,6 +113,7 @@ def forward_all_reduces(
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_head"
     " + recompute_is_full * 2 * chunk_layers)",
     source=_SHOEYBI + "; recomputed layers reduce again",
@@ -126,6 +133,7 @@ def backward_all_reduces(
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head)",
     source=_KORTHIKANTI,
 )
@@ -143,6 +151,7 @@ def forward_ring_passes(
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head"
     " + recompute_is_full * 4 * chunk_layers)",
     source=_KORTHIKANTI + "; recomputed layers gather again",
@@ -163,6 +172,7 @@ def backward_ring_passes(
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="sequence_parallel * (2 * chunk_layers + chunk_holds_head)",
     source=_KORTHIKANTI + ": inputs of split matrices, gathered again for the weight gradient, "
     "behind the product that gives the input gradient",
@@ -176,6 +186,7 @@ def regathers(sequence_parallel: Column, chunk_layers: Column, chunk_holds_head:
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="forward_all_reduces * hidden_all_reduce_bytes"
     " + chunk_holds_head * loss_all_reduce_bytes",
     source=_SHOEYBI,
@@ -194,6 +205,7 @@ def chunk_forward_tensor_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="backward_all_reduces * hidden_all_reduce_bytes",
     source=_SHOEYBI,
 )
@@ -208,6 +220,7 @@ def chunk_backward_tensor_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="forward_ring_passes * hidden_all_gather_bytes",
     source=_KORTHIKANTI,
 )
@@ -222,6 +235,7 @@ def chunk_forward_sequence_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="(backward_ring_passes + regathers) * hidden_all_gather_bytes",
     source=_KORTHIKANTI,
 )
@@ -235,6 +249,7 @@ def chunk_backward_sequence_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="sharded_tokens * hidden_size * activation_element_bytes",
     source=_NARAYANAN,
 )
@@ -249,6 +264,7 @@ def hop_bytes(
     "count",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head",
     source=_NARAYANAN + ": forward unless it is the last, back unless it is the first",
 )
@@ -263,6 +279,7 @@ def chunk_hops(
     "byte",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.EXACT,
     formula="tied_embeddings * minimum(pipeline_parallel_size - 1, 1)"
     " * (total(chunk_holds_embedding) + total(chunk_holds_head))"
     " * ring_all_reduce_bytes(vocabulary_rows * hidden_size * reduction_element_bytes, 2)",
@@ -288,6 +305,7 @@ def tied_embedding_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="ring_reduce_scatter_bytes(chunk_parameters * reduction_element_bytes,"
     " data_parallel_size)",
     source=_ZERO,
@@ -303,6 +321,7 @@ def chunk_gradient_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="ring_all_gather_bytes(chunk_parameters * weight_element_bytes, data_parallel_size)",
     source=_ZERO,
 )
@@ -317,6 +336,7 @@ def chunk_gather_bytes(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="(zero_stage >= 3) * chunk_gather_bytes",
     source=_ZERO,
 )
@@ -329,6 +349,7 @@ def chunk_forward_data_bytes(zero_stage: Column, chunk_gather_bytes: Column) -> 
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="(zero_stage >= 3) * chunk_gather_bytes + (zero_stage >= 2) * chunk_gradient_bytes",
     source=_ZERO + "; sharded gradients are scattered after every backward",
 )
@@ -343,6 +364,7 @@ def chunk_backward_data_bytes(
     "byte",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.EXACT,
     formula="where(zero_stage >= 2, 0, (2 - minimum(zero_stage, 1)) * total(chunk_gradient_bytes))",
     source=_ZERO + "; an all-reduce is two passes of the ring",
 )
@@ -356,6 +378,7 @@ def reduction_bytes(zero_stage: Column, chunk_gradient_bytes: Axis) -> Column:
     "byte",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.EXACT,
     formula="where((zero_stage == 1) + (zero_stage == 2), total(chunk_gather_bytes), 0)",
     source=_ZERO,
 )

@@ -6,7 +6,7 @@ executed: recomputed forwards, and the fifth matrix product of a flash backward.
 """
 
 from costmodels.columns import Axis, Column, as_float, maximum, total, weighted_total, where
-from costmodels.quantities import CHUNK, KIND, STAGE, Scope, quantity
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"
@@ -20,6 +20,7 @@ _CHUNK = (STAGE, CHUNK)
     Scope.PLAN,
     group="pipeline",
     symbol="d",
+    basis=Basis.EXACT,
     formula="maximum(accelerator_count // (tensor_parallel_size * pipeline_parallel_size"
     " * context_parallel_size), 1)",
     source="by definition: the ranks that are left; at least one, so that a plan that a rule "
@@ -47,6 +48,7 @@ def data_parallel_size(
     Scope.REPLICA,
     symbol="m",
     group="pipeline",
+    basis=Basis.EXACT,
     formula="global_batch_size // (micro_batch_size * data_parallel_size)",
     source="by definition",
 )
@@ -66,6 +68,7 @@ def microbatch_count(
 @quantity(
     "token",
     Scope.REPLICA,
+    basis=Basis.EXACT,
     formula="micro_batch_size * sequence_length",
     source="by definition",
 )
@@ -77,6 +80,7 @@ def microbatch_tokens(micro_batch_size: Column, sequence_length: Column) -> Colu
 @quantity(
     "token",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="microbatch_tokens // where(sequence_parallel, tensor_parallel_size, 1)",
     source=_KORTHIKANTI,
 )
@@ -91,6 +95,7 @@ def sharded_tokens(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="attention_matrix_parameters + experts_per_token * expert_matrix_parameters",
     source=_NARAYANAN,
 )
@@ -105,6 +110,7 @@ def layer_multiplied_parameters(
     "FLOP",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size"
     " + 2 * sharded_tokens * router_parameters",
     source=_NARAYANAN,
@@ -127,6 +133,7 @@ def layer_matmul_flop(
     "FLOP",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="4 * micro_batch_size * executed_pairs * num_attention_heads * head_size"
     " // tensor_parallel_size",
     source=_NARAYANAN,
@@ -147,6 +154,7 @@ def layer_attention_flop(
     "FLOP",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="where(attention_kernel_is_flash, layer_attention_flop * 5 // 2,"
     " layer_attention_flop * 2)",
     source=_DAO,
@@ -162,6 +170,7 @@ def layer_attention_backward_flop(
     "FLOP",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="where(recompute_is_full, layer_matmul_flop + layer_attention_flop,"
     " where(recompute_is_selective, layer_attention_flop, 0))",
     source=_KORTHIKANTI,
@@ -183,6 +192,7 @@ def layer_recompute_flop(
 @quantity(
     "FLOP",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="2 * microbatch_tokens * hidden_size * vocabulary_rows",
     source=_NARAYANAN,
 )
@@ -195,6 +205,7 @@ def head_flop(microbatch_tokens: Column, hidden_size: Column, vocabulary_rows: C
     "FLOP",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="total(chunk_layer_count * (layer_matmul_flop + layer_attention_flop))"
     " + chunk_holds_head * head_flop",
     source=_NARAYANAN,
@@ -218,6 +229,7 @@ def chunk_forward_flop(
     "FLOP",
     Scope.CHUNK,
     axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop"
     " + layer_recompute_flop)) + chunk_holds_head * 2 * head_flop",
     source=_NARAYANAN,
@@ -245,6 +257,7 @@ def chunk_backward_flop(
     Scope.GPU,
     axes=(STAGE,),
     group="compute",
+    basis=Basis.EXACT,
     formula="total(chunk_forward_flop + chunk_backward_flop)",
     source=_NARAYANAN,
 )
@@ -262,6 +275,7 @@ def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -
     "FLOP",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters)"
     " + 4 * attended_pairs * num_attention_heads * head_size",
     source=_NARAYANAN,
@@ -284,6 +298,7 @@ def layer_model_flop(
     Scope.TOTAL,
     symbol="F_model",
     group="compute",
+    basis=Basis.EXACT,
     formula="3.0 * global_batch_size * (total(kind_layer_count * layer_model_flop)"
     " + 2 * sequence_length * embedding_parameters)",
     source="Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); unmasked pairs only",
@@ -308,6 +323,7 @@ def model_flop(
     Scope.TOTAL,
     symbol="F_hardware",
     group="compute",
+    basis=Basis.EXACT,
     formula="1.0 * microbatch_count * data_parallel_size * tensor_parallel_size"
     " * total(class_stage_count * 1.0 * stage_microbatch_flop)",
     source=_KORTHIKANTI,

@@ -117,6 +117,7 @@ def _unit(name: str) -> str:
 
 
 def one_hot(name: str, member: Enum) -> str:
+    """Return the name of the input that says whether a choice has this member."""
     return f"{name}_is_{str(member.value).replace('-', '_')}"
 
 
@@ -144,7 +145,8 @@ def leaves() -> Mapping[str, Leaf]:
                 continue
             if path.startswith("model.mixture.") or name in KIND_FIELDS:
                 leaf = path.rsplit(".", 1)[1]
-                found[leaf] = Leaf(path, "count", text, (KIND,))
+                unit = "truth" if kind is bool else "count"
+                found[leaf] = Leaf(path, unit, text, (KIND,))
             elif isinstance(kind, type) and issubclass(kind, Enum):
                 for member in kind:
                     found[one_hot(name, member)] = Leaf(path, "truth", f"{text}: {member.value}")

@@ -31,6 +31,7 @@ _STAGE = (STAGE,)
     Scope.GPU,
     axes=_STAGE,
     group="memory",
+    basis=Basis.EXACT,
     formula="ceil_div(stage_parameters, where(zero_stage >= 3, data_parallel_size, 1))"
     " * weight_element_bytes",
     source=_ZERO,
@@ -51,6 +52,7 @@ def weights_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="memory",
+    basis=Basis.EXACT,
     formula="ceil_div(stage_parameters, where(zero_stage >= 2, data_parallel_size, 1))"
     " * gradient_element_bytes",
     source=_ZERO,
@@ -69,6 +71,7 @@ def gradients_bytes(
 @quantity(
     "count",
     Scope.PLAN,
+    basis=Basis.EXACT,
     formula="2 * optimizer_is_adam + optimizer_is_sgd_momentum",
     source="Kingma and Ba 2014, arXiv:1412.6980, algorithm 1",
 )
@@ -82,6 +85,7 @@ def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -
     Scope.GPU,
     axes=_STAGE,
     group="memory",
+    basis=Basis.EXACT,
     formula="ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))"
     " * (main_weight_element_bytes + moment_count * moment_element_bytes)",
     source=_ZERO,
@@ -122,6 +126,7 @@ def pipeline_buffer_bytes(pipeline_parallel_size: Column, layer_input_bytes: Col
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.ASSUMED,
     formula="sequence_parallel * microbatch_tokens * hidden_size * activation_element_bytes",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: gathered again for the "
     "backward, not kept",
@@ -140,6 +145,7 @@ def sequence_buffer_bytes(
     "parameter",
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
     formula="maximum(largest(minimum(chunk_layer_count, 1) * layer_gpu_parameters),"
     " maximum(chunk_holds_embedding * embedding_gpu_parameters,"
     " chunk_holds_head * head_gpu_parameters))",
@@ -168,6 +174,7 @@ def chunk_unit_parameters(
     "parameter",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.EXACT,
     formula="largest(chunk_unit_parameters)",
     source=_UNIT,
 )
@@ -203,6 +210,7 @@ def sharding_buffer_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="memory",
+    basis=Basis.EXACT,
     formula="recompute_workspace_bytes + pipeline_buffer_bytes + sequence_buffer_bytes"
     " + sharding_buffer_bytes",
     source="the sum of its parts",
@@ -226,6 +234,7 @@ def buffers_bytes(
     "byte",
     Scope.GPU,
     group="memory",
+    basis=Basis.EXACT,
     formula="accelerator_context_bytes + accelerator_allocator_reserve_bytes",
     source="stated in the description of the accelerator",
 )
@@ -241,6 +250,7 @@ def reserve_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="memory",
+    basis=Basis.EXACT,
     formula="weights_bytes + gradients_bytes + optimizer_bytes + activations_bytes"
     " + buffers_bytes + reserve_bytes",
     source="the sum of its parts",
@@ -268,6 +278,7 @@ def stage_bytes(
     "byte",
     Scope.GPU,
     group="memory",
+    basis=Basis.EXACT,
     formula="largest(stage_bytes)",
     source="the stage that needs most decides",
 )
@@ -280,6 +291,7 @@ def worst_stage_bytes(stage_bytes: Axis) -> Column:
     "index",
     Scope.PLAN,
     group="memory",
+    basis=Basis.EXACT,
     formula=ALGORITHM,
     source="the first stage, in their order, that needs most",
 )
@@ -292,6 +304,7 @@ def worst_stage_index(stage_index: Axis, stage_bytes: Axis) -> Column:
     "byte",
     Scope.GPU,
     group="memory",
+    basis=Basis.EXACT,
     formula="accelerator_memory_bytes - worst_stage_bytes",
     source="by definition; negative where the plan does not fit",
 )
@@ -304,6 +317,7 @@ def headroom_bytes(accelerator_memory_bytes: Column, worst_stage_bytes: Column) 
     "truth",
     Scope.PLAN,
     group="verdict",
+    basis=Basis.EXACT,
     formula="headroom_bytes >= 0",
     source="by definition",
 )

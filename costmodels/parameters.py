@@ -11,7 +11,7 @@ References
 """
 
 from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, weighted_total
-from costmodels.quantities import CHUNK, KIND, STAGE, Scope, quantity
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
@@ -23,6 +23,7 @@ _SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024,
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="hidden_size * (num_attention_heads + 2 * num_key_value_heads) * head_size"
     " + num_attention_heads * head_size * hidden_size",
     source=_VASWANI,
@@ -45,6 +46,7 @@ def attention_matrix_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="attention_bias * (num_attention_heads + 2 * num_key_value_heads) * head_size",
     source=_VASWANI,
 )
@@ -62,6 +64,7 @@ def attention_bias_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="(2 + gated) * hidden_size * intermediate_size",
     source="Shazeer 2020, arXiv:2002.05202, section 2 (gated); " + _VASWANI,
 )
@@ -82,6 +85,7 @@ def expert_matrix_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="ffn_bias * (1 + gated) * intermediate_size",
     source=_VASWANI,
 )
@@ -94,6 +98,7 @@ def expert_bias_parameters(intermediate_size: Column, gated: Column, ffn_bias: C
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="is_mixture * hidden_size * expert_count",
     source=_SHAZEER,
 )
@@ -105,6 +110,7 @@ def router_parameters(hidden_size: Column, expert_count: Column, is_mixture: Col
 @quantity(
     "parameter",
     Scope.LAYER,
+    basis=Basis.EXACT,
     formula="hidden_size * (1 + norm_is_layernorm)",
     source="Ba et al. 2016, arXiv:1607.06450; Zhang and Sennrich 2019, arXiv:1910.07467",
 )
@@ -117,6 +123,7 @@ def norm_parameters(hidden_size: Column, norm_is_layernorm: Column) -> Column:
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="attention_matrix_parameters + attention_bias_parameters"
     " + expert_count * (expert_matrix_parameters + expert_bias_parameters)",
     source=_MEGATRON,
@@ -140,6 +147,7 @@ def layer_sharded_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="attention_output_bias * hidden_size + expert_count * ffn_bias * hidden_size"
     " + router_parameters + 2 * norm_parameters",
     source=_MEGATRON,
@@ -165,6 +173,7 @@ def layer_replicated_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="layer_sharded_parameters + layer_replicated_parameters",
     source=_VASWANI,
 )
@@ -179,6 +188,7 @@ def layer_parameters(
     "parameter",
     Scope.LAYER,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="(expert_count - experts_per_token)"
     " * (expert_matrix_parameters + expert_bias_parameters + ffn_bias * hidden_size)",
     source=_SHAZEER,
@@ -201,6 +211,7 @@ def layer_inactive_parameters(
     "parameter",
     Scope.TOTAL,
     group="parameters",
+    basis=Basis.EXACT,
     formula="vocabulary_size * hidden_size",
     source=_VASWANI,
 )
@@ -213,6 +224,7 @@ def embedding_parameters(vocabulary_size: Column, hidden_size: Column) -> Column
     "parameter",
     Scope.TOTAL,
     group="parameters",
+    basis=Basis.EXACT,
     formula="positions_is_learned * max_position_embeddings * hidden_size",
     source=_VASWANI,
 )
@@ -228,6 +240,7 @@ def position_parameters(
     Scope.TOTAL,
     symbol="N",
     group="parameters",
+    basis=Basis.EXACT,
     formula="total(kind_layer_count * layer_parameters)"
     " + (2 - tied_embeddings) * embedding_parameters + position_parameters + norm_parameters",
     source=_VASWANI,
@@ -254,6 +267,7 @@ def total_parameters(
     Scope.TOTAL,
     symbol="N_a",
     group="parameters",
+    basis=Basis.EXACT,
     formula="total_parameters - total(kind_layer_count * layer_inactive_parameters)",
     source=_SHAZEER,
 )
@@ -268,6 +282,7 @@ def active_parameters(
     "parameter",
     Scope.GPU,
     axes=_LAYER,
+    basis=Basis.EXACT,
     formula="layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters",
     source=_MEGATRON,
 )
@@ -283,6 +298,7 @@ def layer_gpu_parameters(
 @quantity(
     "row",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="ceil_div(vocabulary_size, tensor_parallel_size)",
     source=_MEGATRON,
 )
@@ -294,6 +310,7 @@ def vocabulary_rows(vocabulary_size: Column, tensor_parallel_size: Column) -> Co
 @quantity(
     "parameter",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="vocabulary_rows * hidden_size + position_parameters",
     source=_MEGATRON,
 )
@@ -307,6 +324,7 @@ def embedding_gpu_parameters(
 @quantity(
     "parameter",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))"
     " * vocabulary_rows * hidden_size + norm_parameters",
     source=_MEGATRON + "; Narayanan et al. 2021, arXiv:2104.04473",
@@ -332,6 +350,7 @@ def head_gpu_parameters(
     "parameter",
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
     formula="total(chunk_layer_count * layer_gpu_parameters)"
     " + chunk_holds_embedding * embedding_gpu_parameters"
     " + chunk_holds_head * head_gpu_parameters",
@@ -358,6 +377,7 @@ def chunk_parameters(
     Scope.GPU,
     axes=(STAGE,),
     group="parameters",
+    basis=Basis.EXACT,
     formula="total(chunk_parameters)",
     source=_MEGATRON,
 )

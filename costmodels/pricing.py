@@ -34,6 +34,7 @@ def step_energy_j(
     "step",
     Scope.TOTAL,
     group="cost",
+    basis=Basis.EXACT,
     formula="ceil_div(total_tokens, global_batch_size * sequence_length)",
     source="by definition",
 )

@@ -116,9 +116,9 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     definition: str
     formula: str
     source: str
+    basis: Basis
     symbol: str = ""
     axes: tuple[str, ...] = ()
-    basis: Basis = Basis.EXACT
     group: str | None = None
     function: Callable[..., Column] | None = None
     variants: Mapping[str, Callable[..., Column]] = MappingProxyType({})
@@ -182,9 +182,9 @@ def quantity(
     *,
     formula: str,
     source: str,
+    basis: Basis,
     symbol: str = "",
     axes: tuple[str, ...] = (),
-    basis: Basis = Basis.EXACT,
     group: str | None = None,
 ) -> Callable[[_Formula], _Formula]:
     """Return a decorator that makes a closed form the one function of a quantity.

@@ -22,6 +22,7 @@ _CHUNK = (STAGE, CHUNK)
 @quantity(
     "FLOP/s",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="peak_flop_per_s * accelerator_matmul_efficiency_fraction",
     source=_WILLIAMS,
 )
@@ -35,6 +36,7 @@ def matmul_flop_per_s(
 @quantity(
     "FLOP/s",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="peak_flop_per_s * accelerator_attention_efficiency_fraction",
     source=_WILLIAMS,
 )
@@ -48,6 +50,7 @@ def attention_flop_per_s(
 @quantity(
     "byte/s",
     Scope.GPU,
+    basis=Basis.EXACT,
     formula="accelerator_memory_bandwidth_bytes_per_s * accelerator_memory_efficiency_fraction",
     source=_WILLIAMS,
 )

@@ -192,7 +192,7 @@ RULES = (
     Rule(
         field="workload.kind",
         function=is_training,
-        requirement="only training is modelled so far",
+        requirement="is not modelled yet; use training",
         modelled=False,
     ),
     Rule(
@@ -210,8 +210,9 @@ RULES = (
     Rule(
         field="cluster.accelerator_count",
         function=ranks_fill_cluster,
-        requirement="must be a multiple of tensor x pipeline x context parallel size "
-        "({tensor_parallel_size} x {pipeline_parallel_size} x {context_parallel_size})",
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) x "
+        "plan.pipeline_parallel_size ({pipeline_parallel_size}) x plan.context_parallel_size "
+        "({context_parallel_size})",
     ),
     Rule(
         field="model.num_attention_heads",
@@ -249,8 +250,9 @@ RULES = (
     Rule(
         field="workload.global_batch_size",
         function=batch_divides,
-        requirement="must be a multiple of plan.micro_batch_size ({micro_batch_size}) x "
-        "data-parallel size ({data_parallel_size})",
+        requirement="must be a multiple of plan.micro_batch_size ({micro_batch_size}) x the "
+        "{data_parallel_size} replicas that cluster.accelerator_count and the other parallel "
+        "sizes leave",
     ),
     Rule(
         field="plan.pipeline_parallel_size",
@@ -320,11 +322,17 @@ def _shown(name: str, columns: Columns) -> str:
 
 def _sentence(rule: Rule, columns: Columns) -> str:
     inputs = {name: _shown(name, columns) for name in parameters_of(rule.function)}
-    named = [name for name in inputs if name in leaves() and leaves()[name].path == rule.field]
-    value = f" ({inputs[named[0]]})" if named else ""
-    if value and named[0].startswith("kind_is_"):
-        value = ""
+    value = f" ({_stated(rule.field, columns)})"
     return f"{rule.field}{value}: {rule.requirement.format(**inputs)}"
+
+
+def _stated(field: str, columns: Columns) -> str:
+    """Return the value of a field, as the columns hold it: a choice by its chosen member."""
+    named = [name for name, leaf in leaves().items() if leaf.path == field]
+    if len(named) == 1:
+        return _shown(named[0], columns)
+    chosen = next(name for name in named if _shown(name, columns) == "1")
+    return chosen.split("_is_")[1].replace("_", "-")
 
 
 def _check_layers(sections: Sections) -> None:
@@ -358,13 +366,16 @@ def _check_rank_order(sections: Sections) -> None:
 
 
 def _check_replicas(sections: Sections, columns: Columns) -> None:
-    stated = sections.plan.data_parallel_size
+    plan = sections.plan
+    stated = plan.data_parallel_size
     derived = int(evaluate(columns, ("data_parallel_size",))["data_parallel_size"][0])
     if stated is not None and stated != derived:
         raise SpecError(
-            f"plan.data_parallel_size ({stated}): must be {derived} = "
-            f"cluster.accelerator_count ({sections.cluster.accelerator_count}) / (tensor x "
-            "pipeline x context parallel size); leave it out to derive it"
+            f"plan.data_parallel_size ({stated}): must be {derived} = cluster.accelerator_count "
+            f"({sections.cluster.accelerator_count}) / (plan.tensor_parallel_size "
+            f"({plan.tensor_parallel_size}) x plan.pipeline_parallel_size "
+            f"({plan.pipeline_parallel_size}) x plan.context_parallel_size "
+            f"({plan.context_parallel_size})); leave it out to derive it"
         )
 
 

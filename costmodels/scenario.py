@@ -188,10 +188,12 @@ def _set(table: Table, path: str, value: Any) -> None:
         kind = plain_type(field_types(kind)[part]) if is_description else kind
         if depth == len(parts) - 1:
             here[part] = value
-        else:
-            nested = here.get(part)
-            here[part] = {} if nested is None or is_sourced_value(nested) else dict(nested)
-            here = here[part]
+            return
+        nested = here.get(part)
+        if nested is not None and not isinstance(nested, dict):
+            raise SpecError(not_found_message(what="field", name=path[:80], known=field_paths()))
+        here[part] = {} if nested is None or is_sourced_value(nested) else dict(nested)
+        here = here[part]
 
 
 def field_paths() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ References
 """
 
 from costmodels.columns import Axis, Column, largest, minimum, total, weighted_total
-from costmodels.quantities import STAGE, Basis, Scope, quantity
+from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _MEAN = "mean over the stages of what each of them does"
@@ -283,27 +283,30 @@ def stage_end_s(
 
 @quantity(
     "s",
-    Scope.GPU,
-    axes=_STAGE,
-    basis=Basis.ASSUMED,
-    formula="stage_index * (hop_s + first(chunk_backward_s))",
-    source="a backward reaches the first stage last; stages taken as equal",
-)
-def stage_lead_s(stage_index: Column, hop_s: Column, chunk_backward_s: Axis) -> Column:
-    """Return the time by which a stage ends its last backward before the first stage does [s]."""
-    return stage_index * (hop_s + chunk_backward_s[0])
-
-
-@quantity(
-    "s",
     Scope.REPLICA,
     basis=Basis.ASSUMED,
-    formula="largest(stage_end_s - stage_lead_s)",
-    source="the stage that ends last decides",
+    formula=ALGORITHM,
+    source="a stage ends its last backward before the first stage does, by the backwards and "
+    "hand-overs in between; the stage that ends its step last decides",
 )
-def end_s(stage_end_s: Axis, stage_lead_s: Axis) -> Column:
-    """Return the time of a step after the first stage's last backward [s]."""
-    return largest([end - lead for end, lead in zip(stage_end_s, stage_lead_s, strict=True)])
+def end_s(
+    stage_end_s: Axis, class_stage_count: Axis, chunk_backward_s: Axis, hop_s: Column
+) -> Column:
+    """Return the time of a step after the first stage's last backward [s].
+
+    Examples
+    --------
+    The second stage needs 5 s and ends its last backward 2 + 1 s before the first.
+
+    >>> end_s([1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0)
+    2.0
+    """
+    lead: Column = 0.0
+    ends = []
+    for end, count, chunks in zip(stage_end_s, class_stage_count, chunk_backward_s, strict=True):
+        ends.append(end - lead)
+        lead = lead + count * (chunks[0] + hop_s)
+    return largest(ends)
 
 
 @quantity(

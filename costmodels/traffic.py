@@ -1,7 +1,7 @@
 """Bytes that a GPU sends over a step: by axis of parallelism, and by tier of links."""
 
 from costmodels.columns import Axis, Column, as_float, first_of_largest, total
-from costmodels.quantities import ALGORITHM, STAGE, Scope, quantity
+from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
@@ -15,6 +15,7 @@ _STAGE = (STAGE,)
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="1.0 * microbatch_count * (total(chunk_forward_tensor_bytes)"
     " + total(chunk_backward_tensor_bytes))",
     source=_SHOEYBI,
@@ -32,6 +33,7 @@ def tensor_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="1.0 * microbatch_count * (total(chunk_forward_sequence_bytes)"
     " + total(chunk_backward_sequence_bytes))",
     source=_KORTHIKANTI,
@@ -51,6 +53,7 @@ def sequence_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="1.0 * microbatch_count * total(chunk_hops) * hop_bytes + tied_embedding_bytes",
     source=_NARAYANAN,
 )
@@ -66,6 +69,7 @@ def pipeline_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="1.0 * microbatch_count * (total(chunk_forward_data_bytes)"
     " + total(chunk_backward_data_bytes)) + reduction_bytes + update_gather_bytes",
     source=_ZERO,
@@ -87,6 +91,7 @@ def data_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
     " + pipeline_bytes * pipeline_network_fraction + data_bytes * data_network_fraction",
     source="the share of each axis's hops that cross nodes, a mean over the group",
@@ -113,6 +118,7 @@ def network_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
     formula="tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes",
     source="all that does not cross nodes",
 )
@@ -131,6 +137,7 @@ def scale_up_bytes(
     "byte",
     Scope.TOTAL,
     group="communication",
+    basis=Basis.EXACT,
     formula="data_parallel_size * tensor_parallel_size"
     " * total(class_stage_count * (network_bytes + scale_up_bytes))",
     source="the sum over all GPUs",
@@ -156,6 +163,7 @@ def sent_bytes(
     "index",
     Scope.PLAN,
     group="communication",
+    basis=Basis.EXACT,
     formula=ALGORITHM,
     source="the first stage, in their order, whose GPUs send most",
 )

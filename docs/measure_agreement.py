@@ -94,10 +94,14 @@ def hand_over_gaps() -> Iterator[Gap]:
         hops_s = _hops(
             schedule,
             hop_s=hop_s,
-            mean_stage_s=stage_s,
+            hop_occupancy_s=0.0,
+            class_stage_count=[p],
+            stage_microbatch_s=[stage_s],
             slowest_stage_s=stage_s,
             mean_chunk_forward_s=10.0,
             mean_chunk_backward_s=20.0,
+            chunk_forward_s=[[10.0] * v],
+            chunk_backward_s=[[20.0] * v],
             **sizes,
         )
         closed_s = m * stage_s + (p - 1) * stage_s / v + hops_s
@@ -106,7 +110,7 @@ def hand_over_gaps() -> Iterator[Gap]:
         yield Gap(schedule.value, links, where, simulated_s / closed_s - 1)
 
 
-def _hops(schedule: ScheduleName, **inputs: float) -> float:
+def _hops(schedule: ScheduleName, **inputs: Any) -> float:
     function = CATALOGUE["pipeline_exposed_s"].chosen(schedule.value)
     hops_s: float = function(**{name: inputs[name] for name in parameters_of(function)})
     return hops_s

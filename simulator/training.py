@@ -106,6 +106,7 @@ SIMULATED = (
         axes=("stage",),
         group="memory",
         definition="Peak memory of a GPU of each stage, from the simulator's allocations.",
+        basis=Basis.EXACT,
         formula=ALGORITHM,
         source="discrete-event simulation: allocations and releases of every action",
         function=lambda metrics: metrics.peak_bytes,

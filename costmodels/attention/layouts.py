@@ -14,6 +14,7 @@ ATTENDED_PAIRS = Quantity(
     scope=Scope.LAYER,
     axes=(KIND,),
     definition="Pairs of query and key that are not masked, for one head and sequence.",
+    basis=Basis.EXACT,
     formula=ALGORITHM,
     source="by definition: s (s + 1) / 2 for dense causal attention, s^2 without a mask",
     variants=MappingProxyType({"dense": dense.attended_pairs}),

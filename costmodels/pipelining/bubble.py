@@ -1,6 +1,6 @@
 """The share of a pipeline's time in which its ranks have nothing to do, in closed form."""
 
-from costmodels.columns import Column
+from costmodels.columns import Column, maximum
 
 
 def bubble_fraction(
@@ -20,15 +20,17 @@ def bubble_fraction(
     Returns
     -------
     Column
-        (p - 1) / (v m + p - 1), of the ranks' whole time [fraction].
+        (p - 1) / (v m + p - 1) of the ranks' whole time; with fewer microbatches than ranks
+        (v p + m - 1 - v m) / (v p + m - 1) [fraction].
 
     Notes
     -----
     Stages take equal time and hand-overs take none. The last rank can start only after p - 1
     forwards of one chunk, and the first ends p - 1 backwards of one chunk after it; the ranks are
     busy for the v m chunks of their own. It is the same for GPipe [1]_, 1F1B and interleaved
-    1F1B [2]_, valid where `bubble_fraction_is_valid`. The second source divides by the ideal time
-    instead, which gives (p - 1) / (v m).
+    1F1B [2]_. The second source divides by the ideal time instead, which gives (p - 1) / (v m),
+    and leaves out m < p: there the first rank waits for its second chunk's input, which needs p
+    forwards while it has m to do, and v p + m - 1 slots are the longer of the two.
 
     References
     ----------
@@ -46,38 +48,9 @@ def bubble_fraction(
     True
     >>> bubble_fraction(pipeline_parallel_size=4, virtual_stages=1, microbatch_count=1)
     0.75
+    >>> bubble_fraction(pipeline_parallel_size=4, virtual_stages=2, microbatch_count=2) == 5 / 9
+    True
     """
-    idle_slot_count = pipeline_parallel_size - 1
-    return idle_slot_count / (virtual_stages * microbatch_count + idle_slot_count)
-
-
-def bubble_fraction_is_valid(
-    *, pipeline_parallel_size: Column, virtual_stages: Column, microbatch_count: Column
-) -> Column:
-    """Return whether `bubble_fraction` describes these sizes, row by row.
-
-    Parameters
-    ----------
-    pipeline_parallel_size : Column
-        Ranks of the pipeline, p [count].
-    virtual_stages : Column
-        Chunks of a rank, v [count].
-    microbatch_count : Column
-        Microbatches in a step, m [count].
-
-    Returns
-    -------
-    Column
-        False only where several chunks share fewer microbatches than ranks, v > 1 and m < p.
-
-    Notes
-    -----
-    There the first rank waits for its second chunk's input, which needs p forwards while it has
-    m to do. The time is then v p + m - 1 slots, not v m + p - 1.
-
-    Examples
-    --------
-    >>> bubble_fraction_is_valid(pipeline_parallel_size=4, virtual_stages=2, microbatch_count=3)
-    False
-    """
-    return (virtual_stages == 1) | (microbatch_count >= pipeline_parallel_size)
+    p, v, m = pipeline_parallel_size, virtual_stages, microbatch_count
+    slot_count = maximum(v * m + p - 1, v * p + m - 1)
+    return (slot_count - v * m) / slot_count

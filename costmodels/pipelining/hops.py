@@ -36,7 +36,8 @@ def one_f_one_b_hops_s(
     hop_occupancy_s: Column,
     pipeline_parallel_size: Column,
     microbatch_count: Column,
-    mean_stage_s: Column,
+    class_stage_count: Axis,
+    stage_microbatch_s: Axis,
     slowest_stage_s: Column,
 ) -> Column:
     """Return the hand-overs that 1F1B waits for [s].
@@ -46,23 +47,45 @@ def one_f_one_b_hops_s(
     A rank holds few microbatches, so that the forward of microbatch i + p on the first stage waits
     for the backward of microbatch i: a trip down and back for every p microbatches, and two hops
     for each further one but the first. Counted on the schedule's orders, where it is exact for
-    equal stages; what waits for the slowest stage anyhow hides these hops.
+    equal stages.
+
+    Any n neighbouring stages make such a loop, and take their mean work and 2 (n - 1) / n hops
+    for a microbatch. What the slowest stage takes anyhow hides the rest: the loop that takes
+    longest decides how much is left.
 
     Examples
     --------
-    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 4, 30.0, 30.0), one_f_one_b_hops_s(1.0, 0.5, 4, 8, 30.0, 30.0)
-    (10.0, 16.0)
+    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 4, [4], [30.0], 30.0)
+    10.0
+    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 8, [4], [30.0], 30.0)
+    16.0
     """
-    trip = 2 * (pipeline_parallel_size - 1) * hop_s
-    later = microbatch_count - 1
-    steady = (later // pipeline_parallel_size) * trip + minimum(
-        pipeline_parallel_size - 1, 1
-    ) * 2 * maximum(later % pipeline_parallel_size - 1, 0) * hop_s
+    p, later = pipeline_parallel_size, microbatch_count - 1
+    trip = 2 * (p - 1) * hop_s
+    single = minimum(p - 1, 1)
+    steady = (later // p) * trip + single * 2 * maximum(later % p - 1, 0) * hop_s
+    loop = _slowest_loop_s(hop_s, class_stage_count, stage_microbatch_s)
+    share = maximum(loop - slowest_stage_s, 0.0) / maximum(trip / p, SMALLEST_S)
     queued = later * maximum(hop_occupancy_s - slowest_stage_s, 0.0)
-    return trip + maximum(
-        maximum(steady - later * (slowest_stage_s - mean_stage_s), 0.0),
-        minimum(pipeline_parallel_size - 1, 1) * queued,
-    )
+    return trip + maximum(steady * share, single * queued)
+
+
+SMALLEST_S = 1e-30
+"""In place of a time of zero below a fraction bar, where the numerator is zero too [s]."""
+
+
+def _slowest_loop_s(hop_s: Column, class_stage_count: Axis, stage_microbatch_s: Axis) -> Column:
+    """Return the time for a microbatch of the slowest loop through neighbouring classes [s]."""
+    works: list[Column] = [0.0]
+    counts: list[Column] = [0]
+    longest: Column = 0.0
+    for count, work in zip(class_stage_count, stage_microbatch_s, strict=True):
+        works.append(works[-1] + count * (work + 2 * hop_s))
+        counts.append(counts[-1] + count)
+        for before, fewer in zip(works[:-1], counts[:-1], strict=True):
+            loop = (works[-1] - (before + 2 * hop_s)) / maximum(counts[-1] - fewer, 1)
+            longest = maximum(longest, loop)
+    return longest
 
 
 def interleaved_hops_s(

@@ -16,6 +16,7 @@ IN_FLIGHT_COUNT = Quantity(
     axes=(STAGE,),
     group="pipeline",
     definition="Microbatches, counted for each chunk, whose activations a GPU holds at most.",
+    basis=Basis.EXACT,
     formula=ALGORITHM,
     source=_ORDER,
     variants=MappingProxyType({str(s.name): s.in_flight_count for s in SCHEDULES.values()}),
@@ -29,6 +30,7 @@ ACTIVATIONS_BYTES = Quantity(
     axes=(STAGE,),
     group="memory",
     definition="Activations kept for the backward pass, at their peak.",
+    basis=Basis.EXACT,
     formula=ALGORITHM,
     source=_ORDER,
     variants=MappingProxyType({str(s.name): s.peak_activation_bytes for s in SCHEDULES.values()}),
@@ -68,8 +70,12 @@ PIPELINE_EXPOSED_S = Quantity(
     "fraction",
     Scope.REPLICA,
     group="pipeline",
-    formula="(pipeline_parallel_size - 1)"
-    " / (virtual_stages * microbatch_count + pipeline_parallel_size - 1)",
+    basis=Basis.EXACT,
+    formula="(maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
+    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1"
+    " - virtual_stages * microbatch_count)"
+    " / (maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
+    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1)",
     source="Huang et al. 2019, arXiv:1811.06965; Narayanan et al. 2021, arXiv:2104.04473, "
     "section 2.2: equal stages, free links",
 )

@@ -60,7 +60,7 @@ _SOURCE: Schema = {
         "basis": {"enum": [basis.value for basis in Basis]},
         "source": {"type": "string"},
     },
-    "required": ["value"],
+    "required": ["value", "basis", "source"],
     "additionalProperties": False,
 }
 
@@ -70,8 +70,18 @@ def _section(description: type[Spec], presets: tuple[str, ...] | None) -> Schema
     if presets is None:
         return table
     named: Schema = {"type": "string", "description": "a preset", "examples": list(presets)}
-    changed = dict(table, properties={"preset": named} | table["properties"], required=["preset"])
+    properties = {"preset": named} | _optional(table)["properties"]
+    changed = dict(table, properties=properties, required=["preset"])
     return {"anyOf": [named, changed, table]}
+
+
+def _optional(table: Schema) -> Schema:
+    """Return the schema of a table that changes some fields of a preset: none is required."""
+    properties = {
+        name: _optional(field) if "properties" in field else field
+        for name, field in table["properties"].items()
+    }
+    return dict(table, properties=properties, required=[])
 
 
 def _table(description: type[Spec]) -> Schema:

@@ -130,10 +130,11 @@ def _read_dict(
 
 
 def _source(value: Table, path: str) -> Source:
-    basis = value.get("basis", Basis.ASSUMED.value)
-    check_field(f"{path}.basis", basis, Basis)
-    check_field(f"{path}.source", value.get("source", ""), str)
-    return Source(basis=Basis(basis), source=value.get("source", ""))
+    for part, kind in (("basis", Basis), ("source", str)):
+        if part not in value:
+            raise SpecError(f"{path}.{part}: is missing; a value with a source states both")
+        check_field(f"{path}.{part}", value[part], kind)
+    return Source(basis=Basis(value["basis"]), source=value["source"])
 
 
 def _read_text(text: str, declared: Any, path: str, name: str) -> Any:

@@ -273,19 +273,7 @@ def test_the_schema_accepts_what_the_program_writes(name: str, validator: Any) -
     validator.validate(tomllib.loads(scenario_to_toml(witness(name))))
 
 
-PARTLY_CHANGED = pytest.mark.xfail(
-    reason="the schema asks for all of a nested table of which a preset changes one field",
-    strict=False,
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=PARTLY_CHANGED) if name in ("cpu-fp32", "zero-3") else name
-        for name in FILES
-    ],
-)
+@pytest.mark.parametrize("name", FILES)
 def test_the_schema_accepts_what_a_person_writes(name: str, validator: Any) -> None:
     validator.validate(tomllib.loads(FILES[name].read_text(encoding="utf-8")))
 

@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "is_training": (
         "small",
         {"workload__kind": "decode"},
-        r"workload.kind: only training is modelled so far",
+        r"workload.kind \(decode\): is not modelled yet; use training",
     ),
     "context_parallel_off": (
         "small",
@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "ranks_fill_cluster": (
         "small",
         {"plan__pipeline_parallel_size": 3},
-        r"cluster.accelerator_count \(8\): must be a multiple of .* \(1 x 3 x 1\)",
+        r"cluster.accelerator_count \(8\): must be a multiple of .*plan.pipeline_parallel_size \(3\) x ",
     ),
     "heads_divide": (
         "small",
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "small",
         {"workload__global_batch_size": 20},
         r"workload.global_batch_size \(20\): must be a multiple of plan.micro_batch_size \(1\) x "
-        r"data-parallel size \(8\)",
+        r"the 8 replicas that cluster.accelerator_count and the other parallel sizes leave",
     ),
     "stages_have_layers": (
         "small",

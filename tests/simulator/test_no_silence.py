@@ -19,13 +19,6 @@ from tests.simulator.mutations import (
 )
 from tests.simulator.witnesses import FILES, witness
 
-REFUSED_IN_WORDS = {
-    "cluster.accelerator_count": ("data-parallel size",),
-    "plan.tensor_parallel_size": ("tensor x pipeline x context",),
-    "plan.pipeline_parallel_size": ("tensor x pipeline x context",),
-}
-"""Fields of which a refusal speaks without their path."""
-
 PATHS = all_paths()
 
 
@@ -41,8 +34,7 @@ def _complaints(name: str, path: str, effect: Effect) -> list[str]:
     noted = [remark for remark in about if remark.covers(effect.value, old)]
     change = f"{name}: {path} from {spoken(old)} to {spoken(effect.value)}"
     if effect.refusal:
-        said = (path, *REFUSED_IN_WORDS.get(path, ()))
-        if any(words in effect.refusal for words in said):
+        if path in effect.refusal:
             return []
         return [f"{change} is refused without its name: {effect.refusal}"]
     if effect.moved and noted:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind, Order
-from costmodels.pipelining.bubble import bubble_fraction, bubble_fraction_is_valid
+from costmodels.pipelining.bubble import bubble_fraction
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from simulator.metrics import (
     busy_s,
@@ -73,12 +73,11 @@ def test_idle_time_of_equal_stages_is_the_bubble(
     metrics = pipeline_metrics(simulate_pipeline(program))
     slot_s = forward_s + backward_s
     sizes = {"pipeline_parallel_size": p, "virtual_stages": v, "microbatch_count": m}
-    if not bubble_fraction_is_valid(**sizes):
-        assert metrics.makespan_s == (v * p + m - 1) * slot_s
-        return
-    assert metrics.makespan_s == (v * m + p - 1) * slot_s
-    # In integers, so that nothing rounds: idle / (p makespan) = (p - 1) / (v m + p - 1).
-    assert sum(metrics.idle_s) * (v * m + p - 1) == p * metrics.makespan_s * (p - 1)
+    slots = max(v * m + p - 1, v * p + m - 1)
+    assert metrics.makespan_s == slots * slot_s
+    # In integers, so that nothing rounds: idle / (p makespan) = (p - 1) / (v m + p - 1), or with
+    # fewer microbatches than ranks (v p + m - 1 - v m) / (v p + m - 1).
+    assert sum(metrics.idle_s) * slots == p * metrics.makespan_s * (slots - v * m)
     assert all(type(idle_s) is int for idle_s in metrics.idle_s)
     assert metrics.idle_fraction == pytest.approx(bubble_fraction(**sizes), rel=1e-15)
 
@@ -90,11 +89,12 @@ def test_idle_time_is_the_bubble_in_the_full_range(p: int) -> None:
         for v in range(1, 5):
             for m in range(1, 65):
                 sizes = {"pipeline_parallel_size": p, "virtual_stages": v, "microbatch_count": m}
-                if not schedule.legal(**sizes) or not bubble_fraction_is_valid(**sizes):
+                if not schedule.legal(**sizes):
                     continue
                 program = equal_program(Size(name, p, v, m).order(), p * v)
                 idle = pipeline_metrics(simulate_pipeline(program)).idle_s
-                assert sum(idle) == p * (p - 1) * 3
+                slots = max(v * m + p - 1, v * p + m - 1)
+                assert sum(idle) == p * (slots - v * m) * 3
 
 
 @given(unequal_programs())
