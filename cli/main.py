@@ -119,7 +119,7 @@ def estimate(
     if as_json:
         _print_json(answer)
     else:
-        from cli.render import show_answer
+        from cli.answers import show_answer
 
         show_answer(described, answer)
     if plot:
@@ -158,7 +158,7 @@ def simulate(
     if as_json:
         _print_json({"metrics": played.metrics, "spans": [s._asdict() for s in played.trace.spans]})
     else:
-        from cli.render import show_simulation
+        from cli.views import show_simulation
 
         show_simulation(played)
 
@@ -184,7 +184,7 @@ def what_if(
     if as_json:
         _print_json(comparison)
     else:
-        from cli.render import show_comparison
+        from cli.views import show_comparison
 
         show_comparison(comparison)
 
@@ -207,7 +207,7 @@ def explain(
     if as_json:
         _print_json(derivation)
     else:
-        from cli.render import show_derivation
+        from cli.views import show_derivation
 
         show_derivation(derivation, depth)
 
@@ -258,7 +258,7 @@ def list_known(
     if as_json:
         _print_json([dict(zip(table.columns, row, strict=True)) for row in table.rows])
     else:
-        from cli.render import show_listing
+        from cli.views import show_listing
 
         show_listing(table)
 

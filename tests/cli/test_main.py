@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from cli.listings import listing
-from cli.render import PIPED_WIDTH
+from cli.tables import PIPED_WIDTH
 from cli.templates import scenario_template
 from costmodels.scenario import (
     field_paths,
