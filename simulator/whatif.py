@@ -38,8 +38,9 @@ from simulator.answer import (
 )
 from simulator.comparison import differences
 from simulator.derivation import derive, quantity_named, simulated
+from simulator.facts import NEEDED, Facts
 from simulator.gaps import gap_note
-from simulator.notes import NEEDED, Facts, notes
+from simulator.notes import notes
 from simulator.publishing import (
     assumptions,
     available,

@@ -1,0 +1,82 @@
+"""What decides which notes an answer needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from costmodels.compilation import Columns
+from costmodels.scenario import Scenario
+from costmodels.specs.plan import RankAxis
+from simulator.sensitivity import PLACEMENT, insensitive
+
+LINKS = tuple(
+    f"{tier}_{field}"
+    for tier in ("scale_up", "network")
+    for field in ("bandwidth_bytes_per_s", "latency_s", "efficiency_fraction")
+)
+"""Inputs of the links."""
+
+ROOFLINE = (
+    "accelerator_matmul_efficiency_fraction",
+    "accelerator_memory_efficiency_fraction",
+    "accelerator_memory_bandwidth_bytes_per_s",
+)
+"""Inputs of matrix products."""
+
+OVERLAPS = ("overlap_gradient_reduction", "overlap_parameter_gather")
+"""Switches of what runs at the same time."""
+
+NEEDED = ("data_parallel_size", "microbatch_count", *PLACEMENT)
+"""Quantities that notes are decided by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A scenario, and the numbers that decide which of its fields matter.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What is asked about.
+    columns : Columns
+        Its inputs, of length one.
+    values : mapping of str to object
+        Quantities named in `NEEDED`.
+    """
+
+    scenario: Scenario
+    columns: Columns
+    values: Mapping[str, Any]
+
+    @property
+    def replicas(self) -> int:
+        """Return the data-parallel size."""
+        return int(self.values["data_parallel_size"])
+
+    @property
+    def microbatches(self) -> int:
+        """Return the microbatches of a replica in a step."""
+        return int(self.values["microbatch_count"])
+
+    def sizes(self) -> dict[RankAxis, int]:
+        """Return the ranks of each axis that has more than one."""
+        plan = self.scenario.plan
+        every = {
+            RankAxis.TENSOR: plan.tensor_parallel_size,
+            RankAxis.DATA: self.replicas,
+            RankAxis.PIPELINE: plan.pipeline_parallel_size,
+        }
+        return {axis: size for axis, size in every.items() if size > 1}
+
+    @cached_property
+    def insensitive(self) -> Mapping[str, tuple[bool, bool]]:
+        """Return for each input of links, roofline and overlaps whether lowering and raising it move no time."""
+        return insensitive(self.columns, [*LINKS, *ROOFLINE, *OVERLAPS])
+
+    def crossing(self) -> list[bool]:
+        """Return for each axis with more than one rank whether its groups cross nodes."""
+        return [
+            int(self.values[f"{axis.value}_node_members"]) < size
+            for axis, size in self.sizes().items()
+        ]

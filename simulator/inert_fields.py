@@ -1,0 +1,327 @@
+"""Which fields have no effect on an answer, or none for some of their values, and why.
+
+A note of the form ``FIELDS have no effect: REASON`` holds for every value of the fields; one of the
+form ``FIELDS: VALUES would move nothing: REASON`` for the values that it names.
+"""
+
+from collections.abc import Callable
+from itertools import permutations
+
+from costmodels.formats import FORMATS
+from costmodels.leaves import leaves
+from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.specs.model import Positions
+from costmodels.specs.plan import RankAxis
+from costmodels.specs.precision import STORED_ROLES
+from costmodels.specs.workload import Optimizer
+from costmodels.stages import balanced_layers
+from simulator.facts import LINKS, OVERLAPS, ROOFLINE, Facts
+from simulator.sensitivity import PLACEMENT, STEP, ranges, unmoved
+
+
+def without_effect(fields: list[str], reason: str) -> str:
+    """Return a note that no value of some fields has an effect, empty without fields."""
+    if not fields:
+        return ""
+    return f"{listed(fields)} {'have' if len(fields) > 1 else 'has'} no effect: {reason}"
+
+
+def listed(words: list[str]) -> str:
+    """Return words as a list in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _labels(facts: Facts) -> str:
+    fields = ["model.name", "cluster.name", "cluster.accelerator.name", "precision.name"]
+    return without_effect(fields, "they are labels")
+
+
+def _links(facts: Facts) -> str:
+    crossing = facts.crossing()
+    if not crossing:
+        fields = ["cluster.scale_up", "cluster.network", "cluster.accelerators_per_node"]
+        return without_effect([*fields, "plan.rank_order"], "one accelerator sends nothing")
+    if not any(crossing):
+        return without_effect(["cluster.network"], "no group crosses nodes")
+    return ""
+
+
+def _hidden_links(facts: Facts) -> str:
+    crossing = facts.crossing()
+    tiers = ("scale_up",) * bool(crossing) + ("network",) * any(crossing)
+    names = [name for name in LINKS if name.startswith(tiers)]
+    return _flat_inputs(
+        facts, names, "what the links carry hides behind compute, or waits for slower links"
+    )
+
+
+def _products(facts: Facts) -> str:
+    return _flat_inputs(facts, list(ROOFLINE), "another limit of the roofline decides")
+
+
+def _flat_inputs(facts: Facts, names: list[str], reason: str) -> str:
+    """Return a note on the inputs that move no time where they are raised or lowered a little."""
+    by_values: dict[str, list[str]] = {}
+    for name in names:
+        words = _flat_words(
+            name, float(facts.columns.values[name][0]), stays=facts.insensitive[name]
+        )
+        if words:
+            by_values.setdefault(words, []).append(leaves()[name].path)
+    said = [f"{listed(paths)}: {words}" for words, paths in by_values.items()]
+    return "; ".join(f"{clause} would move nothing: {reason}" for clause in said)
+
+
+def _flat_words(name: str, value: float, *, stays: tuple[bool, bool]) -> str:
+    """Return the values of an input that move nothing.
+
+    More bandwidth and less latency help less and less: where a step of them moves nothing, no
+    further one does.
+    """
+    lowered, raised = stays
+    more_helps = not name.endswith("latency_s")
+    words = []
+    if lowered:
+        lower = f"{value / STEP:.12g} to {value:.12g}"
+        words.append(f"from {lower}" if more_helps else "a smaller value")
+    if raised:
+        higher = f"{value:.12g} to {value * STEP:.12g}"
+        words.append("a larger value" if more_helps else f"from {higher}")
+    return " or ".join(words)
+
+
+def _node_size(facts: Facts) -> str:
+    """Return which other sizes of a node leave as many ranks of every group in a node."""
+    if not facts.crossing():
+        return ""
+    cluster = facts.scenario.cluster
+    size = cluster.accelerators_per_node
+    largest = min(_SIZES_TOLD * size, _MOST_SIZES)
+    sizes = [other for other in range(1, largest + 1) if other != size]
+    variants = [{"accelerators_per_node": other} for other in sizes]
+    same = unmoved(facts.columns, variants, PLACEMENT)
+    words = []
+    for first, last in ranges([n for n, is_same in zip(sizes, same, strict=True) if is_same]):
+        # In a node as large as the cluster, and in any larger one, is every group whole.
+        if last == largest and cluster.accelerator_count <= largest:
+            words.append("a larger value" if first == size + 1 else f"from {first} to 65536")
+        else:
+            words.append(f"{first}" if first == last else f"from {first} to {last}")
+    if not words:
+        return ""
+    return (
+        f"cluster.accelerators_per_node: {' or '.join(words)} would move nothing: as many ranks "
+        "of each group are in a node"
+    )
+
+
+_SIZES_TOLD = 4
+
+
+_MOST_SIZES = 512
+
+
+def _order(facts: Facts) -> str:
+    """Return which other orders of the axes put ranks into nodes alike."""
+    axes = facts.sizes()
+    if not axes:
+        return ""
+    own = facts.scenario.plan.rank_order
+    orders = [order for order in permutations(RankAxis) if order != own]
+    variants = [
+        {f"{axis.value}_position": place for place, axis in enumerate(order)} for order in orders
+    ]
+    same = unmoved(facts.columns, variants, PLACEMENT)
+    if all(same):
+        if len(axes) == 1:
+            reason = "only one axis has more than one rank"
+        else:
+            reason = "every order puts as many ranks of each group in a node"
+        return without_effect(["plan.rank_order"], reason)
+    alike = [order for order, is_same in zip(orders, same, strict=True) if is_same]
+    words = dict.fromkeys("-".join(axis.value for axis in order if axis in axes) for order in alike)
+    return (
+        f"plan.rank_order: {' or '.join(words)} would move nothing, wherever axes of one rank "
+        "stand: as many ranks of each group are in a node"
+    )
+
+
+def _rotary(facts: Facts) -> str:
+    model = facts.scenario.model
+    if model.positions is not Positions.ROTARY:
+        return ""
+    note = without_effect(["model.max_position_embeddings"], "rotary positions hold no parameters")
+    if facts.scenario.workload.sequence_length > model.max_position_embeddings:
+        note += (
+            f"; the sequence is longer than the {model.max_position_embeddings:,} tokens that the "
+            "model was made for"
+        )
+    return note
+
+
+def _one_replica(facts: Facts) -> str:
+    if facts.replicas > 1:
+        return ""
+    fields = [
+        "plan.zero_stage",
+        "plan.overlap_gradient_reduction",
+        "plan.overlap_parameter_gather",
+    ]
+    if not sends_gradients(facts):
+        fields.append("precision.gradient_reduction")
+    return without_effect(fields, "there is one replica")
+
+
+def sends_gradients(facts: Facts) -> bool:
+    """Return whether gradients leave a GPU."""
+    tied = facts.scenario.model.tied_embeddings
+    return facts.replicas > 1 or (tied and facts.scenario.plan.pipeline_parallel_size > 1)
+
+
+def _gather(facts: Facts) -> str:
+    if facts.replicas > 1 and facts.scenario.plan.zero_stage == 0:
+        return without_effect(
+            ["plan.overlap_parameter_gather"], "without ZeRO no weights are gathered"
+        )
+    return ""
+
+
+def _overlaps(facts: Facts) -> str:
+    """Return which switches of overlap change nothing although there is something to overlap."""
+    plan = facts.scenario.plan
+    if facts.replicas == 1:
+        return ""
+    switches = [name for name in OVERLAPS if plan.zero_stage > 0 or "gather" not in name]
+    fields = [f"plan.{name}" for name in switches if all(facts.insensitive[name])]
+    return without_effect(
+        fields, "the time in which it could hide is taken, or it is short enough not to matter"
+    )
+
+
+def _replicas(facts: Facts) -> str:
+    stated = facts.scenario.plan.data_parallel_size is not None
+    other = "leaving it out" if stated else str(facts.replicas)
+    return (
+        f"plan.data_parallel_size: {other} would move nothing: it follows from the number of "
+        "accelerators"
+    )
+
+
+def _layers(facts: Facts) -> str:
+    plan = facts.scenario.plan
+    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    if stages == 1:
+        return without_effect(["plan.layers_per_stage"], "one stage holds every layer")
+    balanced = balanced_layers(facts.scenario.model.num_hidden_layers, stages)
+    other = "-".join(map(str, balanced))
+    if plan.layers_per_stage is not None:
+        if tuple(plan.layers_per_stage) != balanced:
+            return ""
+        other = "leaving it out"
+    return (
+        f"plan.layers_per_stage: {other} would move nothing: so layers are balanced, embedding "
+        "and head counting as one layer each"
+    )
+
+
+def _one_in_flight(facts: Facts) -> str:
+    plan = facts.scenario.plan
+    if facts.microbatches > 1 or plan.schedule is ScheduleName.INTERLEAVED_ONE_F_ONE_B:
+        return ""
+    alike = [
+        name.value
+        for name in SCHEDULES
+        if name not in (plan.schedule, ScheduleName.INTERLEAVED_ONE_F_ONE_B)
+    ]
+    return (
+        f"plan.schedule: {listed(alike)} would move nothing: with one microbatch GPipe and 1F1B "
+        "do the same"
+    )
+
+
+def _moments(facts: Facts) -> str:
+    if facts.scenario.workload.optimizer is Optimizer.SGD:
+        return without_effect(["precision.moments"], "plain SGD keeps no moments")
+    return ""
+
+
+def _peaks(facts: Facts) -> str:
+    compute = facts.scenario.precision.compute
+    peaks = facts.scenario.cluster.accelerator.peak_flop_per_s
+    unused = [f"cluster.accelerator.peak_flop_per_s.{name}" for name in peaks if name != compute]
+    return without_effect(unused, f"products are in {compute}")
+
+
+def _compute(facts: Facts) -> str:
+    compute = facts.scenario.precision.compute
+    peaks = facts.scenario.cluster.accelerator.peak_flop_per_s
+    equal = [
+        name
+        for name in peaks
+        if name != compute and name in FORMATS and peaks[name] == peaks[compute]
+    ]
+    if not equal:
+        return ""
+    return (
+        f"precision.compute: {' or '.join(equal)} would move nothing: the accelerator's peak is "
+        "the same"
+    )
+
+
+def _widths(facts: Facts) -> str:
+    """Return for each role which other formats take as many bytes."""
+    precision = facts.scenario.precision
+    idle = {"moments"} if facts.scenario.workload.optimizer is Optimizer.SGD else set()
+    if not sends_gradients(facts):
+        idle.add("gradient_reduction")
+    roles: dict[str, list[str]] = {}
+    for role in STORED_ROLES:
+        name = getattr(precision, role)
+        if name is not None and role not in idle:
+            roles.setdefault(name, []).append(f"precision.{role}")
+    said = []
+    for name, fields in roles.items():
+        size = FORMATS[name].tensor_bytes(1)
+        twins = [
+            other
+            for other, entry in FORMATS.items()
+            if other != name and entry.stored and entry.tensor_bytes(1) == size
+        ]
+        if twins:
+            said.append(f"{listed(fields)}: {' or '.join(twins)} would move nothing: it is as wide")
+    return "; ".join(said)
+
+
+def _tokens(facts: Facts) -> str:
+    workload = facts.scenario.workload
+    if workload.total_tokens is None:
+        return ""
+    step = workload.global_batch_size * workload.sequence_length
+    steps = -(-workload.total_tokens // step)
+    return (
+        f"workload.total_tokens: from {(steps - 1) * step + 1} to {steps * step} would move "
+        f"nothing: a run is {steps:,} whole steps"
+    )
+
+
+INERT: tuple[Callable[[Facts], str], ...] = (
+    _replicas,
+    _layers,
+    _links,
+    _hidden_links,
+    _products,
+    _node_size,
+    _order,
+    _rotary,
+    _one_replica,
+    _gather,
+    _overlaps,
+    _one_in_flight,
+    _moments,
+    _peaks,
+    _compute,
+    _widths,
+    _tokens,
+    _labels,
+)
+"""What to say of fields without effect, in a fixed order; empty where they have one."""
