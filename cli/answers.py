@@ -41,7 +41,8 @@ _TERMS = {
     "data_exposed_s": "data parallel, exposed",
     "pipeline_exposed_s": "pipeline hand-overs, exposed",
     "bubble_s": "pipeline bubble",
-    "imbalance_s": "waiting for the slowest stage",
+    "imbalance_s": "waiting for slow stages",
+    "tied_exposed_s": "copies of the tied embedding",
     "optimizer_s": "optimizer",
 }
 

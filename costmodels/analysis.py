@@ -96,9 +96,18 @@ def inputs_of(name: str, option: str | None = None) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _wiring(name: str, option: str | None) -> _Wiring:
-    inputs = inputs_of(name, option)
+def _wiring(name: str, options: tuple[str, ...]) -> _Wiring:
+    options_or_none: tuple[str | None, ...] = options or (None,)
+    every = chain.from_iterable(inputs_of(name, option) for option in options_or_none)
+    inputs = tuple(dict.fromkeys(every))
     return _Wiring(inputs, tuple(axes_of(entry) for entry in inputs))
+
+
+def _options(entry: Quantity, columns: Columns) -> tuple[str, ...]:
+    """Return the variants of a quantity that some columns use, none where there is one function."""
+    if entry.selector is None:
+        return ()
+    return (columns.schedule,) if entry.selector == "schedule" else columns.layouts
 
 
 def evaluate(columns: Columns, wanted: Iterable[str]) -> dict[str, Any]:
@@ -136,10 +145,7 @@ def _resolve(name: str, columns: Columns, known: dict[str, Any]) -> None:
     entry = CATALOGUE.get(name)
     if entry is None:
         raise PresetNotFoundError(not_found_message(what="quantity", name=name, known=CATALOGUE))
-    if entry.selector == "schedule":
-        wiring = _wiring(name, columns.schedule)
-    else:
-        wiring = _wiring(name, None)
+    wiring = _wiring(name, _options(entry, columns))
     for needed in wiring.inputs:
         _resolve(needed, columns, known)
     arguments = [known[needed] for needed in wiring.inputs]
@@ -160,11 +166,13 @@ def _along(
 ) -> Any:
     """Return the function's value for every member of the axes, as nested tuples."""
     if not axes:
-        return entry.chosen(option)(**dict(zip(wiring.inputs, arguments, strict=True)))
+        function = entry.chosen(option)
+        given = dict(zip(wiring.inputs, arguments, strict=True))
+        return function(**{name: given[name] for name in parameters_of(function)})
     axis, rest = axes[0], axes[1:]
     varying = [own[:1] == (axis,) for own in axes_of_inputs]
     inner = tuple(own[varies:] for own, varies in zip(axes_of_inputs, varying, strict=True))
-    done: dict[tuple[int, ...], Any] = {}
+    done: dict[tuple[str | int | None, ...], Any] = {}
     values = []
     for index in range(columns.sizes[axis]):
         members = [
@@ -174,7 +182,7 @@ def _along(
         if entry.selector == "layout" and axis == KIND:
             option = columns.layouts[index]
         # Members whose inputs are the same objects have the same value: computed once.
-        key = (hash(option), *map(id, members))
+        key = (option, *map(id, members))
         if key not in done:
             done[key] = _along(entry, rest, members, wiring, inner, columns, option)
         values.append(done[key])

@@ -58,7 +58,7 @@ def ring_reduce_scatter_bytes(reduced_bytes: Column, group_size: Column) -> Colu
 
     References
     ----------
-    Thakur et al. 2005, section 4.2, doi:10.1177/1094342005051521.
+    Thakur et al. 2005, section 4.3, doi:10.1177/1094342005051521.
 
     Examples
     --------

@@ -139,3 +139,14 @@ def first_of_largest(labels: Axis, values: Axis) -> Column:
     for candidate, value in zip(reversed(labels), reversed(values), strict=True):
         label = where(value >= greatest, candidate, label)
     return label
+
+
+def stacked(values: Axis) -> Column:
+    """Return an axis as one array, its members first and rows after.
+
+    Examples
+    --------
+    >>> stacked([1, 2]).tolist()
+    [1, 2]
+    """
+    return np.stack(np.broadcast_arrays(*values))

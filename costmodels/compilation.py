@@ -20,6 +20,7 @@ from costmodels.leaves import (
     SECTIONS,
     STRUCTURAL,
     Sections,
+    declared_type,
     field_value,
     fields_of,
     leaves,
@@ -27,7 +28,8 @@ from costmodels.leaves import (
 )
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
-from costmodels.specs.model import Model
+from costmodels.specs.base import check_field
+from costmodels.specs.model import LAYOUT_FIELDS, Model
 from costmodels.specs.plan import Plan
 from costmodels.stages import layer_kinds, stage_classes, stage_columns
 
@@ -47,10 +49,15 @@ class Columns(NamedTuple):
         Members of each axis.
     """
 
-    values: Mapping[str, Any]
+    values: dict[str, Any]
     schedule: str
     layouts: tuple[str, ...]
-    sizes: Mapping[str, int]
+    sizes: dict[str, int]
+
+    @property
+    def row_count(self) -> int:
+        """Return the plans of the columns [count]."""
+        return max(len(value) for value in self.values.values() if isinstance(value, np.ndarray))
 
 
 def _field_values(sections: Sections) -> dict[str, Any]:
@@ -68,7 +75,11 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     for role, leaf in ROLE_LEAVES.items():
         name = getattr(sections.precision, role)
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
-    for position, axis in enumerate(sections.plan.rank_order):
+    plan = sections.plan
+    values["stated_data_parallel_size"] = plan.data_parallel_size or 0
+    values["stated_stage_count"] = len(plan.layers_per_stage or ())
+    values["stated_layer_count"] = sum(plan.layers_per_stage or ())
+    for position, axis in enumerate(plan.rank_order):
         values[f"{axis.value}_position"] = position
     peaks = sections.cluster.accelerator.peak_flop_per_s
     if sections.precision.compute not in peaks:
@@ -89,7 +100,8 @@ def _kind_values(model: Model, layouts: Sequence[Any], kinds: Sequence[int]) -> 
         "is_mixture": int(mixture is not None),
     }
     values: dict[str, Any] = {name: (value,) * len(layouts) for name, value in per_layer.items()}
-    values["causal"] = tuple(int(layout.causal) for layout in layouts)
+    for field in LAYOUT_FIELDS:
+        values[field] = tuple(int(getattr(layout, field, 0)) for layout in layouts)
     values["kind_layer_count"] = tuple(kinds.count(kind) for kind in range(len(layouts)))
     return values
 
@@ -119,22 +131,32 @@ def compile_columns(
     NoReferenceDataError
         If the accelerator has no peak for the compute format.
     """
+    fields = compile_fields(sections, varied)
+    kinds, _ = layer_kinds(sections.model)
+    structure = _stage_values(fields.values, kinds=kinds, plan=sections.plan)
+    sizes = {
+        STAGE: len(structure["stage_index"]),
+        CHUNK: len(structure["chunk_exists"][0]),
+    }
+    return fields._replace(values=fields.values | structure, sizes=fields.sizes | sizes)
+
+
+def compile_fields(
+    sections: Sections, varied: Mapping[str, npt.ArrayLike | Sequence[str]] | None = None
+) -> Columns:
+    """Return the inputs that have no stage axis: all that rules need.
+
+    Parameters, errors: as `compile_columns`.
+    """
     kinds, layouts = layer_kinds(sections.model)
     values = _field_values(sections)
     for name in (*KIND_FIELDS, "mixture_expert_count", "mixture_experts_per_token"):
         values.pop(name, None)
-    values = {name: np.asarray([value]) for name, value in values.items()}
-    values |= _varied_values(varied or {})
-    values |= _kind_values(sections.model, layouts, kinds)
-    plan = sections.plan
-    structure = _stage_values(values, kinds=kinds, plan=plan)
-    sizes = {
-        KIND: len(layouts),
-        STAGE: len(structure["stage_index"]),
-        CHUNK: len(structure["chunk_exists"][0]),
-    }
+    columns: dict[str, Any] = {name: np.asarray([value]) for name, value in values.items()}
+    columns |= _varied_values(varied or {})
+    columns |= _kind_values(sections.model, layouts, kinds)
     names = tuple(_tag(layout) for layout in layouts)
-    return Columns(values | structure, plan.schedule.value, names, sizes)
+    return Columns(columns, sections.plan.schedule.value, names, {KIND: len(layouts)})
 
 
 def _tag(layout: msgspec.Struct) -> str:
@@ -142,23 +164,35 @@ def _tag(layout: msgspec.Struct) -> str:
 
 
 def _varied_values(varied: Mapping[str, Any]) -> dict[str, Any]:
-    by_path = {leaf.path: name for name, leaf in leaves().items() if not leaf.axes}
     values: dict[str, Any] = {}
     for path, rows in varied.items():
+        names = [name for name, leaf in leaves().items() if leaf.path == path and not leaf.axes]
         section = path.split(".")[0]
-        if path not in by_path or section in ("model", "precision") or path in STRUCTURAL:
+        if not names or section in ("model", "precision") or path in STRUCTURAL:
             raise SpecError(
                 f"{path}: rows of columns cannot vary in it; make a base for each value"
             )
         array = np.asarray(rows)
+        declared = declared_type(path)
+        _check_rows(path, array, declared)
         if array.dtype.kind in "US":
-            names = [name for name, leaf in leaves().items() if leaf.path == path]
             for name in names:
                 member = name.split("_is_")[1].replace("_", "-")
                 values[name] = (array == member).astype(np.int64)
         else:
-            values[by_path[path]] = array.astype(np.int64) if array.dtype.kind in "bui" else array
+            values[names[0]] = array.astype(np.int64) if array.dtype.kind in "bui" else array
     return values
+
+
+def _check_rows(path: str, array: npt.NDArray[Any], declared: Any) -> None:
+    """Raise unless every row holds what the field's declaration asks for."""
+    if array.dtype.kind in "US":
+        for text in np.unique(array).tolist():
+            check_field(path, text, declared)
+        return
+    # NaN is the largest of some numbers to numpy, and no declaration accepts it.
+    for value in {array.min().item(), array.max().item()} if array.size else ():
+        check_field(path, value, declared)
 
 
 def _stage_values(
@@ -171,13 +205,18 @@ def _stage_values(
     microbatches = np.maximum(
         values["global_batch_size"] // (values["micro_batch_size"] * replicas), 1
     )
-    if plan.schedule != ScheduleName.INTERLEAVED_ONE_F_ONE_B:
+    # Classes depend on few microbatches only: on the first round or two.
+    if plan.schedule == ScheduleName.INTERLEAVED_ONE_F_ONE_B:
+        whole_rounds = microbatches % pipeline == 0
+        microbatches = np.where(whole_rounds, np.minimum(microbatches, 2 * pipeline), microbatches)
+    else:
         microbatches = np.minimum(microbatches, pipeline)
-    # Three sizes in one integer: sorting that is several times faster than sorting rows.
+    # Three sizes in one integer: sorting that is several times faster than sorting rows. The bounds
+    # of the fields keep it below 2^62: 2^10 ranks, 2^10 chunks, 2^40 microbatches.
     rows = np.stack(np.broadcast_arrays(pipeline, virtual, microbatches))
-    span = rows.max(axis=1) + 1
+    chunks, most = int(rows[1].max()) + 1, int(rows[2].max()) + 1
     _, first, inverse = np.unique(
-        (rows[0] * span[1] + rows[1]) * span[2] + rows[2], return_index=True, return_inverse=True
+        (rows[0] * chunks + rows[1]) * most + rows[2], return_index=True, return_inverse=True
     )
     tables = [
         stage_classes(kinds, p, v, m, plan.schedule, plan.layers_per_stage)

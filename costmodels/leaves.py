@@ -170,6 +170,11 @@ def _structural_leaves() -> dict[str, Leaf]:
         "kind_layer_count": Leaf("model.layouts", "count", "layers of each kind", (KIND,)),
         "is_mixture": Leaf("model.mixture", "truth", "whether layers have experts", (KIND,)),
         "causal": Leaf("model.layouts", "truth", "whether the future is masked", (KIND,)),
+        "stated_data_parallel_size": Leaf(
+            "plan.data_parallel_size", "count", "replicas, zero where they are derived"
+        ),
+        "stated_stage_count": Leaf(stages, "count", "virtual stages, zero where not stated"),
+        "stated_layer_count": Leaf(stages, "count", "layers of all stages, zero where not stated"),
         "class_stage_count": Leaf(stages, "count", "stages of each class", (STAGE,)),
         "stage_index": Leaf(stages, "index", "first stage of each class", (STAGE,)),
         "stage_layer_count": Leaf(stages, "count", "layers of a stage by kind", (STAGE, KIND)),
@@ -197,3 +202,12 @@ def field_value(sections: Sections, path: str) -> Any:
     for part in path.split("."):
         value = None if value is None else getattr(value, part)
     return value
+
+
+def declared_type(path: str) -> Any:
+    """Return the declared type of a field, with its bounds."""
+    section, *parts = path.split(".")
+    declared: Any = SECTIONS[section]
+    for part in parts:
+        declared = field_types(plain_type(declared))[part]
+    return declared

@@ -249,26 +249,41 @@ def layer_recompute_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="maximum(head_flop / matmul_flop_per_s, vocabulary_rows * hidden_size"
-    " * weight_element_bytes / memory_bytes_per_s)"
-    " + 3 * microbatch_tokens * vocabulary_rows * logits_element_bytes / memory_bytes_per_s",
-    source=_WILLIAMS + "; logits written, read for the maximum and for the sum",
+    formula="maximum(head_flop / matmul_flop_per_s,"
+    " vocabulary_rows * hidden_size * weight_element_bytes / memory_bytes_per_s)",
+    source=_WILLIAMS,
 )
-def head_forward_s(
+def head_product_s(
     head_flop: Column,
     matmul_flop_per_s: Column,
     vocabulary_rows: Column,
     hidden_size: Column,
     weight_element_bytes: Column,
     memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of the head's matrix product, forward, for one microbatch [s]."""
+    weights = vocabulary_rows * hidden_size * weight_element_bytes
+    return maximum(head_flop / matmul_flop_per_s, weights / memory_bytes_per_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="head_product_s"
+    " + 3 * microbatch_tokens * vocabulary_rows * logits_element_bytes / memory_bytes_per_s",
+    source=_OPERANDS + ": logits written, read for the maximum and for the sum",
+)
+def head_forward_s(
+    head_product_s: Column,
     microbatch_tokens: Column,
+    vocabulary_rows: Column,
     logits_element_bytes: Column,
+    memory_bytes_per_s: Column,
 ) -> Column:
     """Return the time of head and loss, forward, for one microbatch [s]."""
-    weights = vocabulary_rows * hidden_size * weight_element_bytes
     logits = 3 * microbatch_tokens * vocabulary_rows * logits_element_bytes
-    product = maximum(head_flop / matmul_flop_per_s, weights / memory_bytes_per_s)
-    return product + logits / memory_bytes_per_s
+    return head_product_s + logits / memory_bytes_per_s
 
 
 @quantity(
@@ -313,8 +328,24 @@ def chunk_forward_compute_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
+    formula="2 * chunk_parameters * gradient_element_bytes / memory_bytes_per_s",
+    source=_OPERANDS + ": gradients of a microbatch are added to those of the others",
+)
+def chunk_accumulation_s(
+    chunk_parameters: Column, gradient_element_bytes: Column, memory_bytes_per_s: Column
+) -> Column:
+    """Return the time to add a chunk's gradients to the accumulated ones, for a microbatch [s]."""
+    return 2 * chunk_parameters * gradient_element_bytes / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
     formula="total(chunk_layer_count * layer_backward_s)"
-    " + 2 * (chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s)",
+    " + 2 * (chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s)"
+    " + chunk_accumulation_s",
     source="the sum of its parts; the ends take twice their forward",
 )
 def chunk_backward_compute_s(
@@ -324,10 +355,12 @@ def chunk_backward_compute_s(
     embedding_forward_s: Column,
     chunk_holds_head: Column,
     head_forward_s: Column,
+    chunk_accumulation_s: Column,
 ) -> Column:
     """Return the compute time of a chunk's backward, nothing computed again, for a microbatch [s]."""
     ends = chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s
-    return weighted_total(chunk_layer_count, layer_backward_s) + 2 * ends
+    layers = weighted_total(chunk_layer_count, layer_backward_s)
+    return layers + 2 * ends + chunk_accumulation_s
 
 
 @quantity(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import axes_of, evaluate
-from costmodels.columns import Axis, Column, largest, total
-from costmodels.compilation import Columns, compile_columns
+from costmodels.columns import Axis, Column, largest, maximum, total, where
+from costmodels.compilation import Columns, compile_fields
 from costmodels.errors import NotModelledError, SpecError
-from costmodels.leaves import Sections, leaves
+from costmodels.leaves import Sections, field_value
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
 from costmodels.specs.plan import RankAxis
@@ -107,61 +107,99 @@ def is_training(kind_is_training: Column) -> Column:
     return kind_is_training == 1
 
 
+def layers_match(
+    stated_stage_count: Column,
+    stated_layer_count: Column,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    num_hidden_layers: Column,
+) -> Column:
+    """Return whether stated layers are those of the model, one number for each virtual stage."""
+    stages = pipeline_parallel_size * virtual_stages
+    fit = (stated_stage_count == stages) * (stated_layer_count == num_hidden_layers)
+    return (stated_stage_count == 0) + fit > 0
+
+
+def replicas_match(stated_data_parallel_size: Column, data_parallel_size: Column) -> Column:
+    """Return whether stated replicas are those that the accelerators make."""
+    stated = stated_data_parallel_size
+    return (stated == 0) + (stated == data_parallel_size) > 0
+
+
 def counts_fit(
-    micro_batch_size: Column,
+    microbatch_tokens: Column,
     sequence_length: Column,
     num_hidden_layers: Column,
     hidden_size: Column,
     vocabulary_size: Column,
+    tensor_parallel_size: Column,
+    pipeline_parallel_size: Column,
+    attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
     head_size: Axis,
     intermediate_size: Axis,
     expert_count: Axis,
+    experts_per_token: Axis,
     position_parameters: Column,
 ) -> Column:
     """Return whether every count for one GPU and microbatch stays below 2^62.
 
     Notes
     -----
-    The largest counts are the FLOP of a backward that recomputes, at most eight times the
-    forward's multiply-adds, and the bytes of all parameters' state.
+    The largest counts are products before they are divided among tensor-parallel ranks, and sums
+    over the layers of a GPU: at most twenty times a layer's multiply-adds, sixteen bytes of state
+    for each parameter, eight bytes for each score of a naive kernel.
     """
-    tokens = 1.0 * micro_batch_size * sequence_length
+    tokens = 1.0 * microbatch_tokens
     heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
-    inner = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
-    weights = num_hidden_layers * hidden_size * (4.0 * heads + 3.0 * inner)
-    weights = weights + 2.0 * vocabulary_size * hidden_size + 1.0 * position_parameters
-    scores = 4.0 * num_hidden_layers * sequence_length * np.maximum(heads, 16.0)
-    return 16.0 * (tokens + 2.0) * (weights + scores) < LARGEST_COUNT
+    active = largest(
+        [1.0 * f * k for f, k in zip(intermediate_size, experts_per_token, strict=True)]
+    )
+    held = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
+    scores = tokens * sequence_length
+    kept = where(attention_kernel_is_flash, 0.0, 8.0 * scores * largest(num_attention_heads))
+    layer = 20.0 * (tokens * hidden_size * (4.0 * heads + 3.0 * active) + scores * heads) + kept
+    layers = num_hidden_layers / pipeline_parallel_size + 2.0
+    ends = 8.0 * (tokens + 16.0) * hidden_size * vocabulary_size
+    state = 16.0 * (hidden_size * (4.0 * heads + 3.0 * held) + position_parameters)
+    shared = layer * maximum(layers / tensor_parallel_size, 1.0)
+    return shared + ends + state * maximum(layers, 1.0) < LARGEST_COUNT
 
 
 def step_counts_fit(
     global_batch_size: Column,
     microbatch_count: Column,
-    micro_batch_size: Column,
+    microbatch_tokens: Column,
     sequence_length: Column,
     num_hidden_layers: Column,
     hidden_size: Column,
     vocabulary_size: Column,
+    attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
     head_size: Axis,
     intermediate_size: Axis,
+    experts_per_token: Axis,
     expert_count: Axis,
 ) -> Column:
     """Return whether tokens of a step, and activations of all its microbatches, stay below 2^62.
 
     Notes
     -----
-    GPipe keeps the activations of every microbatch. A token keeps at most 100 bytes for each
-    element of a layer's activation, scores of a naive kernel included, and its logits.
+    GPipe keeps the activations of every microbatch. A token keeps at most twenty bytes for each
+    element of a layer's activation, eight for each score of a naive kernel, and its logits.
     """
     heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
-    inner = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
-    elements = hidden_size * largest([1.0 * e for e in expert_count]) + heads + inner
-    elements = elements + 1.0 * sequence_length * largest(num_attention_heads)
-    token_bytes = 100.0 * (num_hidden_layers * elements + vocabulary_size)
-    kept = 1.0 * microbatch_count * micro_batch_size * sequence_length * token_bytes
-    return np.maximum(kept, 1.0 * global_batch_size * sequence_length) < LARGEST_COUNT
+    active = largest(
+        [1.0 * f * k for f, k in zip(intermediate_size, experts_per_token, strict=True)]
+    )
+    routed = hidden_size * largest([1.0 * k for k in experts_per_token]) + largest(expert_count)
+    scores = where(
+        attention_kernel_is_flash, 0.0, 1.0 * sequence_length * largest(num_attention_heads)
+    )
+    elements = 5.0 * hidden_size + 4.0 * heads + 3.0 * active + 2.0 * routed + scores
+    token_bytes = 20.0 * (num_hidden_layers * elements + vocabulary_size)
+    kept = 1.0 * microbatch_count * microbatch_tokens * token_bytes
+    return maximum(kept, 1.0 * global_batch_size * sequence_length) < LARGEST_COUNT
 
 
 _TENSOR = "plan.tensor_parallel_size"
@@ -215,6 +253,20 @@ RULES = (
         "({context_parallel_size})",
     ),
     Rule(
+        field="plan.data_parallel_size",
+        function=replicas_match,
+        requirement="must be {data_parallel_size} = cluster.accelerator_count / "
+        "(plan.tensor_parallel_size x plan.pipeline_parallel_size x plan.context_parallel_size); "
+        "leave it out to derive it",
+    ),
+    Rule(
+        field="plan.layers_per_stage",
+        function=layers_match,
+        requirement="must have plan.pipeline_parallel_size ({pipeline_parallel_size}) x "
+        "plan.virtual_stages ({virtual_stages}) members that sum to model.num_hidden_layers "
+        "({num_hidden_layers})",
+    ),
+    Rule(
         field="model.num_attention_heads",
         function=heads_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
@@ -222,7 +274,9 @@ RULES = (
     Rule(
         field="model.num_key_value_heads",
         function=key_value_heads_divide,
-        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}); "
+        "ranks that share key and value heads are not modelled yet",
+        modelled=False,
     ),
     Rule(
         field="model.intermediate_size",
@@ -274,14 +328,12 @@ def check(sections: Sections) -> None:
     NotModelledError
         If they are legal but have no model yet.
     """
-    _check_layers(sections)
-    _check_rank_order(sections)
-    columns = compile_columns(sections)
+    _check_lists(sections)
+    columns = compile_fields(sections)
     for rule in RULES:
         if not bool(np.all(_holds(rule, columns))):
             error = SpecError if rule.modelled else NotModelledError
-            raise error(_sentence(rule, columns))
-    _check_replicas(sections, columns)
+            raise error(_sentence(rule, sections, columns))
     _check_schedule(sections, columns)
 
 
@@ -289,12 +341,13 @@ def valid(columns: Columns) -> Column:
     """Return whether each row of some columns obeys every rule, its schedule's included."""
     needed = {name for rule in RULES for name in parameters_of(rule.function)}
     values = evaluate(columns, sorted(needed))
-    holds = [
-        rule.function(**{name: values[name] for name in parameters_of(rule.function)})
-        for rule in RULES
-    ]
-    holds.append(_schedule_is_legal(columns))
-    result: Any = True
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        holds = [
+            rule.function(**{name: values[name] for name in parameters_of(rule.function)})
+            for rule in RULES
+        ]
+        holds.append(_schedule_is_legal(columns))
+    result: Any = np.ones(columns.row_count, dtype=bool)
     for column in holds:
         result = np.logical_and(result, column)
     return result
@@ -320,38 +373,14 @@ def _shown(name: str, columns: Columns) -> str:
     return str(np.asarray(value).reshape(-1)[0])
 
 
-def _sentence(rule: Rule, columns: Columns) -> str:
+def _sentence(rule: Rule, sections: Sections, columns: Columns) -> str:
     inputs = {name: _shown(name, columns) for name in parameters_of(rule.function)}
-    value = f" ({_stated(rule.field, columns)})"
-    return f"{rule.field}{value}: {rule.requirement.format(**inputs)}"
+    value = field_value(sections, rule.field)
+    text = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+    return f"{rule.field} ({text}): {rule.requirement.format(**inputs)}"
 
 
-def _stated(field: str, columns: Columns) -> str:
-    """Return the value of a field, as the columns hold it: a choice by its chosen member."""
-    named = [name for name, leaf in leaves().items() if leaf.path == field]
-    if len(named) == 1:
-        return _shown(named[0], columns)
-    chosen = next(name for name in named if _shown(name, columns) == "1")
-    return chosen.split("_is_")[1].replace("_", "-")
-
-
-def _check_layers(sections: Sections) -> None:
-    plan, model = sections.plan, sections.model
-    if plan.layers_per_stage is None:
-        return
-    stages = plan.pipeline_parallel_size * plan.virtual_stages
-    if (
-        len(plan.layers_per_stage) != stages
-        or sum(plan.layers_per_stage) != model.num_hidden_layers
-    ):
-        raise SpecError(
-            f"plan.layers_per_stage ({list(plan.layers_per_stage)}): must have "
-            f"plan.pipeline_parallel_size x plan.virtual_stages = {stages} members that sum to "
-            f"model.num_hidden_layers ({model.num_hidden_layers})"
-        )
-
-
-def _check_rank_order(sections: Sections) -> None:
+def _check_lists(sections: Sections) -> None:
     order = sections.plan.rank_order
     if sorted(order) != sorted(RankAxis):
         raise SpecError(
@@ -362,20 +391,6 @@ def _check_rank_order(sections: Sections) -> None:
         raise SpecError(
             f"model.layouts ({len(sections.model.layouts)} members): must be at most "
             f"model.num_hidden_layers ({sections.model.num_hidden_layers})"
-        )
-
-
-def _check_replicas(sections: Sections, columns: Columns) -> None:
-    plan = sections.plan
-    stated = plan.data_parallel_size
-    derived = int(evaluate(columns, ("data_parallel_size",))["data_parallel_size"][0])
-    if stated is not None and stated != derived:
-        raise SpecError(
-            f"plan.data_parallel_size ({stated}): must be {derived} = cluster.accelerator_count "
-            f"({sections.cluster.accelerator_count}) / (plan.tensor_parallel_size "
-            f"({plan.tensor_parallel_size}) x plan.pipeline_parallel_size "
-            f"({plan.pipeline_parallel_size}) x plan.context_parallel_size "
-            f"({plan.context_parallel_size})); leave it out to derive it"
         )
 
 

@@ -58,7 +58,7 @@ def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[i
     return tuple(max(count, 0) for count in counts)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def stage_classes(
     layer_kinds: tuple[int, ...],
     pipeline_parallel_size: int,

@@ -11,7 +11,16 @@ References
    Megatron-LM," 2021, section 2.2. arXiv:2104.04473.
 """
 
-from costmodels.columns import Axis, Column, largest, minimum, total, weighted_total
+from costmodels.columns import (
+    Axis,
+    Column,
+    first_of_largest,
+    largest,
+    maximum,
+    minimum,
+    total,
+    weighted_total,
+)
 from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
@@ -177,20 +186,28 @@ def sharding_exposed_s(
     basis=Basis.ASSUMED,
     group="time",
     symbol="t_bubble",
-    formula="(pipeline_parallel_size - 1) * mean_stage_s / virtual_stages",
-    source=_NARAYANAN,
+    formula="(maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
+    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1"
+    " - virtual_stages * microbatch_count) * mean_stage_s / virtual_stages",
+    source=_NARAYANAN + "; a slot for every virtual stage where there are fewer microbatches than "
+    "ranks",
 )
 def bubble_s(
-    pipeline_parallel_size: Column, mean_stage_s: Column, virtual_stages: Column
+    pipeline_parallel_size: Column,
+    microbatch_count: Column,
+    mean_stage_s: Column,
+    virtual_stages: Column,
 ) -> Column:
-    """Return the time in which the pipeline fills and drains [s].
+    """Return the time in which the pipeline fills and drains, with equal stages [s].
 
     Examples
     --------
-    >>> bubble_s(4, 3.0, 1)
-    9.0
+    >>> bubble_s(4, 8, 3.0, 1), bubble_s(4, 2, 3.0, 2)
+    (9.0, 7.5)
     """
-    return (pipeline_parallel_size - 1) * mean_stage_s / virtual_stages
+    p, m, v = pipeline_parallel_size, microbatch_count, virtual_stages
+    slot_count = maximum(v * m + p, v * p + m) - 1
+    return (slot_count - v * m) * mean_stage_s / v
 
 
 @quantity(
@@ -301,12 +318,19 @@ def end_s(
     >>> end_s([1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0)
     2.0
     """
+    return largest(_ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s))
+
+
+def _ends(
+    stage_end_s: Axis, class_stage_count: Axis, chunk_backward_s: Axis, hop_s: Column
+) -> list[Column]:
+    """Return when each class ends its step, after the first stage's last backward."""
     lead: Column = 0.0
     ends = []
     for end, count, chunks in zip(stage_end_s, class_stage_count, chunk_backward_s, strict=True):
         ends.append(end - lead)
         lead = lead + count * (chunks[0] + hop_s)
-    return largest(ends)
+    return ends
 
 
 @quantity(
@@ -314,12 +338,25 @@ def end_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="minimum(first(stage_optimizer_s), end_s)",
-    source="on the first stage, which ends its last backward last",
+    formula=ALGORITHM,
+    source="of the stage that ends its step last, as far as it shows",
 )
-def optimizer_s(stage_optimizer_s: Axis, end_s: Column) -> Column:
-    """Return the time of a step that the optimizer takes [s]."""
-    return minimum(stage_optimizer_s[0], end_s)
+def optimizer_s(
+    stage_optimizer_s: Axis,
+    stage_end_s: Axis,
+    class_stage_count: Axis,
+    chunk_backward_s: Axis,
+    hop_s: Column,
+) -> Column:
+    """Return the time of a step that the optimizer takes [s].
+
+    Examples
+    --------
+    >>> optimizer_s([0.5, 4.0], [1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0)
+    2.0
+    """
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    return minimum(first_of_largest(stage_optimizer_s, ends), largest(ends))
 
 
 @quantity(
@@ -327,12 +364,41 @@ def optimizer_s(stage_optimizer_s: Axis, end_s: Column) -> Column:
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="sharding_exposed_s + (end_s - optimizer_s)",
+    formula=ALGORITHM,
+    source="of the stage that ends its step last, as far as it shows",
+)
+def tied_exposed_s(
+    tied_embedding_s: Axis,
+    optimizer_s: Column,
+    stage_end_s: Axis,
+    class_stage_count: Axis,
+    chunk_backward_s: Axis,
+    hop_s: Column,
+) -> Column:
+    """Return the time of a step that waits for the copies of a tied embedding [s].
+
+    Examples
+    --------
+    >>> tied_exposed_s([0.5, 0.5], 0.25, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0)
+    0.5
+    """
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    return minimum(first_of_largest(tied_embedding_s, ends), largest(ends) - optimizer_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
+    formula="sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s)",
     source="the sum of its parts",
 )
-def data_exposed_s(sharding_exposed_s: Column, end_s: Column, optimizer_s: Column) -> Column:
+def data_exposed_s(
+    sharding_exposed_s: Column, end_s: Column, optimizer_s: Column, tied_exposed_s: Column
+) -> Column:
     """Return the time of a step that waits for the other replicas [s]."""
-    return sharding_exposed_s + (end_s - optimizer_s)
+    return sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s)
 
 
 @quantity(
@@ -342,7 +408,7 @@ def data_exposed_s(sharding_exposed_s: Column, end_s: Column, optimizer_s: Colum
     basis=Basis.ASSUMED,
     group="time",
     formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + data_exposed_s"
-    " + pipeline_exposed_s + bubble_s + imbalance_s + optimizer_s",
+    " + pipeline_exposed_s + bubble_s + imbalance_s + tied_exposed_s + optimizer_s",
     source="the sum of its terms",
 )
 def step_s(
@@ -354,6 +420,7 @@ def step_s(
     pipeline_exposed_s: Column,
     bubble_s: Column,
     imbalance_s: Column,
+    tied_exposed_s: Column,
     optimizer_s: Column,
 ) -> Column:
     """Return the time of a step, from first forward to updated weights [s]."""
@@ -366,6 +433,7 @@ def step_s(
         + pipeline_exposed_s
         + bubble_s
         + imbalance_s
+        + tied_exposed_s
         + optimizer_s
     )
 

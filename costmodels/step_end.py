@@ -52,15 +52,15 @@ def last_reduction_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="maximum(reduction_s - first(chunk_backward_s), last_reduction_s)",
+    formula="maximum(reduction_s - first(chunk_backward_work_s), last_reduction_s)",
     source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the rest hides behind the last "
     "backward of the first chunk",
 )
 def exposed_reduction_s(
-    reduction_s: Column, chunk_backward_s: Axis, last_reduction_s: Column
+    reduction_s: Column, chunk_backward_work_s: Axis, last_reduction_s: Column
 ) -> Column:
     """Return the time that the end of a step waits for the reduction of gradients [s]."""
-    return maximum(reduction_s - chunk_backward_s[0], last_reduction_s)
+    return maximum(reduction_s - chunk_backward_work_s[0], last_reduction_s)
 
 
 @quantity(
@@ -89,17 +89,17 @@ def tied_embedding_s(
     axes=_STAGE,
     basis=Basis.ASSUMED,
     formula="where((zero_stage == 1) + (zero_stage == 2), maximum(total(chunk_gather_s)"
-    " - overlap_parameter_gather * first(chunk_forward_s), 0.0), 0.0)",
+    " - overlap_parameter_gather * first(chunk_forward_work_s), 0.0), 0.0)",
     source=_ZHAO + ": the first forward of the next step",
 )
 def exposed_gather_s(
     zero_stage: Column,
     chunk_gather_s: Axis,
     overlap_parameter_gather: Column,
-    chunk_forward_s: Axis,
+    chunk_forward_work_s: Axis,
 ) -> Column:
     """Return the time that a step waits for the gather of updated weights [s]."""
-    visible = total(chunk_gather_s) - overlap_parameter_gather * chunk_forward_s[0]
+    visible = total(chunk_gather_s) - overlap_parameter_gather * chunk_forward_work_s[0]
     return where((zero_stage == 1) + (zero_stage == 2), maximum(visible, 0.0), 0.0)
 
 

@@ -4,13 +4,7 @@ Collectives are rings alone on their links. What does not hide behind compute ad
 """
 
 from costmodels.collectives import ring_all_reduce_s, ring_pass_s, send_s
-from costmodels.columns import (
-    Axis,
-    Column,
-    maximum,
-    total,
-    where,
-)
+from costmodels.columns import Axis, Column, maximum, total, weighted_total, where
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"
@@ -133,13 +127,35 @@ def chunk_forward_sequence_s(forward_ring_passes: Column, hidden_all_gather_s: C
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="backward_ring_passes * hidden_all_gather_s",
-    source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: what is gathered again for "
-    "the weight gradient hides behind the input gradient",
+    formula="total(chunk_layer_count * layer_matmul_s) + chunk_holds_head * head_product_s",
+    source="one product for each of the forward, as long as that one",
 )
-def chunk_backward_sequence_s(backward_ring_passes: Column, hidden_all_gather_s: Column) -> Column:
+def chunk_input_gradient_s(
+    chunk_layer_count: Axis, layer_matmul_s: Axis, chunk_holds_head: Column, head_product_s: Column
+) -> Column:
+    """Return the products that give a chunk's input gradients, for one microbatch [s]."""
+    return weighted_total(chunk_layer_count, layer_matmul_s) + chunk_holds_head * head_product_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="backward_ring_passes * hidden_all_gather_s"
+    " + maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: what is gathered again for "
+    "the weight gradient hides behind the products that give the input gradient",
+)
+def chunk_backward_sequence_s(
+    backward_ring_passes: Column,
+    hidden_all_gather_s: Column,
+    regathers: Column,
+    chunk_input_gradient_s: Column,
+) -> Column:
     """Return the sequence-parallel collectives that a chunk's backward waits for [s]."""
-    return backward_ring_passes * hidden_all_gather_s
+    visible = maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)
+    return backward_ring_passes * hidden_all_gather_s + visible
 
 
 @quantity(
@@ -197,8 +213,49 @@ def chunk_gradient_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
+    formula="chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s",
+    source="the sum of its parts",
+)
+def chunk_forward_work_s(
+    chunk_forward_compute_s: Column,
+    chunk_forward_tensor_s: Column,
+    chunk_forward_sequence_s: Column,
+) -> Column:
+    """Return the forward of a chunk inside its replica, behind which sharding can hide [s]."""
+    return chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="chunk_backward_compute_s + chunk_recompute_s + chunk_backward_tensor_s"
+    " + chunk_backward_sequence_s",
+    source="the sum of its parts",
+)
+def chunk_backward_work_s(
+    chunk_backward_compute_s: Column,
+    chunk_recompute_s: Column,
+    chunk_backward_tensor_s: Column,
+    chunk_backward_sequence_s: Column,
+) -> Column:
+    """Return the backward of a chunk inside its replica, behind which sharding can hide [s]."""
+    return (
+        chunk_backward_compute_s
+        + chunk_recompute_s
+        + chunk_backward_tensor_s
+        + chunk_backward_sequence_s
+    )
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
     formula="(zero_stage >= 3) * chunk_exists * maximum(chunk_gather_s"
-    " - overlap_parameter_gather * chunk_forward_compute_s, 0.0)",
+    " - overlap_parameter_gather * chunk_forward_work_s, 0.0)",
     source=_ZHAO,
 )
 def chunk_forward_data_s(
@@ -206,10 +263,10 @@ def chunk_forward_data_s(
     chunk_exists: Column,
     chunk_gather_s: Column,
     overlap_parameter_gather: Column,
-    chunk_forward_compute_s: Column,
+    chunk_forward_work_s: Column,
 ) -> Column:
     """Return the gather of weights that a chunk's forward waits for, for one microbatch [s]."""
-    visible = chunk_gather_s - overlap_parameter_gather * chunk_forward_compute_s
+    visible = chunk_gather_s - overlap_parameter_gather * chunk_forward_work_s
     return (zero_stage >= 3) * chunk_exists * maximum(visible, 0.0)
 
 
@@ -220,7 +277,7 @@ def chunk_forward_data_s(
     basis=Basis.ASSUMED,
     formula="chunk_exists * (maximum((zero_stage >= 3) * overlap_parameter_gather * chunk_gather_s"
     " + (zero_stage >= 2) * overlap_gradient_reduction * chunk_gradient_s"
-    " - chunk_backward_compute_s, 0.0)"
+    " - chunk_backward_work_s, 0.0)"
     " + (zero_stage >= 3) * (1 - overlap_parameter_gather) * chunk_gather_s"
     " + (zero_stage >= 2) * (1 - overlap_gradient_reduction) * chunk_gradient_s)",
     source=_ZHAO + "; both use the same links",
@@ -232,14 +289,14 @@ def chunk_backward_data_s(
     chunk_gather_s: Column,
     overlap_gradient_reduction: Column,
     chunk_gradient_s: Column,
-    chunk_backward_compute_s: Column,
+    chunk_backward_work_s: Column,
 ) -> Column:
     """Return the traffic of sharding that a chunk's backward waits for, for one microbatch [s]."""
     gather = (zero_stage >= 3) * chunk_gather_s
     gradient = (zero_stage >= 2) * chunk_gradient_s
     hidden = overlap_parameter_gather * gather + overlap_gradient_reduction * gradient
     visible = (1 - overlap_parameter_gather) * gather + (1 - overlap_gradient_reduction) * gradient
-    return chunk_exists * (maximum(hidden - chunk_backward_compute_s, 0.0) + visible)
+    return chunk_exists * (maximum(hidden - chunk_backward_work_s, 0.0) + visible)
 
 
 @quantity(
@@ -247,23 +304,12 @@ def chunk_backward_data_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s"
-    " + chunk_forward_data_s",
+    formula="chunk_forward_work_s + chunk_forward_data_s",
     source="the sum of its parts",
 )
-def chunk_forward_s(
-    chunk_forward_compute_s: Column,
-    chunk_forward_tensor_s: Column,
-    chunk_forward_sequence_s: Column,
-    chunk_forward_data_s: Column,
-) -> Column:
+def chunk_forward_s(chunk_forward_work_s: Column, chunk_forward_data_s: Column) -> Column:
     """Return the time of a chunk's forward, for one microbatch [s]."""
-    return (
-        chunk_forward_compute_s
-        + chunk_forward_tensor_s
-        + chunk_forward_sequence_s
-        + chunk_forward_data_s
-    )
+    return chunk_forward_work_s + chunk_forward_data_s
 
 
 @quantity(
@@ -271,25 +317,12 @@ def chunk_forward_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_backward_compute_s + chunk_recompute_s + chunk_backward_tensor_s"
-    " + chunk_backward_sequence_s + chunk_backward_data_s",
+    formula="chunk_backward_work_s + chunk_backward_data_s",
     source="the sum of its parts",
 )
-def chunk_backward_s(
-    chunk_backward_compute_s: Column,
-    chunk_recompute_s: Column,
-    chunk_backward_tensor_s: Column,
-    chunk_backward_sequence_s: Column,
-    chunk_backward_data_s: Column,
-) -> Column:
+def chunk_backward_s(chunk_backward_work_s: Column, chunk_backward_data_s: Column) -> Column:
     """Return the time of a chunk's backward with what it computes again, for one microbatch [s]."""
-    return (
-        chunk_backward_compute_s
-        + chunk_recompute_s
-        + chunk_backward_tensor_s
-        + chunk_backward_sequence_s
-        + chunk_backward_data_s
-    )
+    return chunk_backward_work_s + chunk_backward_data_s
 
 
 @quantity(

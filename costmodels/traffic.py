@@ -91,24 +91,31 @@ def data_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
-    basis=Basis.EXACT,
+    basis=Basis.ASSUMED,
     formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
-    " + pipeline_bytes * pipeline_network_fraction + data_bytes * data_network_fraction",
-    source="the share of each axis's hops that cross nodes, a mean over the group",
+    " + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction"
+    " + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)"
+    " + data_bytes * data_network_fraction",
+    source="the share of each axis's hops that cross nodes, a mean over the group; copies of a tied "
+    "embedding are on the first and the last rank",
 )
 def network_bytes(
     tensor_bytes: Column,
     sequence_bytes: Column,
     tensor_network_fraction: Column,
     pipeline_bytes: Column,
+    tied_embedding_bytes: Column,
     pipeline_network_fraction: Column,
+    pipeline_node_members: Column,
+    pipeline_parallel_size: Column,
     data_bytes: Column,
     data_network_fraction: Column,
 ) -> Column:
     """Return the bytes that a GPU sends across nodes, over a step [byte]."""
     return (
         (tensor_bytes + sequence_bytes) * tensor_network_fraction
-        + pipeline_bytes * pipeline_network_fraction
+        + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction
+        + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)
         + data_bytes * data_network_fraction
     )
 

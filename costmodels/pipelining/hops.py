@@ -4,7 +4,7 @@ Each is counted on the schedule's own order, and equals what playing it gives wh
 equal and a hop takes no longer than a chunk.
 """
 
-from costmodels.columns import Axis, Column, largest, maximum, minimum
+from costmodels.columns import Axis, Column, largest, maximum, minimum, stacked
 
 
 def gpipe_hops_s(
@@ -55,9 +55,9 @@ def one_f_one_b_hops_s(
 
     Examples
     --------
-    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 4, [4], [30.0], 30.0)
+    >>> float(one_f_one_b_hops_s(1.0, 0.5, 4, 4, [4], [30.0], 30.0))
     10.0
-    >>> one_f_one_b_hops_s(1.0, 0.5, 4, 8, [4], [30.0], 30.0)
+    >>> float(one_f_one_b_hops_s(1.0, 0.5, 4, 8, [4], [30.0], 30.0))
     16.0
     """
     p, later = pipeline_parallel_size, microbatch_count - 1
@@ -78,13 +78,15 @@ def _slowest_loop_s(hop_s: Column, class_stage_count: Axis, stage_microbatch_s: 
     """Return the time for a microbatch of the slowest loop through neighbouring classes [s]."""
     works: list[Column] = [0.0]
     counts: list[Column] = [0]
-    longest: Column = 0.0
     for count, work in zip(class_stage_count, stage_microbatch_s, strict=True):
         works.append(works[-1] + count * (work + 2 * hop_s))
         counts.append(counts[-1] + count)
-        for before, fewer in zip(works[:-1], counts[:-1], strict=True):
-            loop = (works[-1] - (before + 2 * hop_s)) / maximum(counts[-1] - fewer, 1)
-            longest = maximum(longest, loop)
+    works, counts = stacked(works), stacked(counts)
+    longest: Column = 0.0
+    for last in range(1, len(works)):
+        # All loops that end here at once: a maximum has the same bits in any order.
+        work = works[last] - (works[:last] + 2 * hop_s)
+        longest = maximum(longest, (work / maximum(counts[last] - counts[:last], 1)).max(axis=0))
     return longest
 
 
@@ -97,7 +99,7 @@ def interleaved_hops_s(
     mean_chunk_forward_s: Column,
     mean_chunk_backward_s: Column,
 ) -> Column:
-    """Return the hand-overs and missing microbatches that interleaved 1F1B waits for [s].
+    """Return the hand-overs that interleaved 1F1B waits for [s].
 
     Notes
     -----
@@ -117,6 +119,8 @@ def interleaved_hops_s(
     forward, backward = mean_chunk_forward_s, mean_chunk_backward_s
     down, back = p * (forward + hop_s), p * (backward + hop_s)
     filling = maximum(down - around * forward, 0.0) + maximum(back - around * backward, 0.0)
+    # What missing microbatches leave idle with free links is part of the bubble.
+    filling = filling - maximum(p - around, 0) * (forward + backward)
     both = around * (forward + backward)
     steady = maximum(down - both, 0.0) + maximum(back - both, 0.0)
     queued = (v * microbatch_count - 1) * maximum(hop_occupancy_s - forward - backward, 0.0)

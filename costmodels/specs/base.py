@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, EnumMeta
+from functools import cache
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -22,9 +23,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     section: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Check every field against its declaration."""
+        """Check every field against its declaration, and hold it as the declared type."""
         for name, declared in field_types(type(self)).items():
-            check_field(f"{self.section}.{name}", getattr(self, name), declared)
+            value = check_field(f"{self.section}.{name}", getattr(self, name), declared)
+            msgspec.structs.force_setattr(self, name, value)
 
 
 class SourcedSpec(Spec, frozen=True, kw_only=True):
@@ -39,15 +41,11 @@ class SourcedSpec(Spec, frozen=True, kw_only=True):
     sources: dict[str, Source] = {}
 
 
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
+@cache
 def field_types(description: type[Spec]) -> dict[str, Any]:
     """Return the declared type of every field, with its bounds."""
-    if description not in _HINTS:
-        hints = get_type_hints(description, include_extras=True)
-        _HINTS[description] = {name: hints[name] for name in description.__struct_fields__}
-    return _HINTS[description]
+    hints = get_type_hints(description, include_extras=True)
+    return {name: hints[name] for name in description.__struct_fields__}
 
 
 def declaration(declared: Any) -> msgspec.Meta | None:
@@ -75,8 +73,8 @@ def choices(kind: Any) -> list[str]:
     return [str(member.value) for member in list(kind)]
 
 
-def check_field(path: str, value: object, declared: Any) -> None:
-    """Raise unless `value` is what its declaration asks for.
+def check_field(path: str, value: object, declared: Any) -> Any:
+    """Return `value` as its declaration asks for: 700 as 700.0, ``full`` as a member of a choice.
 
     Raises
     ------
@@ -84,7 +82,7 @@ def check_field(path: str, value: object, declared: Any) -> None:
         Naming the field, the value and what would be valid.
     """
     try:
-        msgspec.convert(value, declared)
+        return msgspec.convert(value, declared)
     except msgspec.ValidationError:
         kind = plain_type(declared)
         if isinstance(kind, EnumMeta) and isinstance(value, str):

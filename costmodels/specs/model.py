@@ -45,6 +45,9 @@ class Dense(
     causal: bool = True
 
 
+LAYOUT_FIELDS = Dense.__struct_fields__
+"""Fields of all layouts; an input of a kind of layer is zero where its layout lacks the field."""
+
 Layout: TypeAlias = Dense
 """Who attends to whom in one layer: a union of descriptions, told apart by their `type`."""
 

@@ -97,18 +97,17 @@ def build(description: type[AnySpec], table: object, path: str) -> AnySpec:
 
 def _read(value: Any, declared: Any, path: str, name: str, sources: dict[str, Source]) -> Any:
     kind = plain_type(declared)
-    if is_sourced_value(value):
-        sources[name] = _source(value, path)
-        value = value["value"]
     if isinstance(kind, type) and issubclass(kind, Spec):
         absent = value is None or (isinstance(value, str) and value in _NONE)
         return None if absent and kind is not declared else build(kind, value, path)
     if get_origin(kind) is dict:
         return _read_dict(value, kind, path, name, sources)
+    if is_sourced_value(value):
+        sources[name] = _source(value, path)
+        value = value["value"]
     if isinstance(value, str):
         value = _read_text(value, declared, path, name)
-    check_field(path, value, declared)
-    return msgspec.convert(value, declared)
+    return check_field(path, value, declared)
 
 
 def _read_dict(
@@ -124,8 +123,7 @@ def _read_dict(
             entry = entry["value"]
         if isinstance(entry, str):
             entry = _read_text(entry, member, f"{path}.{key}", name)
-        check_field(f"{path}.{key}", entry, member)
-        result[str(key)] = msgspec.convert(entry, member)
+        result[str(key)] = check_field(f"{path}.{key}", entry, member)
     return result
 
 

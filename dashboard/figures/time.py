@@ -13,7 +13,8 @@ _LABELS = {
     "data_exposed_s": "data parallel,<br>exposed",
     "pipeline_exposed_s": "hand-overs,<br>exposed",
     "bubble_s": "pipeline<br>bubble",
-    "imbalance_s": "slowest<br>stage",
+    "imbalance_s": "slow<br>stages",
+    "tied_exposed_s": "tied<br>embedding",
     "optimizer_s": "optimizer",
 }
 

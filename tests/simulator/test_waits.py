@@ -60,10 +60,10 @@ def closed_s(
         "hop_occupancy_s": 0.0,
     }
     waits = 0.0
-    for name in ("imbalance_s", "pipeline_exposed_s"):
+    for name in ("bubble_s", "imbalance_s", "pipeline_exposed_s"):
         function = CATALOGUE[name].chosen(schedule.value)
         waits += function(**{entry: inputs[entry] for entry in parameters_of(function)})
-    return m * mean + (p - 1) * mean / v + waits
+    return m * mean + waits
 
 
 durations = st.floats(0.5, 4.0)
