@@ -1,7 +1,8 @@
 """Number formats of tensors, as descriptions.
 
-A `Format` says how many bytes a tensor takes. The floats of 16 and 32 bits are its first members;
-formats with blocks and scales take the same place.
+A `Format` says how many bytes a tensor takes. The floats of 16 and 32 bits are its members so far,
+and closed forms take their bytes of one element; formats whose blocks share a scale need more than
+that one number.
 """
 
 from types import MappingProxyType

@@ -109,7 +109,7 @@ def router_parameters(hidden_size: Column, expert_count: Column, is_mixture: Col
 
 @quantity(
     "parameter",
-    Scope.LAYER,
+    Scope.TOTAL,
     basis=Basis.EXACT,
     formula="hidden_size * (1 + norm_is_layernorm)",
     source="Ba et al. 2016, arXiv:1607.06450; Zhang and Sennrich 2019, arXiv:1910.07467",

@@ -219,7 +219,8 @@ RULES = (
         field="workload.sequence_length",
         function=counts_fit,
         requirement="counts for one GPU and microbatch must stay below 2^62: shorten the "
-        "sequence, or lower plan.micro_batch_size ({micro_batch_size}) or the model's sizes",
+        "sequence, lower plan.micro_batch_size (microbatches of {microbatch_tokens} tokens), or "
+        "split the model over more ranks",
     ),
     Rule(
         field="workload.global_batch_size",

@@ -184,30 +184,55 @@ def sharding_exposed_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    group="time",
-    symbol="t_bubble",
     formula="(maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
     " virtual_stages * pipeline_parallel_size + microbatch_count) - 1"
     " - virtual_stages * microbatch_count) * mean_stage_s / virtual_stages",
     source=_NARAYANAN + "; a slot for every virtual stage where there are fewer microbatches than "
     "ranks",
 )
-def bubble_s(
+def ideal_bubble_s(
     pipeline_parallel_size: Column,
     microbatch_count: Column,
     mean_stage_s: Column,
     virtual_stages: Column,
 ) -> Column:
-    """Return the time in which the pipeline fills and drains, with equal stages [s].
+    """Return the time in which a pipeline of equal stages fills and drains [s].
 
     Examples
     --------
-    >>> bubble_s(4, 8, 3.0, 1), bubble_s(4, 2, 3.0, 2)
+    >>> ideal_bubble_s(4, 8, 3.0, 1), ideal_bubble_s(4, 2, 3.0, 2)
     (9.0, 7.5)
     """
     p, m, v = pipeline_parallel_size, microbatch_count, virtual_stages
     slot_count = maximum(v * m + p, v * p + m) - 1
     return (slot_count - v * m) * mean_stage_s / v
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
+    symbol="t_bubble",
+    formula="ideal_bubble_s + minimum(uneven_s, 0.0)",
+    source=_NARAYANAN + "; less what unequal stages fill of it",
+)
+def bubble_s(ideal_bubble_s: Column, uneven_s: Column) -> Column:
+    """Return the time in which the pipeline fills and drains [s]."""
+    return ideal_bubble_s + minimum(uneven_s, 0.0)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
+    formula="maximum(uneven_s, 0.0)",
+    source="by definition",
+)
+def imbalance_s(uneven_s: Column) -> Column:
+    """Return the time that stages wait for slower ones, beyond the bubble [s]."""
+    return maximum(uneven_s, 0.0)
 
 
 @quantity(

@@ -109,7 +109,7 @@ def parse_quantity(text: str, unit: str) -> int | float:
     >>> parse_quantity("15.6T", "count"), parse_quantity("50 %", "fraction")
     (15600000000000, 0.5)
     """
-    known = UNITS[unit]
+    known = {"": Fraction(1)} | UNITS[unit]
     match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or match[2] not in known:
         shown = ", ".join(name or "no unit" for name in known)

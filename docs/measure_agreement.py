@@ -104,7 +104,8 @@ def hand_over_gaps() -> Iterator[Gap]:
             chunk_backward_s=[[20.0] * v],
             **sizes,
         )
-        closed_s = m * stage_s + (p - 1) * stage_s / v + hops_s
+        slots = max(v * m + p, v * p + m) - 1
+        closed_s = slots * stage_s / v + hops_s
         where = f"p = {p}" + (f", v = {v}" if v > 1 else "") + f", m = {m}, c = {hop_s:g}"
         links = "hop at most a chunk's forward" if hop_s <= 10.0 else "hop longer than that"
         yield Gap(schedule.value, links, where, simulated_s / closed_s - 1)

@@ -1,1 +1,1 @@
-"""."""
+"""The same questions in simulated time, and the what-if entry of all faces."""

@@ -1,1 +1,1 @@
-"""."""
+"""Comparison of predictions with what other programs and publications give."""

@@ -1,10 +1,10 @@
-"""Waits for slow stages beyond the ideal bubble, in closed form for each schedule.
+"""What unequal stages add to the ideal bubble, in closed form for each schedule.
 
 The ideal bubble is that of stages that all take the mean. What unequal stages add depends on
-the schedule and on where the slow ones are.
+the schedule and on where the slow ones are; it can be negative, where they fill the bubble.
 """
 
-from costmodels.columns import Axis, Column, largest, maximum, minimum
+from costmodels.columns import Axis, Column, largest, maximum, minimum, total, weighted_total
 
 
 def gpipe_imbalance_s(
@@ -98,13 +98,40 @@ def _spacing_after(
 
 
 def interleaved_imbalance_s(
-    microbatch_count: Column, slowest_stage_s: Column, mean_stage_s: Column
+    microbatch_count: Column,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    class_stage_count: Axis,
+    chunk_forward_s: Axis,
+    chunk_backward_s: Axis,
+    stage_microbatch_s: Axis,
+    slowest_stage_s: Column,
+    mean_stage_s: Column,
 ) -> Column:
-    """Return what interleaved 1F1B waits for its slowest rank, in every microbatch but one [s].
+    """Return what interleaved 1F1B waits for slow chunks and slow ranks [s].
+
+    Notes
+    -----
+    The last rank starts after the first chunk's forwards of all others, and they end their first
+    chunk's backwards after it. In between, ranks do the same chunk at about the same time while
+    the pipeline fills and drains, so that the first p microbatches wait for the slowest rank in
+    every chunk; later ones mix chunks and wait for the slowest rank only. About half the error of
+    waiting for the slowest rank alone, on the schedule's own orders; not exact.
 
     Examples
     --------
-    >>> interleaved_imbalance_s(3, 6.0, 4.5)
-    3.0
+    >>> interleaved_imbalance_s(4, 2, 2, [2], [[1.0, 1.0]], [[2.0, 2.0]], [6.0], 6.0, 6.0)
+    0.0
     """
-    return (microbatch_count - 1) * (slowest_stage_s - mean_stage_s)
+    p, m, v = pipeline_parallel_size, microbatch_count, virtual_stages
+    chunks = [
+        [forward + backward for forward, backward in zip(*both, strict=True)]
+        for both in zip(chunk_forward_s, chunk_backward_s, strict=True)
+    ]
+    first = [of_stage[0] for of_stage in chunks]
+    ends = weighted_total(class_stage_count, first) - first[-1]
+    paced = total([largest(of_chunk) for of_chunk in zip(*chunks, strict=True)])
+    filling = minimum(m, p)
+    whole = ends + stage_microbatch_s[-1]
+    whole = whole + (filling - 1) * paced + (m - filling) * slowest_stage_s
+    return whole - (m + (p - 1) / v) * mean_stage_s

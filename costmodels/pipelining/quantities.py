@@ -38,16 +38,15 @@ ACTIVATIONS_BYTES = Quantity(
 )
 
 
-IMBALANCE_S = Quantity(
-    name="imbalance_s",
+UNEVEN_S = Quantity(
+    name="uneven_s",
     unit="s",
     scope=Scope.GPU,
-    group="time",
     basis=Basis.ASSUMED,
-    definition="Time that stages wait for slower ones, beyond the bubble of equal stages.",
+    definition="Time that unequal stages add to the bubble of equal ones, negative where they fill it.",
     formula=ALGORITHM,
     source="by following the stage that never waits in between; checked against the simulator",
-    variants=MappingProxyType({str(s.name): s.imbalance_s for s in SCHEDULES.values()}),
+    variants=MappingProxyType({str(s.name): s.uneven_s for s in SCHEDULES.values()}),
     selector="schedule",
 )
 

@@ -126,8 +126,8 @@ class Schedule:
         How many (microbatch, chunk) activations a rank holds at most.
     peak_activation_bytes : PeakActivationFunction
         How many bytes they are.
-    imbalance_s : callable
-        How long a step waits for slow stages beyond the ideal bubble; inputs of the graph.
+    uneven_s : callable
+        What unequal stages add to the ideal bubble; inputs of the graph.
     exposed_hops_s : callable
         How long a step waits for hand-overs between stages; inputs of the graph.
     """
@@ -140,7 +140,7 @@ class Schedule:
     order: OrderFunction
     in_flight_count: InFlightFunction
     peak_activation_bytes: PeakActivationFunction
-    imbalance_s: Callable[..., Column]
+    uneven_s: Callable[..., Column]
     exposed_hops_s: Callable[..., Column]
 
 
@@ -158,7 +158,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=gpipe,
                 in_flight_count=gpipe_in_flight_count,
                 peak_activation_bytes=gpipe_peak_activation_bytes,
-                imbalance_s=gpipe_imbalance_s,
+                uneven_s=gpipe_imbalance_s,
                 exposed_hops_s=gpipe_hops_s,
             ),
             Schedule(
@@ -171,7 +171,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=one_f_one_b,
                 in_flight_count=one_f_one_b_in_flight_count,
                 peak_activation_bytes=one_f_one_b_peak_activation_bytes,
-                imbalance_s=one_f_one_b_imbalance_s,
+                uneven_s=one_f_one_b_imbalance_s,
                 exposed_hops_s=one_f_one_b_hops_s,
             ),
             Schedule(
@@ -184,7 +184,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=interleaved_one_f_one_b,
                 in_flight_count=interleaved_in_flight_count,
                 peak_activation_bytes=interleaved_peak_activation_bytes,
-                imbalance_s=interleaved_imbalance_s,
+                uneven_s=interleaved_imbalance_s,
                 exposed_hops_s=interleaved_hops_s,
             ),
         )

@@ -1,1 +1,1 @@
-"""."""
+"""Descriptions of model, cluster, plan, precision and workload."""

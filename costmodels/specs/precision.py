@@ -74,3 +74,8 @@ class Precision(Spec, frozen=True, kw_only=True):
                     f"precision.{role} ({name}): tensors are not kept in {name}; "
                     "use fp32, bf16 or fp16, and tf32 for precision.compute only"
                 )
+        if not format_named(self.compute).stored and self.activations != "fp32":
+            raise SpecError(
+                f"precision.compute ({self.compute}): multiplies tensors that are kept in fp32, so "
+                f"precision.activations ({self.activations}) must be fp32"
+            )

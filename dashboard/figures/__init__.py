@@ -1,1 +1,1 @@
-"""."""
+"""Pure functions from answers and traces to plotly figures."""

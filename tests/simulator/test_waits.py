@@ -60,7 +60,7 @@ def closed_s(
         "hop_occupancy_s": 0.0,
     }
     waits = 0.0
-    for name in ("bubble_s", "imbalance_s", "pipeline_exposed_s"):
+    for name in ("ideal_bubble_s", "uneven_s", "pipeline_exposed_s"):
         function = CATALOGUE[name].chosen(schedule.value)
         waits += function(**{entry: inputs[entry] for entry in parameters_of(function)})
     return m * mean + waits
