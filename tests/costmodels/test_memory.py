@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.memory import (
+    buffers_bytes,
+    chunk_unit_parameters,
     fits,
     gradients_bytes,
     moment_count,
     optimizer_bytes,
+    reserve_bytes,
+    sharding_buffer_bytes,
+    unit_parameters,
     weights_bytes,
     worst_stage_index,
 )
@@ -191,3 +196,85 @@ def test_zero_3_gathers_two_units_of_weights_and_one_of_gradients() -> None:
     unit = 128256 * 4096
     held = quantities(scenario, "sharding_buffer_bytes")["sharding_buffer_bytes"][0][0]
     assert int(held) == (unit + 4096) * (2 * 2 + 4)
+
+
+@pytest.mark.parametrize("pipeline", [2, 4, 8])
+@pytest.mark.parametrize(("tensor", "sequence_parallel"), [(1, False), (2, False), (2, True)])
+def test_a_rank_receives_an_activation_and_a_gradient(
+    pipeline: int, tensor: int, sequence_parallel: bool
+) -> None:
+    """1,024 tokens of width 4,096 in bf16 each, however long the pipeline; split with its tokens."""
+    scenario = witness(
+        "small",
+        cluster__accelerator_count=16,
+        plan__pipeline_parallel_size=pipeline,
+        plan__tensor_parallel_size=tensor,
+        plan__sequence_parallel=sequence_parallel,
+    )
+    tokens = 1024 // tensor if sequence_parallel else 1024
+    activation = gradient = tokens * 4096 * 2
+    held = quantities(scenario, "pipeline_buffer_bytes", "sequence_buffer_bytes")
+    assert int(held["pipeline_buffer_bytes"][0]) == activation + gradient
+    # What a split matrix needs whole is gathered again, all tokens of it.
+    gathered = 1024 * 4096 * 2 if sequence_parallel else 0
+    assert int(held["sequence_buffer_bytes"][0]) == gathered
+
+
+def test_the_largest_unit_of_a_chunk() -> None:
+    """Kinds of 10 and 100 parameters, ends of 40 and 70: only what the chunk holds counts."""
+    for counts, embedding, head, expected in (
+        ([3, 1], 0, 0, 100),
+        ([3, 0], 0, 0, 10),
+        ([3, 0], 1, 0, 40),
+        ([3, 0], 0, 1, 70),
+        ([3, 0], 1, 1, 70),
+        ([0, 0], 0, 0, 0),
+        ([0, 5], 1, 1, 100),
+    ):
+        unit = chunk_unit_parameters(
+            chunk_layer_count=counts,
+            layer_gpu_parameters=[10, 100],
+            chunk_holds_embedding=embedding,
+            embedding_gpu_parameters=40,
+            chunk_holds_head=head,
+            head_gpu_parameters=70,
+        )
+        assert unit == expected
+    assert unit_parameters(chunk_unit_parameters=[10, 70, 40]) == 70
+
+
+@pytest.mark.parametrize(
+    ("stage", "replicas", "expected"),
+    [
+        (0, 4, 0),
+        (1, 4, 0),
+        (2, 4, 10 * 4),  # gradients of a unit, before they are scattered
+        (3, 4, 10 * 2 + 10 * 2 + 10 * 4),  # and weights of the unit in use and of the next
+        (3, 1, 0),
+        (2, 1, 0),
+    ],
+)
+def test_buffers_of_sharding(stage: int, replicas: int, expected: int) -> None:
+    """A unit of ten parameters, bf16 weights, fp32 gradients."""
+    held = sharding_buffer_bytes(
+        data_parallel_size=replicas,
+        unit_parameters=10,
+        zero_stage=stage,
+        weight_element_bytes=2,
+        gradient_element_bytes=4,
+    )
+    assert held == expected
+
+
+def test_buffers_and_reserve_are_sums() -> None:
+    """Digits of a number: each part shows in its own place, and once."""
+    assert (
+        buffers_bytes(
+            recompute_workspace_bytes=1,
+            pipeline_buffer_bytes=20,
+            sequence_buffer_bytes=300,
+            sharding_buffer_bytes=4000,
+        )
+        == 4321
+    )
+    assert reserve_bytes(accelerator_context_bytes=1, accelerator_allocator_reserve_bytes=20) == 21
