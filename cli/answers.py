@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.padding import Padding
 
-from cli.tables import Titled, console, shown, table_of
+from cli.tables import Titled, console, print_table, show_verdict, shown, signed, table_of
 from costmodels.analysis import inputs_of
 from costmodels.scenario import Scenario
 from costmodels.units import (
@@ -21,6 +21,7 @@ from costmodels.units import (
 )
 from simulator.answer import Answer
 from simulator.gaps import gap_fraction
+from simulator.inert_fields import counted
 
 _PARTS = {
     "weights_bytes": "weights",
@@ -61,15 +62,21 @@ def show_answer(scenario: Scenario, answer: Answer) -> None:
     """Print an answer, the verdict first."""
     out = console()
     out.print(_headline(scenario, answer))
-    out.print(_verdict(answer), style="green" if answer.fits else "red")
-    out.print(_memory_table(answer))
-    out.print(_work_table(answer))
-    out.print(_traffic_table(answer))
+    memory = answer.memory
+    show_verdict(
+        out,
+        fits=answer.fits,
+        headroom_bytes=memory["headroom_bytes"],
+        stage=memory["worst_stage_index"],
+    )
+    print_table(out, _memory_table(answer))
+    print_table(out, _work_table(answer))
+    print_table(out, _traffic_table(answer))
     if answer.time["step_s"] is not None:
-        out.print(_time_table(answer))
-        out.print(_rates_table(answer))
-        out.print(_simulation_table(answer))
-    out.print(_basis_table(answer))
+        print_table(out, _time_table(answer))
+        print_table(out, _rates_table(answer))
+        print_table(out, _simulation_table(answer))
+    print_table(out, _basis_table(answer))
     out.print("Notes", style="bold")
     for note in answer.notes:
         out.print(Padding(f"- {note}", (0, 0, 0, 2)))
@@ -80,6 +87,7 @@ def _headline(scenario: Scenario, answer: Answer) -> str:
     replicas = answer.pipeline["data_parallel_size"]
     sharding = f", ZeRO {plan.zero_stage}" if plan.zero_stage else ""
     sequence = ", sequence parallel" if plan.sequence_parallel else ""
+    microbatches = counted(answer.pipeline["microbatch_count"], "microbatch", "microbatches")
     chunks = f" x {plan.virtual_stages} chunks" if plan.virtual_stages > 1 else ""
     return (
         f"{scenario.model.name} on {scenario.cluster.accelerator_count:,} x "
@@ -88,19 +96,10 @@ def _headline(scenario: Scenario, answer: Answer) -> str:
         f"data {replicas}{sequence}{sharding}, {plan.schedule.value}, recompute "
         f"{plan.recompute.value}, {plan.attention_kernel.value} attention, "
         f"{scenario.precision.name}\n"
-        f"{workload.global_batch_size:,} sequences of {workload.sequence_length:,} tokens a step, "
-        f"{answer.pipeline['microbatch_count']:,} microbatches of {plan.micro_batch_size} on each "
-        "replica"
+        f"{counted(workload.global_batch_size, 'sequence')} of "
+        f"{counted(workload.sequence_length, 'token')} a step, {microbatches} of "
+        f"{plan.micro_batch_size} on each replica"
     )
-
-
-def _verdict(answer: Answer) -> str:
-    memory = answer.memory
-    stage = memory["worst_stage_index"]
-    margin = format_bytes(abs(memory["headroom_bytes"]))
-    if answer.fits:
-        return f"fits: {margin} left on the fullest GPUs (stage {stage})"
-    return f"does not fit: {margin} too much on the fullest GPUs (stage {stage})"
 
 
 def _stage_groups(answer: Answer) -> list[tuple[str, int]]:
@@ -219,9 +218,9 @@ def _simulation_table(answer: Answer) -> Titled:
     for label, unit, closed, simulated in rows:
         gap = "-"
         if simulated is not None:
-            gap = f"{100 * (simulated - closed):+.2f} points"
+            gap = f"{signed(100 * (simulated - closed))} points"
             if unit == "s":
-                gap = f"{100 * gap_fraction(closed, simulated):+.2f} %"
+                gap = f"{signed(100 * gap_fraction(closed, simulated))} %"
         table.add_row(label, shown(f"_{unit}", closed), shown(f"_{unit}", simulated), gap)
     ideal = format_fraction(answer.pipeline["ideal_idle_fraction"])
     table.add_row("bubble of equal stages and free links", ideal, "", "")

@@ -1,12 +1,15 @@
 """From flags and files to a scenario."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from costmodels.errors import SpecError
+from costmodels.errors import SpecError, UnitError
 from costmodels.scenario import Scenario, scenario_from_table, scenario_from_toml
+from costmodels.units import parse_quantity, unit_of_field
 
 PRESET_FLAGS = ("model", "cluster", "precision")
 FIELD_FLAGS: Mapping[str, str] = {
@@ -53,22 +56,12 @@ def read_scenario(
     given = {name: value for name, value in flags.items() if value is not None}
     for name, value in (*given.items(), *(("--set", setting) for setting in settings)):
         _refuse_broken_text(name, value)
-    changes = {FIELD_FLAGS[name]: value for name, value in given.items() if name in FIELD_FLAGS}
-    changes |= read_changes(settings)
-    presets = {name: given[name] for name in PRESET_FLAGS if name in given}
+    flagged = [(FIELD_FLAGS[name], value) for name, value in given.items() if name in FIELD_FLAGS]
+    flagged += [(name, given[name]) for name in PRESET_FLAGS if name in given]
+    changes = _agreed([*flagged, *map(_change, settings)])
     if file is None:
-        return scenario_from_table({"workload": {}} | presets, changes)
-    text = read_text(file)
-    if presets:
-        import tomllib
-
-        try:
-            table = tomllib.loads(text) | presets
-        except (tomllib.TOMLDecodeError, RecursionError):
-            table = None
-        if table is not None:
-            return scenario_from_table(table, changes)
-    return scenario_from_toml(text, changes)
+        return scenario_from_table({"workload": {}}, changes)
+    return scenario_from_toml(read_text(file), changes)
 
 
 def _refuse_broken_text(name: str, value: object) -> None:
@@ -86,15 +79,65 @@ def read_changes(settings: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     SpecError
-        If a text has no ``=``.
+        If a text has no ``=``, or two give a field different values.
     """
-    changes = {}
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        if not equals or not path:
-            raise SpecError(f"'{setting}': expected field=value, such as plan.schedule=1f1b")
-        changes[path.strip()] = value.strip()
-    return changes
+    return _agreed([_change(setting) for setting in settings])
+
+
+def read_case(text: str) -> dict[str, str]:
+    """Return the changes of one case, split as a shell would: a value with spaces is quoted.
+
+    Raises
+    ------
+    SpecError
+        If the case is empty, ends inside quotes, or states no changes.
+    """
+    _refuse_broken_text("--case", text)
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise SpecError(f"case '{text}': a quotation mark is not closed") from None
+    if not words:
+        raise SpecError(f"case '{text}': is empty; expected field=value, such as plan.zero_stage=1")
+    try:
+        return read_changes(words)
+    except SpecError as error:
+        raise SpecError(f"case '{text}': {error}") from None
+
+
+def _change(setting: str) -> tuple[str, str]:
+    path, equals, value = setting.partition("=")
+    if not equals or not path.strip():
+        raise SpecError(f"'{setting}': expected field=value, such as plan.schedule=1f1b")
+    return path.strip(), value.strip()
+
+
+def _agreed(changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return changes by field, refusing two values of one."""
+    agreed: dict[str, Any] = {}
+    for path, value in changes:
+        if path in agreed and _read(path, agreed[path]) != _read(path, value):
+            raise SpecError(f"{path}: is given twice, as '{agreed[path]}' and as '{value}'")
+        agreed[path] = value
+    count = str(agreed.get("cluster", "")).partition(":")[2].strip()
+    stated = agreed.get(_COUNT, count)
+    if count and _read(_COUNT, count) != _read(_COUNT, stated):
+        raise SpecError(f"{_COUNT}: is given twice, as '{agreed['cluster']}' and as '{stated}'")
+    return agreed
+
+
+_COUNT = "cluster.accelerator_count"
+
+
+def _read(path: str, value: Any) -> Any:
+    """Return a value so that two ways to write it are equal: 8k and 8192, true and yes."""
+    text = str(value).strip()
+    try:
+        return parse_quantity(text, unit_of_field(path.rpartition(".")[2]))
+    except UnitError:
+        return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(
+            text.lower(), text.lower()
+        )
 
 
 def read_text(file: Path) -> str:
@@ -110,6 +153,25 @@ def read_text(file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
         raise SpecError(f"cannot read {file}: {reason}") from None
+
+
+def check_figure(option: str, file: Path | None) -> None:
+    """Raise where a figure is asked for that cannot be drawn, before anything is computed.
+
+    Raises
+    ------
+    SpecError
+        If the file's name does not end in ``.html``, or plotly is not installed.
+    """
+    if file is None:
+        return
+    if file.suffix.lower() != ".html":
+        raise SpecError(f"{option} ({file}): figures are pages, so the name must end in .html")
+    if find_spec("plotly") is None:
+        raise SpecError(
+            f"{option} ({file}): figures need plotly, of the extra 'dashboard': "
+            "pip install 'shardwise[dashboard]'"
+        )
 
 
 def write_text(file: Path, text: str) -> None:

@@ -25,15 +25,26 @@ ScenarioFile = Annotated[
 ]
 OptionalFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[SCENARIO.toml]", help="scenario file; flags change its fields"),
+    typer.Argument(
+        metavar="[SCENARIO.toml]",
+        help="scenario file, - for standard input; flags change its fields",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="set any field, such as plan.schedule=1f1b"),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="set any field, such as plan.schedule=1f1b, or a preset, model=llama-3.1-70b; "
+        "a field may be given one value only",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, in base units")]
 IgnoreMemory = Annotated[
     bool, typer.Option("--ignore-memory", help="give times also for a plan that does not fit")
+]
+RequireFit = Annotated[
+    bool, typer.Option("--require-fit", help="exit with 3 if the plan does not fit")
 ]
 Plot = Annotated[
     Path | None, typer.Option("--plot", metavar="OUT.html", help="also draw memory by stage")
@@ -104,16 +115,15 @@ def estimate(
     optimizer: OptimizerOf = None,
     settings: Settings = None,
     ignore_memory: IgnoreMemory = False,
-    require_fit: Annotated[
-        bool, typer.Option("--require-fit", help="exit with 3 if the plan does not fit")
-    ] = False,
+    require_fit: RequireFit = False,
     as_json: AsJson = False,
     plot: Plot = None,
 ) -> None:
     """Estimate memory, work, traffic, time, cost and energy of a training step and run."""
-    from cli.inputs import read_scenario
+    from cli.inputs import check_figure, read_scenario
     from simulator import whatif
 
+    check_figure("--plot", plot)
     described = read_scenario(scenario, context.params, settings or ())
     answer = whatif.estimate(described, ignore_memory=ignore_memory)
     if as_json:
@@ -141,26 +151,31 @@ def simulate(
     gantt: Annotated[
         Path | None, typer.Option("--gantt", metavar="OUT.html", help="draw the schedule")
     ] = None,
+    ignore_memory: IgnoreMemory = False,
+    require_fit: RequireFit = False,
     as_json: AsJson = False,
 ) -> None:
     """Play one step of one replica in the event simulator: spans, idle time, a trace."""
-    from cli.inputs import read_scenario, write_text
+    from cli.inputs import check_figure, read_scenario
     from simulator import whatif
-    from simulator.trace import chrome_trace
 
-    played = whatif.simulate(read_scenario(scenario, {}, settings or ()))
-    if trace:
-        write_text(trace, _json_text(chrome_trace(played.trace)))
-    if gantt:
-        from dashboard.figures import pipeline
-
-        _write_figure(gantt, pipeline.gantt(played.trace))
+    check_figure("--gantt", gantt)
+    described = read_scenario(scenario, {}, settings or ())
+    verdict = whatif.verdict(described)
+    played = whatif.simulate(described) if verdict.fits or ignore_memory else None
+    if played is not None:
+        _write_simulation(played, trace, gantt)
+    elif trace or gantt:
+        files = " and ".join(str(file) for file in (trace, gantt) if file)
+        typer.echo(f"not written: {files}, since the plan does not fit", err=True)
     if as_json:
-        _print_json({"metrics": played.metrics, "spans": [s._asdict() for s in played.trace.spans]})
+        _print_json(_simulation_object(verdict, played))
     else:
         from cli.views import show_simulation
 
-        show_simulation(played)
+        show_simulation(verdict, played)
+    if require_fit and not verdict.fits:
+        raise typer.Exit(DOES_NOT_FIT)
 
 
 @app.command(name="what-if")
@@ -168,17 +183,21 @@ def what_if(
     scenario: ScenarioFile,
     case: Annotated[
         list[str],
-        typer.Option("--case", metavar="'FIELD=VALUE ...'", help="fields that a case changes"),
+        typer.Option(
+            "--case",
+            metavar="'FIELD=VALUE ...'",
+            help="fields or presets that a case changes; a value with spaces in quotes",
+        ),
     ],
     settings: Settings = None,
     ignore_memory: IgnoreMemory = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare cases that change a scenario: before, after, and the terms that caused it."""
-    from cli.inputs import read_changes, read_scenario
+    from cli.inputs import read_case, read_scenario
     from simulator import whatif
 
-    cases = [read_changes(entry.split()) for entry in case]
+    cases = [read_case(entry) for entry in case]
     described = read_scenario(scenario, {}, settings or ())
     comparison = whatif.what_if(described, cases, ignore_memory=ignore_memory)
     if as_json:
@@ -197,13 +216,15 @@ def explain(
     depth: Annotated[
         int, typer.Option("--depth", metavar="N", min=0, help="levels of inputs to show")
     ] = 100,
+    ignore_memory: IgnoreMemory = False,
     as_json: AsJson = False,
 ) -> None:
     """Derive a number: formula, values put in, source, down to the inputs."""
     from cli.inputs import read_scenario
     from simulator import whatif
 
-    derivation = whatif.explain(read_scenario(scenario, {}, settings or ()), quantity)
+    described = read_scenario(scenario, {}, settings or ())
+    derivation = whatif.explain(described, quantity, ignore_memory=ignore_memory)
     if as_json:
         _print_json(derivation)
     else:
@@ -219,8 +240,8 @@ def init(
         str, _flag("--cluster", "preset and number of accelerators", "NAME:N")
     ] = "h100-sxm:8",
     precision: Annotated[
-        str, _flag("--precision", "preset of a precision recipe", "NAME")
-    ] = "bf16-mixed",
+        Text, _flag("--precision", "preset of a recipe; left out, one that fits", "NAME")
+    ] = None,
 ) -> None:
     """Print a commented scenario file to start from."""
     from cli.templates import scenario_template
@@ -295,6 +316,28 @@ def _json_text(value: Any) -> str:
 
 def _print_json(value: Any) -> None:
     typer.echo(_json_text(value))
+
+
+def _simulation_object(verdict: Any, played: Any) -> dict[str, Any]:
+    import msgspec
+
+    found = msgspec.to_builtins(verdict) | {"metrics": None, "spans": []}
+    if played is not None:
+        spans = [span._asdict() for span in played.trace.spans]
+        found |= {"metrics": played.metrics, "spans": spans}
+    return dict(found)
+
+
+def _write_simulation(played: Any, trace: Path | None, gantt: Path | None) -> None:
+    from cli.inputs import write_text
+    from simulator.trace import chrome_trace
+
+    if trace:
+        write_text(trace, _json_text(chrome_trace(played.trace)))
+    if gantt:
+        from dashboard.figures import pipeline
+
+        _write_figure(gantt, pipeline.gantt(played.trace))
 
 
 def _write_figure(file: Path, figure: Any) -> None:

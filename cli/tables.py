@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,7 +32,12 @@ def console() -> Console:
     """Return a console that prints plain text of a fixed width where nobody looks at it."""
     piped = not sys.stdout.isatty()
     return Console(
-        width=PIPED_WIDTH if piped else None, no_color=piped, highlight=False, soft_wrap=False
+        width=PIPED_WIDTH if piped else None,
+        no_color=piped,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
     )
 
 
@@ -46,7 +53,13 @@ class Titled(NamedTuple):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self.title, style="bold")
-        yield self.table
+        # Rich cuts the cells of a column that may not wrap, unless they say how wide they are.
+        for column in self.table.columns:
+            if column.no_wrap:
+                cells = [str(column.header), *map(str, column.cells)]
+                column.min_width = max(map(cell_len, cells))
+        least = Measurement.get(console, options.update(max_width=_UNBOUNDED), self.table).minimum
+        yield from console.render(self.table, options.update(width=max(options.max_width, least)))
 
 
 def table_of(title: str, *columns: str, left: int = 1) -> Titled:
@@ -59,6 +72,38 @@ def table_of(title: str, *columns: str, left: int = 1) -> Titled:
             column, justify=justify, overflow="fold", no_wrap=index == 0 or not is_text
         )
     return Titled(title, table)
+
+
+def print_table(out: Console, table: Titled) -> None:
+    """Print a table in full: where it is wider than the console, its lines are longer too."""
+    out.print(table, crop=False)
+
+
+def natural_width(out: Console, table: Titled) -> int:
+    """Return the columns of text that a table takes when nothing in it is folded."""
+    # An unbounded console: a measurement is never more than the width it is asked for.
+    return out.measure(table.table, options=out.options.update(max_width=_UNBOUNDED)).maximum
+
+
+_UNBOUNDED = 100_000
+
+
+def show_verdict(out: Console, *, fits: bool, headroom_bytes: int, stage: int) -> None:
+    """Print whether a plan fits, and by how much."""
+    margin = format_bytes(abs(headroom_bytes))
+    text = f"fits: {margin} left" if fits else f"does not fit: {margin} too much"
+    out.print(f"{text} on the fullest GPUs (stage {stage})", style="green" if fits else "red")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, no sign of minus before what rounds to zero.
+
+    Examples
+    --------
+    >>> signed(-0.001), signed(-0.1), signed(2.0, 1)
+    ('+0.00', '-0.10', '+2.0')
+    """
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def shown(name: str, value: Any) -> str:

@@ -5,30 +5,55 @@ from typing import Any
 
 import msgspec
 
+from costmodels.errors import UnitError
 from costmodels.presets import preset_names, preset_table
+from costmodels.scenario import DEFAULT_PRECISION
 from costmodels.specs.base import Spec, choices, declaration, expectation, field_types, plain_type
 from costmodels.specs.plan import Plan
 from costmodels.specs.workload import Workload
+from costmodels.units import parse_quantity
 
 # What makes the default scenario fit, and shows how a length is written.
 _STATED: dict[str, Any] = {
-    "global_batch_size": 64,
     "sequence_length": "8k",
     "zero_stage": 1,
     "recompute": "full",
 }
 
 _LENGTH = 8192
+_BATCH = 64
 
 
-def scenario_template(*, model: str, cluster: str, precision: str) -> str:
+def _recipe(cluster: str) -> str:
+    """Return the default recipe, or the first whose compute format the accelerator has."""
+    peaks = preset_table("cluster", cluster.partition(":")[0])["accelerator"]["peak_flop_per_s"]
+    recipes = (DEFAULT_PRECISION, *preset_names("precision"))
+    able = (name for name in recipes if preset_table("precision", name)["compute"] in peaks)
+    return next(able, DEFAULT_PRECISION)
+
+
+def _batch(cluster: str) -> int:
+    """Return a batch near the usual one that every number of replicas divides."""
+    try:
+        count = parse_quantity(cluster.partition(":")[2], "count")
+    except UnitError:
+        return _BATCH
+    if not isinstance(count, int) or count < 1:
+        return _BATCH
+    return count * max(1, (_BATCH + count // 2) // count)
+
+
+def scenario_template(*, model: str, cluster: str, precision: str | None = None) -> str:
     """Return a scenario file with every field of plan and workload, commented.
 
     Parameters
     ----------
     model, cluster, precision : str
-        Presets to start from; a cluster with its number of accelerators.
+        Presets to start from; a cluster with its number of accelerators. Without a precision, a
+        recipe whose products the accelerator has a peak for.
     """
+    if precision is None:
+        precision = _recipe(cluster)
     lines = [
         "# A Shardwise scenario. Run it: shardwise estimate scenario.toml",
         "# Numbers may have units: 8k, 80 GB, 3.35 TB/s. Any field of a preset can be changed by",
@@ -43,7 +68,7 @@ def scenario_template(*, model: str, cluster: str, precision: str) -> str:
         f"# precision recipes: {', '.join(preset_names('precision'))}",
         f'precision = "{precision}"',
     ]
-    stated = dict(_STATED)
+    stated = _STATED | {"global_batch_size": _batch(cluster)}
     longest = preset_table("model", model)["max_position_embeddings"]
     if longest < _LENGTH:
         stated["sequence_length"] = longest

@@ -1,11 +1,19 @@
 """Simulations, comparisons, derivations and lists for people."""
 
-from rich.markup import escape
 from rich.padding import Padding
 from rich.tree import Tree
 
 from cli.listings import Listing
-from cli.tables import Titled, console, shown, table_of
+from cli.tables import (
+    Titled,
+    console,
+    natural_width,
+    print_table,
+    show_verdict,
+    shown,
+    signed,
+    table_of,
+)
 from costmodels.units import (
     format_bytes,
     format_flop,
@@ -13,17 +21,30 @@ from costmodels.units import (
     format_seconds,
     format_traffic,
 )
-from simulator.answer import Comparison, Derivation, Difference
+from simulator.answer import Comparison, Derivation, Difference, Verdict
+from simulator.inert_fields import counted
 from simulator.training import Simulation
 
 
-def show_simulation(played: Simulation) -> None:
-    """Print what a simulated step took, GPU by GPU."""
-    out, metrics = console(), played.metrics
-    out.print(f"step {format_seconds(metrics.makespan_s)} (basis: assumed)")
+def show_simulation(verdict: Verdict, played: Simulation | None) -> None:
+    """Print whether the plan fits, and what a simulated step took, GPU by GPU."""
+    out = console()
+    show_verdict(
+        out,
+        fits=verdict.fits,
+        headroom_bytes=verdict.headroom_bytes,
+        stage=verdict.worst_stage_index,
+    )
+    if played is None:
+        out.print("times are withheld: the plan does not fit (--ignore-memory gives them)")
+        return
+    if not verdict.fits:
+        out.print("times are given all the same, as asked")
+    metrics = played.metrics
+    out.print(f"step {format_seconds(metrics.makespan_s)} (basis: {verdict.basis.value})")
     out.print(
         f"pipeline {format_seconds(metrics.pipeline_makespan_s)}, idle "
-        f"{format_fraction(metrics.idle_fraction)}; {len(played.trace.spans):,} spans"
+        f"{format_fraction(metrics.idle_fraction)}; {counted(len(played.trace.spans), 'span')}"
     )
     table = table_of(
         "One GPU of each stage", "stage", "busy", "idle", "idle share", "work", "peak memory"
@@ -38,40 +59,62 @@ def show_simulation(played: Simulation) -> None:
             format_flop(metrics.flop[stage]),
             format_bytes(metrics.peak_bytes[stage]),
         )
-    out.print(table)
+    print_table(out, table)
     sent = table_of("Bytes sent, one GPU of each stage together", "axis", "bytes")
     for axis, size_bytes in metrics.sent_bytes.items():
         sent.add_row(axis, format_traffic(size_bytes))
-    out.print(sent)
+    print_table(out, sent)
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Print a column for each case beside the scenario that they start from."""
+    """Print columns for each case beside the scenario that they start from.
+
+    As many cases as the width holds share a table, at least one; further ones get further tables
+    with the same rows.
+    """
     out = console()
-    columns = ["", "before"]
     for number, case in enumerate(comparison.cases, start=1):
         changes = " ".join(f"{path}={value}" for path, value in case.changes.items())
         out.print(f"case {number}: {changes}")
-        columns += [f"case {number}", "difference"]
-    table = table_of("Before, after, and the terms that make the difference", *columns)
-    fits = [str(case.answer.fits).lower() for case in comparison.cases]
-    table.add_row("fits", str(comparison.base.fits).lower(), *(c for f in fits for c in (f, "")))
-    for name in dict.fromkeys(d.name for case in comparison.cases for d in case.differences):
-        _add_difference_rows(table, name, comparison)
-    out.print(table)
+    first, count = 0, len(comparison.cases)
+    while first < count:
+        last = first + 1
+        table = _comparison_table(comparison, range(first, last))
+        while last < count:
+            wider = _comparison_table(comparison, range(first, last + 1))
+            if natural_width(out, wider) > out.width:
+                break
+            table, last = wider, last + 1
+        print_table(out, table)
+        first = last
     for number, case in enumerate(comparison.cases, start=1):
         for note in case.answer.notes:
             if note not in comparison.base.notes:
                 out.print(Padding(f"- case {number}: {note}", (0, 0, 0, 2)))
 
 
-def _add_difference_rows(table: Titled, name: str, comparison: Comparison) -> None:
+def _comparison_table(comparison: Comparison, shown_cases: range) -> Titled:
+    """Return the table of some of the cases; its rows are those that any case needs."""
+    columns = ["", "before"]
+    for index in shown_cases:
+        columns += [f"case {index + 1}", "difference"]
+    table = table_of("Before, after, and the terms that make the difference", *columns)
+    fits = [str(comparison.cases[index].answer.fits).lower() for index in shown_cases]
+    table.add_row("fits", str(comparison.base.fits).lower(), *(c for f in fits for c in (f, "")))
+    for name in dict.fromkeys(d.name for case in comparison.cases for d in case.differences):
+        _add_difference_rows(table, name, comparison, shown_cases)
+    return table
+
+
+def _add_difference_rows(
+    table: Titled, name: str, comparison: Comparison, shown_cases: range
+) -> None:
     """Add a quantity's row, and one for each term that moved it in any case."""
     found = [
         next((d for d in case.differences if d.name == name), None) for case in comparison.cases
     ]
     before = next(d.before for d in found if d is not None)
-    cells = [cell for d in found for cell in _difference_cells(d)]
+    cells = [cell for index in shown_cases for cell in _difference_cells(found[index])]
     moved = dict.fromkeys(
         term.name for d in found if d is not None for term in d.terms if term.difference
     )
@@ -84,7 +127,7 @@ def _add_difference_rows(table: Titled, name: str, comparison: Comparison) -> No
         first = next(term.before for term in terms if term is not None)
         cells = [
             cell
-            for term in terms
+            for term in (terms[index] for index in shown_cases)
             for cell in (
                 ("-", "-")
                 if term is None
@@ -99,13 +142,13 @@ def _difference_cells(entry: Difference | None) -> tuple[str, str]:
         return "-", "-"
     difference = "-" if entry.difference is None else _signed(entry.name, entry.difference)
     if entry.difference and entry.before:
-        difference += f" ({100 * entry.difference / abs(entry.before):+.1f} %)"
+        difference += f" ({signed(100 * entry.difference / abs(entry.before), 1)} %)"
     return shown(entry.name, entry.after), difference
 
 
 def _signed(name: str, value: float) -> str:
     if name.endswith("_fraction"):
-        return f"{100 * value:+.2f} points"
+        return f"{signed(100 * value)} points"
     sign = "-" if value < 0 else "+" if value > 0 else ""
     return sign + shown(name, abs(value))
 
@@ -126,19 +169,22 @@ def _grow(tree: Tree, derivation: Derivation, depth: int) -> None:
 
 def _derivation_text(entry: Derivation, *, root: bool) -> str:
     value = _value_text(entry)
-    lines = [f"{entry.name} = {value}  \\[{entry.basis.value}; {entry.scope}]"]
+    lines = [f"{entry.name} = {value}  [{entry.basis.value}; {entry.scope}]"]
     if root or not entry.formula:
-        lines.append(escape(entry.definition))
+        lines.append(entry.definition)
     if entry.formula:
-        lines.append("formula: " + escape(entry.formula))
+        lines.append("formula: " + entry.formula)
     if entry.substituted:
-        lines.append("       = " + escape(entry.substituted))
+        member = f"  ({entry.substituted_for})" if entry.substituted_for else ""
+        lines.append(f"       = {entry.substituted}{member}")
     if entry.source:
-        lines.append("source: " + escape(entry.source))
+        lines.append("source: " + entry.source)
     return "\n".join(lines)
 
 
 def _value_text(entry: Derivation) -> str:
+    if entry.withheld:
+        return f"withheld: {entry.withheld} (--ignore-memory gives it)"
     if isinstance(entry.value, dict):
         return "; ".join(f"{label}: {value}" for label, value in entry.value.items())
     return (
@@ -151,4 +197,4 @@ def show_listing(table: Listing) -> None:
     printed = table_of(table.title, *table.columns, left=len(table.columns))
     for row in table.rows:
         printed.add_row(*row)
-    console().print(printed)
+    print_table(console(), printed)

@@ -73,6 +73,8 @@ def scenario_from_table(
         number of accelerators, ``h100-sxm:16384``.
     changes : mapping of str to object, optional
         Values by path, such as ``plan.tensor_parallel_size``; text is read as on the command line.
+        A section that has presets may be changed as a whole, ``cluster`` to ``h100-sxm:64``; changes
+        of its fields apply after that.
 
     Raises
     ------
@@ -86,15 +88,18 @@ def scenario_from_table(
             raise SpecError(
                 not_found_message(what="section of a scenario", name=str(key)[:60], known=SECTIONS)
             )
-    sections = {"precision": DEFAULT_PRECISION, "plan": {}} | dict(table)
+    changed = dict(changes or {})
+    presets = {name: changed.pop(name) for name in FOLDERS if name in changed}
+    sections = {"precision": DEFAULT_PRECISION, "plan": {}} | dict(table) | presets
     for name in SECTIONS:
         if name not in sections:
             raise SpecError(
                 f"{name}: is missing; a scenario needs the sections {', '.join(SECTIONS)}"
             )
     expanded = {name: _expanded(name, entry) for name, entry in sections.items()}
-    for path, value in (changes or {}).items():
+    for path, value in changed.items():
         _set(expanded, path, value)
+    _refuse_uncounted(sections["cluster"], expanded["cluster"])
     _read_token_batch(expanded["workload"])
     return Scenario(
         model=build(Model, expanded["model"], "model"),
@@ -160,6 +165,16 @@ def _expanded(section: str, entry: Any) -> Table:
     if count:
         table["accelerator_count"] = _count(count)
     return merged(table, changes)
+
+
+def _refuse_uncounted(entry: object, cluster: Table) -> None:
+    """Raise where a cluster's preset comes without a number of accelerators."""
+    name = entry.get("preset") if isinstance(entry, dict) else entry
+    if isinstance(name, str) and "accelerator_count" not in cluster:
+        raise SpecError(
+            "cluster.accelerator_count: is missing; write it after the preset's name, such as "
+            f"{name.rstrip(':')}:64"
+        )
 
 
 def _refused(section: str, entry: object) -> Table:

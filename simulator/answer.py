@@ -153,11 +153,16 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     unit, scope, definition, formula, source : str
         From the catalogue; an input's formula is empty.
     substituted : str
-        The formula with values put in, empty where they differ along an axis.
+        The formula with values put in, empty for an algorithm; what it sums over, or takes the
+        largest of, is a list, of which no more than the first members are written.
+    substituted_for : str
+        The member whose values these are, where the quantity has one for each of an axis.
     basis : Basis
         The weakest of the formula's and of all that it needs.
     inputs : tuple of Derivation
         What it is computed from.
+    withheld : str
+        Why there is no value, empty where there is one.
     """
 
     name: str
@@ -170,6 +175,34 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     basis: Basis
     inputs: tuple["Derivation", ...] = ()
+    substituted_for: str = ""
+    withheld: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a scenario fits, as a simulation of it is introduced.
+
+    Attributes
+    ----------
+    schema_version, shardwise_version, scenario_hash
+        As of an `Answer`.
+    fits : bool
+        Whether every stage fits the memory of its GPUs.
+    headroom_bytes : int
+        Memory left on the fullest GPUs, negative where the plan does not fit [byte].
+    worst_stage_index : int
+        Stage of the fullest GPUs [index].
+    basis : Basis
+        What simulated times rest on.
+    """
+
+    schema_version: int
+    shardwise_version: str
+    scenario_hash: str
+    fits: bool
+    headroom_bytes: int
+    worst_stage_index: int
+    basis: Basis
 
 
 def plain(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,16 @@ from costmodels.analysis import CATALOGUE, axes_of, evaluate, inputs_of
 from costmodels.compilation import Columns
 from costmodels.errors import PresetNotFoundError, not_found_message
 from costmodels.leaves import field_value, leaves
-from costmodels.quantities import ALGORITHM, KIND, STAGE, Quantity
+from costmodels.quantities import ALGORITHM, KIND, STAGE, Quantity, weakest
 from costmodels.scenario import Scenario, field_paths
 from simulator.answer import Derivation
 from simulator.publishing import basis_of, leaf_path, option_of, reached, scalar, source_of
-from simulator.training import SIMULATED
+from simulator.training import SIMULATED, simulated_inputs
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
+
+MOST_MEMBERS = 6
+"""Members of a list that a substituted formula writes out."""
 
 
 def published_names() -> tuple[str, ...]:
@@ -65,18 +68,36 @@ def derive(scenario: Scenario, columns: Columns, path: str) -> Derivation:
     return _derive(entry.name, scenario, columns, values, shown=set())
 
 
-def simulated(entry: Quantity, value: Any) -> Derivation:
-    """Return the derivation of what the simulator measured: it has no formula to follow."""
+def simulated(entry: Quantity, value: Any, scenario: Scenario, columns: Columns) -> Derivation:
+    """Return the derivation of what the simulator measured: from the program that it plays."""
+    names = simulated_inputs(entry.name)
+    needed = set().union(*(reached(name, columns.schedule) for name in names))
+    values = evaluate(columns, sorted(needed))
+    shown: set[str] = set()
+    inputs = tuple(_derive(name, scenario, columns, values, shown=shown) for name in names)
+    return _entry(
+        entry,
+        value=value,
+        basis=weakest([entry.basis, *(derived.basis for derived in inputs)]),
+        inputs=inputs,
+    )
+
+
+def withheld(entry: Quantity, reason: str) -> Derivation:
+    """Return the derivation of a quantity that has no value to give, and why."""
+    return _entry(entry, value=None, basis=entry.basis, withheld=reason)
+
+
+def _entry(entry: Quantity, **found: Any) -> Derivation:
+    """Return a derivation with what the catalogue says of its quantity."""
     return Derivation(
         name=entry.name,
-        value=value,
         unit=entry.unit,
         scope=entry.scope.value,
         definition=entry.definition,
         formula=entry.formula,
-        substituted="",
         source=entry.source,
-        basis=entry.basis,
+        **({"substituted": ""} | found),
     )
 
 
@@ -93,15 +114,12 @@ def _derive(
             _derive(needed, scenario, columns, values, shown=shown)
             for needed in inputs_of(name, option_of(name, columns.schedule))
         )
-    return Derivation(
-        name=name,
+    has_numbers = entry.formula != ALGORITHM
+    return _entry(
+        entry,
         value=_labelled(values[name], entry.axes, scenario, columns, values),
-        unit=entry.unit,
-        scope=entry.scope.value,
-        definition=entry.definition,
-        formula=entry.formula,
-        substituted=_substituted(entry, columns, values),
-        source=entry.source,
+        substituted=_substituted(entry, columns, values) if has_numbers else "",
+        substituted_for=_first_member(entry.axes, columns) if has_numbers else "",
         basis=basis_of(scenario, name),
         inputs=inputs,
     )
@@ -125,17 +143,35 @@ def _input(name: str, scenario: Scenario, columns: Columns, values: dict[str, An
 
 
 def _substituted(entry: Quantity, columns: Columns, values: dict[str, Any]) -> str:
-    """Return the formula with numbers for names, empty where an input varies along an axis."""
+    """Return the formula with numbers for names: of the first member of each of its axes."""
     inputs = inputs_of(entry.name, option_of(entry.name, columns.schedule))
-    if entry.formula == ALGORITHM or any(axes_of(name) for name in inputs):
-        return ""
 
     def number(match: re.Match[str]) -> str:
         name = match[0]
-        return f"{scalar(values[name])!r}" if name in inputs else name
+        return _numbers(values[name], axes_of(name), entry.axes) if name in inputs else name
 
     # A keyword of a call, as in `latency_s=...`, is a name to keep.
     return re.sub(rf"{_NAME.pattern}(?!\s*=[^=])", number, entry.formula)
+
+
+def _numbers(value: Any, axes: tuple[str, ...], fixed: tuple[str, ...]) -> str:
+    """Return a value's text: its first member along fixed axes, a list along those left."""
+    for axis in fixed:
+        if axes[:1] == (axis,):
+            value, axes = value[0], axes[1:]
+    if not axes:
+        return f"{scalar(value)!r}"
+    members = [_numbers(member, axes[1:], ()) for member in value[:MOST_MEMBERS]]
+    return f"[{', '.join(members)}{', ...' if len(value) > MOST_MEMBERS else ''}]"
+
+
+def _first_member(axes: tuple[str, ...], columns: Columns) -> str:
+    """Return what the first member of each axis is called."""
+    names = {
+        STAGE: f"stage {scalar(columns.values['stage_index'][0])}",
+        KIND: f"{columns.layouts[0]} layers (0)",
+    }
+    return ", ".join(names.get(axis, f"{axis} 0") for axis in axes)
 
 
 def _labelled(

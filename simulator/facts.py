@@ -71,7 +71,7 @@ class Facts:
 
     @cached_property
     def insensitive(self) -> Mapping[str, tuple[bool, bool]]:
-        """Return for each input of links, roofline and overlaps whether lowering and raising it move no time."""
+        """Return for each input of links, roofline and overlaps whether lowering and raising it move nothing."""
         return insensitive(self.columns, [*LINKS, *ROOFLINE, *OVERLAPS])
 
     def crossing(self) -> list[bool]:

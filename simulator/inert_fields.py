@@ -8,8 +8,9 @@ from collections.abc import Callable
 from itertools import permutations
 
 from costmodels.formats import FORMATS
-from costmodels.leaves import leaves
+from costmodels.leaves import declared_type, leaves
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.specs.base import declaration
 from costmodels.specs.model import Positions
 from costmodels.specs.plan import RankAxis
 from costmodels.specs.precision import STORED_ROLES
@@ -29,6 +30,17 @@ def without_effect(fields: list[str], reason: str) -> str:
 def listed(words: list[str]) -> str:
     """Return words as a list in a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number and what it counts, in the singular where it is one.
+
+    Examples
+    --------
+    >>> counted(1, "step"), counted(2000, "step"), counted(0, "microbatch", "microbatches")
+    ('1 step', '2,000 steps', '0 microbatches')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _labels(facts: Facts) -> str:
@@ -104,7 +116,7 @@ def _node_size(facts: Facts) -> str:
     for first, last in ranges([n for n, is_same in zip(sizes, same, strict=True) if is_same]):
         # In a node as large as the cluster, and in any larger one, is every group whole.
         if last == largest and cluster.accelerator_count <= largest:
-            words.append("a larger value" if first == size + 1 else f"from {first} to 65536")
+            words.append("a larger value" if first == size + 1 else f"from {first} to {_most()}")
         else:
             words.append(f"{first}" if first == last else f"from {first} to {last}")
     if not words:
@@ -113,6 +125,12 @@ def _node_size(facts: Facts) -> str:
         f"cluster.accelerators_per_node: {' or '.join(words)} would move nothing: as many ranks "
         "of each group are in a node"
     )
+
+
+def _most() -> int:
+    """Return the most accelerators that a node may have."""
+    meta = declaration(declared_type("cluster.accelerators_per_node"))
+    return int(meta.le) if meta is not None and meta.le is not None else _MOST_SIZES
 
 
 _SIZES_TOLD = 4
@@ -300,7 +318,7 @@ def _tokens(facts: Facts) -> str:
     steps = -(-workload.total_tokens // step)
     return (
         f"workload.total_tokens: from {(steps - 1) * step + 1} to {steps * step} would move "
-        f"nothing: a run is {steps:,} whole steps"
+        f"nothing: a run is {counted(steps, 'whole step')}"
     )
 
 

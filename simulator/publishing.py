@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from costmodels.analysis import CATALOGUE, inputs_of
@@ -11,11 +12,10 @@ from costmodels.compilation import Columns
 from costmodels.leaves import field_value, leaves, peak_path
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
-from costmodels.specs.base import SourcedSpec
+from costmodels.specs.base import SourcedSpec, Spec
 from simulator.answer import Assumption
 
 UNSOURCED = Source(basis=Basis.ASSUMED, source="stated in the scenario, without a source")
-_STATED = Source(basis=Basis.EXACT, source="stated in the scenario")
 _DECISIONS = ("cluster.accelerator_count",)
 
 
@@ -61,12 +61,50 @@ def source_of(scenario: Scenario, leaf: str) -> Source:
     """Return where an input of the closed forms comes from."""
     path = leaf_path(scenario, leaf)
     if not path.startswith("cluster.") or path in _DECISIONS:
-        return _STATED
+        return Source(basis=Basis.EXACT, source=_origin(scenario, leaf, path))
     holder: SourcedSpec = scenario.cluster
     parts = path.split(".")[1:]
     if len(parts) > 1:
         holder, parts = getattr(holder, parts[0]), parts[1:]
     return holder.sources.get(".".join(parts), UNSOURCED)
+
+
+def _origin(scenario: Scenario, leaf: str, path: str) -> str:
+    """Return where an input comes from that needs no source: a statement, or what replaces one."""
+    if leaf in _REPLACED:
+        return _REPLACED[leaf] if not _stated(scenario, path) else "stated in the scenario"
+    if path == "plan.layers_per_stage":
+        if scenario.plan.layers_per_stage is None:
+            return "derived: layers balanced, the ends counting as one each"
+        return "derived from plan.layers_per_stage"
+    if path.startswith("model.mixture") and scenario.model.mixture is None:
+        return "no mixture: one expert"
+    if not _stated(scenario, path):
+        return f"{path} is left out: none is kept"
+    default = _default(scenario, path)
+    same = ", or left at its default" if default == field_value(scenario, path) else ""
+    return f"stated in the scenario{same}"
+
+
+def _default(scenario: Scenario, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return _defaults(type(getattr(scenario, section))).get(name, msgspec.NODEFAULT)
+
+
+@lru_cache(maxsize=16)
+def _defaults(description: type[Spec]) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(description)}
+
+
+def _stated(scenario: Scenario, path: str) -> bool:
+    return field_value(scenario, path) is not None
+
+
+_REPLACED = {
+    "stated_data_parallel_size": "not stated: derived from the number of accelerators",
+    "stated_stage_count": "not stated: layers are balanced",
+    "stated_layer_count": "not stated: layers are balanced",
+}
 
 
 def leaf_path(scenario: Scenario, leaf: str) -> str:

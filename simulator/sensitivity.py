@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodels.analysis import evaluate
+from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import Columns
-from costmodels.leaves import leaves
+from costmodels.leaves import declared_type, leaves
+from costmodels.specs.base import declaration
+from simulator.publishing import available, reached
 
 PLACEMENT = ("tensor_node_members", "data_node_members", "pipeline_node_members")
 """What every number sees of where ranks sit."""
-
-TIMES = ("step_s", "stage_microbatch_s", "idle_fraction")
-"""What every time is made of."""
 
 STEP = 1.5
 """Factor by which an input is raised and lowered to see whether anything moves."""
@@ -75,8 +74,30 @@ def _neighbours(columns: Columns, name: str, unit: str) -> tuple[float, float]:
     return value / STEP, raised
 
 
+def watched(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
+    """Return every published number of the groups that the fields of some inputs declare.
+
+    What follows from the time of a step belongs to the times, whatever group publishes it.
+    """
+    groups: set[str] = set()
+    for name in names:
+        meta = declaration(declared_type(leaves()[name].path))
+        groups.update((meta.extra or {}).get("influences", ()) if meta else ())
+    inputs = set(names)
+    return tuple(
+        name
+        for name in available(columns)
+        if (needed := reached(name, columns.schedule)) & inputs
+        and (CATALOGUE[name].group in groups or ("time" in groups and _timed(needed)))
+    )
+
+
+def _timed(needed: Iterable[str]) -> bool:
+    return any(name in CATALOGUE and CATALOGUE[name].group == "time" for name in needed)
+
+
 def insensitive(columns: Columns, names: Sequence[str]) -> dict[str, tuple[bool, bool]]:
-    """Return for each input whether lowering and raising it move no time.
+    """Return for each input whether lowering and raising it leave all that it declares in place.
 
     Parameters
     ----------
@@ -88,13 +109,14 @@ def insensitive(columns: Columns, names: Sequence[str]) -> dict[str, tuple[bool,
     Returns
     -------
     dict
-        For each input, whether every time stays where it is lowered, and where it is raised.
+        For each input, whether every published number of the groups that the fields declare stays
+        where it is lowered, and where it is raised.
     """
     if not names:
         return {}
     pairs = [_neighbours(columns, name, leaves()[name].unit) for name in names]
     variants = [{name: value} for name, pair in zip(names, pairs, strict=True) for value in pair]
-    same = unmoved(columns, variants, TIMES)
+    same = unmoved(columns, variants, watched(columns, names))
     return {name: (same[2 * index], same[2 * index + 1]) for index, name in enumerate(names)}
 
 

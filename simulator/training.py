@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
 from costmodels.pipelining.schedules import SCHEDULES
@@ -20,6 +18,7 @@ from costmodels.stages import layer_kinds, stage_classes
 from simulator.metrics import PipelineMetrics, pipeline_metrics
 from simulator.pipeline import simulate_pipeline
 from simulator.program import ActionWork, PipelineProgram, StepEnd
+from simulator.publishing import scalar
 from simulator.resources import FREE_LINK, LinkSpec
 from simulator.trace import DATA_AXIS, Trace
 
@@ -62,6 +61,16 @@ _PLAN_INPUTS = (
 )
 PROGRAM_INPUTS = (*_CHUNK_INPUTS, *_STAGE_INPUTS, *_PLAN_INPUTS)
 """Quantities that a program is made of."""
+
+_HELD_INPUTS = (
+    "chunk_activation_bytes",
+    "weights_bytes",
+    "gradients_bytes",
+    "optimizer_bytes",
+    "buffers_bytes",
+    "reserve_bytes",
+    "microbatch_count",
+)
 
 SIMULATED = (
     Quantity(
@@ -113,6 +122,11 @@ SIMULATED = (
     ),
 )
 """What the simulator publishes, computed from its metrics alone."""
+
+
+def simulated_inputs(name: str) -> tuple[str, ...]:
+    """Return the closed forms that a published number of the simulator is found from."""
+    return _HELD_INPUTS if name == "simulated_peak_bytes" else PROGRAM_INPUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +193,10 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
     """
     values = evaluate(columns, PROGRAM_INPUTS)
     plan = scenario.plan
-    microbatches = int(_scalar(values["microbatch_count"]))
+    microbatches = int(scalar(values["microbatch_count"]))
     classes = classes_of(scenario, microbatches)
     stages = range(plan.pipeline_parallel_size * plan.virtual_stages)
-    reserve = int(_scalar(values["reserve_bytes"]))
+    reserve = int(scalar(values["reserve_bytes"]))
     return PipelineProgram(
         order=SCHEDULES[plan.schedule].order(
             pipeline_parallel_size=plan.pipeline_parallel_size,
@@ -217,13 +231,9 @@ def with_equal_stages(program: PipelineProgram) -> PipelineProgram:
     return replace(program, forward=equal(program.forward), backward=equal(program.backward))
 
 
-def _scalar(value: Any) -> Any:
-    return np.asarray(value).reshape(-1)[0].item()
-
-
 def _of_chunk(values: Mapping[str, Any], name: str, stage: int, classes: tuple[int, ...]) -> Any:
     chunk, rank = divmod(stage, len(classes))
-    return _scalar(values[name][classes[rank]][chunk])
+    return scalar(values[name][classes[rank]][chunk])
 
 
 def _work(
@@ -237,19 +247,19 @@ def _work(
     return ActionWork(
         duration_s=value("s"),
         flop=int(value("flop")),
-        hand_over_bytes=int(_scalar(values["hop_bytes"])),
+        hand_over_bytes=int(scalar(values["hop_bytes"])),
         sent_bytes={axis: size for axis, size in sent.items() if size},
     )
 
 
 def _static_bytes(values: Mapping[str, Any], index: int) -> int:
     parts = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "buffers_bytes")
-    return sum(int(_scalar(values[name][index])) for name in parts)
+    return sum(int(scalar(values[name][index])) for name in parts)
 
 
 def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepEnd:
     def value(name: str) -> Any:
-        return _scalar(values[name][index])
+        return scalar(values[name][index])
 
     return StepEnd(
         reduction_s=value("reduction_s"),
@@ -266,8 +276,8 @@ def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepE
 
 def _links(rank_count: int, values: Mapping[str, Any]) -> dict[tuple[int, int], LinkSpec]:
     link = LinkSpec(
-        latency_s=_scalar(values["pipeline_latency_s"]),
-        bandwidth_bytes_per_s=_scalar(values["pipeline_bandwidth_bytes_per_s"]),
+        latency_s=scalar(values["pipeline_latency_s"]),
+        bandwidth_bytes_per_s=scalar(values["pipeline_bandwidth_bytes_per_s"]),
     )
     pairs = {}
     for rank in range(rank_count):

@@ -24,8 +24,9 @@ from typing import Any
 from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import Columns, compile_columns
 from costmodels.errors import ShardwiseError, SpecError
-from costmodels.quantities import weakest
+from costmodels.quantities import Quantity, weakest
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
+from costmodels.units import format_bytes
 from costmodels.version import VERSION
 from simulator.answer import (
     GROUPS,
@@ -35,9 +36,10 @@ from simulator.answer import (
     Comparison,
     Derivation,
     Group,
+    Verdict,
 )
 from simulator.comparison import differences
-from simulator.derivation import derive, quantity_named, simulated
+from simulator.derivation import derive, quantity_named, simulated, withheld
 from simulator.facts import NEEDED, Facts
 from simulator.gaps import gap_note
 from simulator.notes import notes
@@ -56,10 +58,9 @@ from simulator.training import (
     action_count,
     classes_of,
     simulate_step,
+    simulated_inputs,
     step_program,
 )
-
-_ALWAYS_SHOWN = ("run_steps",)
 
 
 def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
@@ -84,6 +85,7 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     fits = bool(scalar(values["fits"]))
     shown = fits or ignore_memory
     groups = _groups(scenario, names, values, classes, shown=shown)
+    used = [name for name in names if shown or not _from_step(CATALOGUE[name], scenario)]
     simulation, remarks = _simulated(scenario, columns, values, shown=shown)
     for entry in SIMULATED:
         value = entry.chosen(None)(simulation.metrics) if simulation else None
@@ -97,7 +99,7 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
         scenario=scenario_to_table(scenario),
         fits=fits,
         **groups,
-        assumptions=assumptions(scenario, names),
+        assumptions=assumptions(scenario, used),
         notes=(*_verdict_notes(fits=fits, ignore_memory=ignore_memory), *remarks, *notes(facts)),
     )
 
@@ -131,7 +133,8 @@ def what_if(
     scenario : Scenario
         Where the cases start from.
     cases : sequence of mapping
-        For each case the changed fields: value by path.
+        For each case the changed fields: value by path; a section that has presets may be changed
+        as a whole, ``model`` to ``llama-3.1-70b``.
     ignore_memory : bool, optional
         As in `estimate`.
 
@@ -165,7 +168,24 @@ def what_if(
     return Comparison(base=base, cases=tuple(compared))
 
 
-def explain(scenario: Scenario, path: str) -> Derivation:
+def verdict(scenario: Scenario) -> Verdict:
+    """Return whether a scenario fits, and by how much: what introduces a simulation of it."""
+    names = ("fits", "headroom_bytes", "worst_stage_index")
+    values = evaluate(compile_columns(scenario), names)
+    step = quantity_named("time.simulated_step_s")
+    inputs = [basis_of(scenario, name) for name in simulated_inputs(step.name)]
+    return Verdict(
+        schema_version=SCHEMA_VERSION,
+        shardwise_version=VERSION,
+        scenario_hash=scenario_hash(scenario),
+        fits=bool(scalar(values["fits"])),
+        headroom_bytes=scalar(values["headroom_bytes"]),
+        worst_stage_index=scalar(values["worst_stage_index"]),
+        basis=weakest([step.basis, *inputs]),
+    )
+
+
+def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> Derivation:
     """Return the derivation of a published number, down to the inputs.
 
     Parameters
@@ -174,6 +194,13 @@ def explain(scenario: Scenario, path: str) -> Derivation:
         What is asked about.
     path : str
         Group and name, such as ``time.step_s``.
+    ignore_memory : bool, optional
+        Whether to derive what `estimate` withholds of a plan that does not fit.
+
+    Returns
+    -------
+    Derivation
+        Without a value, and with the reason, where the number is withheld.
 
     Raises
     ------
@@ -181,10 +208,30 @@ def explain(scenario: Scenario, path: str) -> Derivation:
         If there is no such quantity, or the scenario leaves out what it needs.
     """
     entry = quantity_named(path)
+    if not ignore_memory and _from_step(entry, scenario):
+        found = verdict(scenario)
+        if not found.fits:
+            return withheld(
+                entry,
+                f"the plan does not fit: {format_bytes(-found.headroom_bytes)} too much on the "
+                f"fullest GPUs (stage {found.worst_stage_index})",
+            )
+    columns = compile_columns(scenario)
     if entry in SIMULATED:
         value = entry.chosen(None)(simulate(scenario).metrics)
-        return simulated(entry, list(value) if isinstance(value, tuple) else value)
-    return derive(scenario, compile_columns(scenario), path)
+        given = list(value) if isinstance(value, tuple) else value
+        return simulated(entry, given, scenario, columns)
+    return derive(scenario, columns, path)
+
+
+def _from_step(entry: Quantity, scenario: Scenario) -> bool:
+    """Return whether a number is withheld of a plan that does not fit.
+
+    So are times, what follows from the time of a step, and what the simulator finds.
+    """
+    if entry in SIMULATED or entry.group == "time":
+        return True
+    return entry.group in GROUPS and "step_s" in reached(entry.name, scenario.plan.schedule.value)
 
 
 def _groups(
@@ -197,17 +244,12 @@ def _groups(
 ) -> dict[str, Group]:
     groups: dict[str, Group] = {group: {} for group in GROUPS}
     bases: dict[str, list[Any]] = {group: [] for group in GROUPS}
-    schedule = scenario.plan.schedule.value
     for name in names:
         entry = CATALOGUE[name]
         if entry.group not in groups:
             continue
-        withheld = (
-            not shown
-            and name not in _ALWAYS_SHOWN
-            and (entry.group == "time" or "step_s" in reached(name, schedule))
-        )
-        value = None if withheld else by_stage(values[name], entry.axes, classes)
+        is_given = shown or not _from_step(entry, scenario)
+        value = by_stage(values[name], entry.axes, classes) if is_given else None
         groups[entry.group][name] = value
         bases[entry.group].append(basis_of(scenario, name))
     return {

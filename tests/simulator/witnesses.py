@@ -1,4 +1,4 @@
-"""Scenarios that tests of simulator and command line start from: the files of the golden answers."""
+"""Scenarios that tests of simulator and command line start from: the files of the golden answers, and more."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,11 +9,13 @@ from costmodels.scenario import Scenario, scenario_from_toml
 
 FOLDER = Path(__file__).parents[1] / "golden" / "scenarios"
 
+MORE = Path(__file__).parent / "scenarios"
+
 EXAMPLE = "llama-405b-example"
 """The README's main job."""
 
 FILES: Mapping[str, Path] = MappingProxyType(
-    {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    {path.stem: path for folder in (FOLDER, MORE) for path in sorted(folder.glob("*.toml"))}
 )
 """Every witness by name."""
 
