@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.compilation import Columns
-from costmodels.leaves import field_value, leaves, peak_path
+from costmodels.leaves import SECTIONS, field_value, leaves, peak_path
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
 from costmodels.specs.base import SourcedSpec, Spec
@@ -81,14 +81,14 @@ def _origin(scenario: Scenario, leaf: str, path: str) -> str:
         return "no mixture: one expert"
     if not _stated(scenario, path):
         return f"{path} is left out: none is kept"
-    default = _default(scenario, path)
+    default = _default(path)
     same = ", or left at its default" if default == field_value(scenario, path) else ""
     return f"stated in the scenario{same}"
 
 
-def _default(scenario: Scenario, path: str) -> Any:
+def _default(path: str) -> Any:
     section, _, name = path.partition(".")
-    return _defaults(type(getattr(scenario, section))).get(name, msgspec.NODEFAULT)
+    return _defaults(SECTIONS[section]).get(name, msgspec.NODEFAULT)
 
 
 @lru_cache(maxsize=16)

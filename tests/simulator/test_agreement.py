@@ -24,9 +24,17 @@ from simulator.training import (
 )
 from tests.simulator.witnesses import FILES, witness
 
-GAP_BOUND_FRACTION = 0.4
-"""Largest gap of these small models, whose ends weigh as much as their layers: about twice what
-600 drawn scenarios reached. The witnesses, which are real models, keep to `TOLERANCE_FRACTION`."""
+GAP_BOUND_FRACTION = {
+    ScheduleName.GPIPE: 0.01,
+    ScheduleName.ONE_F_ONE_B: 0.15,
+    ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.4,
+}
+"""Largest gap of these small models, whose ends weigh as much as their layers: GPipe is exact but
+for the end of the step, the others are about twice what 600 drawn scenarios reached."""
+
+WITNESS_BOUND_FRACTION = {ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.025}
+"""Largest gap of the witnesses, which are real models, where it is not `TOLERANCE_FRACTION`: the
+closed form of interleaved 1F1B does not follow every wait of unequal stages."""
 
 AXES = ("tensor", "sequence", "pipeline", "data")
 
@@ -135,7 +143,7 @@ def test_equal_stages_and_free_links_leave_the_ideal_bubble(scenario: Scenario) 
 def check_gap(scenario: Scenario) -> float:
     answer = whatif.estimate(scenario, ignore_memory=True)
     gap = gap_fraction(answer.time["step_s"], answer.time["simulated_step_s"])
-    assert abs(gap) <= GAP_BOUND_FRACTION
+    assert abs(gap) <= GAP_BOUND_FRACTION[scenario.plan.schedule]
     assert ("; cause: " in _gap_note(answer)) == (abs(gap) > TOLERANCE_FRACTION)
     return gap
 
@@ -148,7 +156,9 @@ def test_a_gap_is_bounded_and_names_its_cause(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_witnesses_have_no_gap_to_speak_of(name: str) -> None:
-    assert abs(check_gap(witness(name))) <= TOLERANCE_FRACTION
+    scenario = witness(name)
+    bound = WITNESS_BOUND_FRACTION.get(scenario.plan.schedule, TOLERANCE_FRACTION)
+    assert abs(check_gap(scenario)) <= bound
 
 
 def test_a_large_gap_names_hand_overs_that_nothing_hides() -> None:
