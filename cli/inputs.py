@@ -169,8 +169,7 @@ def check_figure(option: str, file: Path | None) -> None:
         raise SpecError(f"{option} ({file}): figures are pages, so the name must end in .html")
     if find_spec("plotly") is None:
         raise SpecError(
-            f"{option} ({file}): figures need plotly, of the extra 'dashboard': "
-            "pip install 'shardwise[dashboard]'"
+            f"{option} ({file}): figures need plotly, of the extra 'dashboard': pip install plotly"
         )
 
 

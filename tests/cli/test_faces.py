@@ -66,7 +66,7 @@ def test_a_figure_without_plotly_or_of_another_kind_is_refused(
     with mock.patch.dict(sys.modules, {"plotly": None}):
         said = refused(command, FILE, option, str(tmp_path / "a.html"))
     assert "'dashboard'" in said
-    assert "pip install 'shardwise[dashboard]'" in said
+    assert "pip install plotly" in said
     assert ".html" in refused(command, FILE, option, str(tmp_path / "a.png"))
 
 
