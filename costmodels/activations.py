@@ -38,29 +38,36 @@ def layer_input_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
-    " + 2 * microbatch_tokens * (num_attention_heads + num_key_value_heads) * head_size"
+    formula="norms_per_layer * layer_input_bytes + dropout * sharded_tokens * hidden_size"
+    " + microbatch_tokens * ((2 + (1 - query_key_norm_is_none)) * (num_attention_heads"
+    " + num_key_value_heads) + 2 * attention_output_gate * num_attention_heads) * head_size"
     " * activation_element_bytes // tensor_parallel_size",
-    source=_KORTHIKANTI + ": norm input and output; query, key, value, output; dropout mask",
+    source=_KORTHIKANTI
+    + ": norm input and output, one input more for each norm beyond two; query, "
+    "key, value, output; input of their norm; a gate and its product; dropout mask",
 )
 def attention_saved_bytes(
+    norms_per_layer: Column,
     layer_input_bytes: Column,
     dropout: Column,
     sharded_tokens: Column,
     hidden_size: Column,
     microbatch_tokens: Column,
+    query_key_norm_is_none: Column,
     num_attention_heads: Column,
     num_key_value_heads: Column,
+    attention_output_gate: Column,
     head_size: Column,
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the activations kept around a layer's attention, for one microbatch [byte]."""
-    heads = (num_attention_heads + num_key_value_heads) * head_size
+    projected = (3 - query_key_norm_is_none) * (num_attention_heads + num_key_value_heads)
+    heads = (projected + 2 * attention_output_gate * num_attention_heads) * head_size
     return (
-        2 * layer_input_bytes
+        norms_per_layer * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
-        + 2 * microbatch_tokens * heads * activation_element_bytes // tensor_parallel_size
+        + microbatch_tokens * heads * activation_element_bytes // tensor_parallel_size
     )
 
 
@@ -105,8 +112,8 @@ def attention_core_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
-    " + experts_per_token * (2 + gated) * microbatch_tokens * intermediate_size"
-    " * activation_element_bytes // tensor_parallel_size",
+    " + (2 + gated) * microbatch_tokens * (experts_per_token * layer_intermediate_size"
+    " + shared_intermediate_size) * activation_element_bytes // tensor_parallel_size",
     source=_KORTHIKANTI + ": norm input and output; projections and their product; dropout mask",
 )
 def ffn_saved_bytes(
@@ -117,12 +124,14 @@ def ffn_saved_bytes(
     experts_per_token: Column,
     gated: Column,
     microbatch_tokens: Column,
-    intermediate_size: Column,
+    layer_intermediate_size: Column,
+    shared_intermediate_size: Column,
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the activations kept for a layer's feed-forward network, for one microbatch [byte]."""
-    inner = experts_per_token * (2 + gated) * microbatch_tokens * intermediate_size
+    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
+    inner = (2 + gated) * microbatch_tokens * widths
     return (
         2 * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
@@ -201,12 +210,18 @@ def layer_stored_bytes(
     "byte",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="dropout * sharded_tokens * hidden_size",
-    source=_KORTHIKANTI + ".3",
+    formula="dropout * sharded_tokens * hidden_size + embedding_norm * layer_input_bytes",
+    source=_KORTHIKANTI + ".3: dropout mask; input of a norm",
 )
-def embedding_saved_bytes(dropout: Column, sharded_tokens: Column, hidden_size: Column) -> Column:
+def embedding_saved_bytes(
+    dropout: Column,
+    sharded_tokens: Column,
+    hidden_size: Column,
+    embedding_norm: Column,
+    layer_input_bytes: Column,
+) -> Column:
     """Return the activations kept behind the embedding, for one microbatch [byte]."""
-    return dropout * sharded_tokens * hidden_size
+    return dropout * sharded_tokens * hidden_size + embedding_norm * layer_input_bytes
 
 
 @quantity(

@@ -21,17 +21,17 @@ from costmodels.leaves import (
     STRUCTURAL,
     Sections,
     declared_type,
-    field_value,
     fields_of,
     leaves,
     one_hot,
 )
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
-from costmodels.specs.base import check_field
-from costmodels.specs.model import LAYOUT_FIELDS, Model
+from costmodels.specs.base import Spec, check_field
+from costmodels.specs.layouts import LAYOUT_FIELDS
+from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
-from costmodels.stages import layer_kinds, stage_classes, stage_columns
+from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
 
 
 class Columns(NamedTuple):
@@ -60,18 +60,28 @@ class Columns(NamedTuple):
         return max(len(value) for value in self.values.values() if isinstance(value, np.ndarray))
 
 
+def _section_values(description: Spec, section: str) -> dict[str, Any]:
+    """Return the inputs that are fields of one section, or follow from one."""
+    values: dict[str, Any] = {}
+    for name, path, _ in fields_of(type(description), section, ""):
+        value: Any = description
+        for part in path.split(".")[1:]:
+            value = None if value is None else getattr(value, part)
+        if path in STRUCTURAL or isinstance(value, str | None):
+            if isinstance(value, Enum) and path not in STRUCTURAL:
+                for member in type(value):
+                    values[one_hot(name, member)] = int(member is value)
+            continue
+        values[name] = int(value) if isinstance(value, bool) else value
+    return values
+
+
 def _field_values(sections: Sections) -> dict[str, Any]:
     """Return the inputs that are fields, or follow from one."""
     values: dict[str, Any] = {}
-    for section, description in SECTIONS.items():
-        for name, path, _ in fields_of(description, section, ""):
-            value = field_value(sections, path)
-            if path in STRUCTURAL or section == "precision" or isinstance(value, str | None):
-                if isinstance(value, Enum) and path not in STRUCTURAL:
-                    for member in type(value):
-                        values[one_hot(name, member)] = int(member is value)
-                continue
-            values[name] = int(value) if isinstance(value, bool) else value
+    for section in SECTIONS:
+        if section != "precision":
+            values |= _section_values(getattr(sections, section), section)
     for role, leaf in ROLE_LEAVES.items():
         name = getattr(sections.precision, role)
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
@@ -92,18 +102,53 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     return values
 
 
-def _kind_values(model: Model, layouts: Sequence[Any], kinds: Sequence[int]) -> dict[str, Any]:
-    mixture = model.mixture
-    per_layer = {name: int(getattr(model, name)) for name in KIND_FIELDS} | {
-        "expert_count": mixture.expert_count if mixture else 1,
-        "experts_per_token": mixture.experts_per_token if mixture else 1,
-        "is_mixture": int(mixture is not None),
+_MIXTURE_FIELDS = tuple(Mixture.__struct_fields__)
+_WITHOUT_EXPERTS = {"expert_count": 1, "experts_per_token": 1}
+"""A layer without experts counts as one expert that every token visits."""
+
+
+def _kind_values(model: Model, layers: Sequence[LayerKind], kinds: Sequence[int]) -> dict[str, Any]:
+    """Return the inputs that have a value for each kind of layer."""
+    values: dict[str, Any] = {
+        name: (int(getattr(model, name)),) * len(layers) for name in KIND_FIELDS
     }
-    values: dict[str, Any] = {name: (value,) * len(layouts) for name, value in per_layer.items()}
+    for field in _MIXTURE_FIELDS:
+        if field in ("dense_layers", "sources"):
+            continue
+        absent = _WITHOUT_EXPERTS.get(field, 0)
+        stated = getattr(model.mixture, field, None)
+        values[field] = tuple(
+            int(stated) if kind.has_experts and stated is not None else absent for kind in layers
+        )
+    values["is_mixture"] = tuple(int(kind.has_experts) for kind in layers)
     for field in LAYOUT_FIELDS:
-        values[field] = tuple(int(getattr(layout, field, 0)) for layout in layouts)
-    values["kind_layer_count"] = tuple(kinds.count(kind) for kind in range(len(layouts)))
+        values[field] = tuple(int(getattr(kind.layout, field, 0)) for kind in layers)
+    values["kind_layer_count"] = tuple(kinds.count(kind) for kind in range(len(layers)))
+    values["predicted_layer_count"] = tuple(
+        model.multi_token_prediction_layers * (kind == kinds[-1]) for kind in range(len(layers))
+    )
     return values
+
+
+def compile_model(model: Model) -> Columns:
+    """Return the inputs that a model alone gives: all that its parameters need.
+
+    Parameters
+    ----------
+    model : Model
+        Any description, whether a scenario could use it yet or not.
+    """
+    kinds, layers = layer_kinds(model)
+    values = _section_values(model, "model")
+    columns: dict[str, Any] = {
+        name: np.asarray([value]) for name, value in values.items() if name not in _BY_KIND
+    }
+    columns |= _kind_values(model, layers, kinds)
+    names = tuple(_tag(kind.layout) for kind in layers)
+    return Columns(columns, "", names, {KIND: len(layers)})
+
+
+_BY_KIND = frozenset(KIND_FIELDS) | {f"mixture_{field}" for field in _MIXTURE_FIELDS}
 
 
 def compile_columns(
@@ -148,15 +193,16 @@ def compile_fields(
 
     Parameters, errors: as `compile_columns`.
     """
-    kinds, layouts = layer_kinds(sections.model)
+    model = compile_model(sections.model)
     values = _field_values(sections)
-    for name in (*KIND_FIELDS, "mixture_expert_count", "mixture_experts_per_token"):
-        values.pop(name, None)
-    columns: dict[str, Any] = {name: np.asarray([value]) for name, value in values.items()}
+    columns: dict[str, Any] = {
+        name: np.asarray([value]) for name, value in values.items() if name not in _BY_KIND
+    }
     columns |= _varied_values(varied or {})
-    columns |= _kind_values(sections.model, layouts, kinds)
-    names = tuple(_tag(layout) for layout in layouts)
-    return Columns(columns, sections.plan.schedule.value, names, {KIND: len(layouts)})
+    return model._replace(
+        values=columns | {name: model.values[name] for name in model.values if name not in columns},
+        schedule=sections.plan.schedule.value,
+    )
 
 
 def _tag(layout: msgspec.Struct) -> str:

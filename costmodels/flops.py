@@ -96,14 +96,22 @@ def sharded_tokens(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="attention_matrix_parameters + experts_per_token * expert_matrix_parameters",
+    formula="attention_matrix_parameters + shared_matrix_parameters"
+    " + experts_per_token * expert_matrix_parameters",
     source=_NARAYANAN,
 )
 def layer_multiplied_parameters(
-    attention_matrix_parameters: Column, experts_per_token: Column, expert_matrix_parameters: Column
+    attention_matrix_parameters: Column,
+    shared_matrix_parameters: Column,
+    experts_per_token: Column,
+    expert_matrix_parameters: Column,
 ) -> Column:
     """Return the split weights of a layer that multiply one token [parameter]."""
-    return attention_matrix_parameters + experts_per_token * expert_matrix_parameters
+    return (
+        attention_matrix_parameters
+        + shared_matrix_parameters
+        + experts_per_token * expert_matrix_parameters
+    )
 
 
 @quantity(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, declaration, field_types, plain_type
 from costmodels.specs.cluster import Cluster
-from costmodels.specs.model import Model
+from costmodels.specs.layouts import LAYOUT_FIELDS
+from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RankAxis
 from costmodels.specs.precision import Precision
 from costmodels.specs.workload import Workload
@@ -49,6 +50,10 @@ KIND_FIELDS = (
 STRUCTURAL = {
     "model.layouts",
     "model.mixture",
+    "model.mixture.dense_layers",
+    "model.multi_token_prediction_layers",
+    "model.notes",
+    "precision.quantization",
     "plan.layers_per_stage",
     "plan.schedule",
     "plan.rank_order",
@@ -127,7 +132,8 @@ def fields_of(description: type[Spec], path: str, prefix: str) -> list[tuple[str
     for field, declared in field_types(description).items():
         kind = plain_type(declared)
         if isinstance(kind, type) and issubclass(kind, Spec):
-            found.extend(fields_of(kind, f"{path}.{field}", f"{prefix}{field}_"))
+            if f"{path}.{field}" not in STRUCTURAL or kind is Mixture:
+                found.extend(fields_of(kind, f"{path}.{field}", f"{prefix}{field}_"))
         elif field != "sources":
             found.append((prefix + field, f"{path}.{field}", declared))
     return found
@@ -153,6 +159,9 @@ def leaves() -> Mapping[str, Leaf]:
             else:
                 found[name] = Leaf(path, "truth" if kind is bool else _unit(name), text)
     found |= _structural_leaves()
+    for name, text in LAYOUT_FIELDS.items():
+        unit = "truth" if name == "causal" else "count"
+        found[name] = Leaf("model.layouts", unit, text, (KIND,))
     for role, name in ROLE_LEAVES.items():
         found[name] = Leaf(f"precision.{role}", "byte", f"bytes of one element of {role}")
     for axis in RankAxis:
@@ -169,7 +178,12 @@ def _structural_leaves() -> dict[str, Leaf]:
         ),
         "kind_layer_count": Leaf("model.layouts", "count", "layers of each kind", (KIND,)),
         "is_mixture": Leaf("model.mixture", "truth", "whether layers have experts", (KIND,)),
-        "causal": Leaf("model.layouts", "truth", "whether the future is masked", (KIND,)),
+        "predicted_layer_count": Leaf(
+            "model.multi_token_prediction_layers",
+            "count",
+            "layers of each kind that predict further tokens",
+            (KIND,),
+        ),
         "stated_data_parallel_size": Leaf(
             "plan.data_parallel_size", "count", "replicas, zero where they are derived"
         ),

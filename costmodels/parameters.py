@@ -10,12 +10,24 @@ References
    Model Parallelism," 2019, section 3. arXiv:1909.08053.
 """
 
-from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, weighted_total
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    maximum,
+    minimum,
+    total,
+    weighted_total,
+    where,
+)
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
 _LAYER = (KIND,)
+_DEEPSEEK = (
+    "Dai et al. 2024, arXiv:2401.06066, section 3.2; Rajbhandari et al. 2022, arXiv:2201.05596"
+)
 _SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024, arXiv:2401.04088"
 
 
@@ -24,22 +36,22 @@ _SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024,
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="hidden_size * (num_attention_heads + 2 * num_key_value_heads) * head_size"
-    " + num_attention_heads * head_size * hidden_size",
-    source=_VASWANI,
+    formula="where(is_mixture * (expert_intermediate_size > 0), expert_intermediate_size,"
+    " intermediate_size)",
+    source=_SHAZEER,
 )
-def attention_matrix_parameters(
-    hidden_size: Column, num_attention_heads: Column, num_key_value_heads: Column, head_size: Column
+def layer_intermediate_size(
+    is_mixture: Column, expert_intermediate_size: Column, intermediate_size: Column
 ) -> Column:
-    """Return the weights of the query, key, value and output projections of a layer [parameter].
+    """Return the width of a layer's feed-forward network, or of one of its experts [count].
 
     Examples
     --------
-    >>> attention_matrix_parameters(4096, 32, 8, 128)
-    41943040
+    >>> int(layer_intermediate_size(1, 2048, 18432)), int(layer_intermediate_size(0, 0, 18432))
+    (2048, 18432)
     """
-    projected = (num_attention_heads + 2 * num_key_value_heads) * head_size
-    return hidden_size * projected + num_attention_heads * head_size * hidden_size
+    has_own = is_mixture * (expert_intermediate_size > 0)
+    return where(has_own, expert_intermediate_size, intermediate_size)
 
 
 @quantity(
@@ -47,29 +59,11 @@ def attention_matrix_parameters(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="attention_bias * (num_attention_heads + 2 * num_key_value_heads) * head_size",
-    source=_VASWANI,
-)
-def attention_bias_parameters(
-    attention_bias: Column,
-    num_attention_heads: Column,
-    num_key_value_heads: Column,
-    head_size: Column,
-) -> Column:
-    """Return the biases of the query, key and value projections of a layer [parameter]."""
-    return attention_bias * (num_attention_heads + 2 * num_key_value_heads) * head_size
-
-
-@quantity(
-    "parameter",
-    Scope.LAYER,
-    axes=_LAYER,
-    basis=Basis.EXACT,
-    formula="(2 + gated) * hidden_size * intermediate_size",
+    formula="(2 + gated) * hidden_size * layer_intermediate_size",
     source="Shazeer 2020, arXiv:2002.05202, section 2 (gated); " + _VASWANI,
 )
 def expert_matrix_parameters(
-    hidden_size: Column, intermediate_size: Column, gated: Column
+    hidden_size: Column, layer_intermediate_size: Column, gated: Column
 ) -> Column:
     """Return the weights of one feed-forward network, or of one expert [parameter].
 
@@ -78,7 +72,7 @@ def expert_matrix_parameters(
     >>> expert_matrix_parameters(4096, 14336, gated=1)
     176160768
     """
-    return (2 + gated) * hidden_size * intermediate_size
+    return (2 + gated) * hidden_size * layer_intermediate_size
 
 
 @quantity(
@@ -86,12 +80,14 @@ def expert_matrix_parameters(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="ffn_bias * (1 + gated) * intermediate_size",
+    formula="ffn_bias * (1 + gated) * layer_intermediate_size",
     source=_VASWANI,
 )
-def expert_bias_parameters(intermediate_size: Column, gated: Column, ffn_bias: Column) -> Column:
+def expert_bias_parameters(
+    layer_intermediate_size: Column, gated: Column, ffn_bias: Column
+) -> Column:
     """Return the biases of the first projections of a feed-forward network [parameter]."""
-    return ffn_bias * (1 + gated) * intermediate_size
+    return ffn_bias * (1 + gated) * layer_intermediate_size
 
 
 @quantity(
@@ -99,12 +95,35 @@ def expert_bias_parameters(intermediate_size: Column, gated: Column, ffn_bias: C
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="is_mixture * hidden_size * expert_count",
+    formula="(2 + gated) * hidden_size * shared_intermediate_size",
+    source=_DEEPSEEK,
+)
+def shared_matrix_parameters(
+    hidden_size: Column, shared_intermediate_size: Column, gated: Column
+) -> Column:
+    """Return the weights of the experts of a layer that every token visits [parameter].
+
+    Examples
+    --------
+    >>> shared_matrix_parameters(7168, 2048, gated=1)
+    44040192
+    """
+    return (2 + gated) * hidden_size * shared_intermediate_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="is_mixture * hidden_size * (expert_count + shared_gate)",
     source=_SHAZEER,
 )
-def router_parameters(hidden_size: Column, expert_count: Column, is_mixture: Column) -> Column:
-    """Return the weights of a layer's router, zero without a mixture [parameter]."""
-    return is_mixture * hidden_size * expert_count
+def router_parameters(
+    hidden_size: Column, expert_count: Column, is_mixture: Column, shared_gate: Column
+) -> Column:
+    """Return the weights of a layer's router and shared gate, zero without a mixture [parameter]."""
+    return is_mixture * hidden_size * (expert_count + shared_gate)
 
 
 @quantity(
@@ -124,13 +143,14 @@ def norm_parameters(hidden_size: Column, norm_is_layernorm: Column) -> Column:
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="attention_matrix_parameters + attention_bias_parameters"
+    formula="attention_matrix_parameters + attention_vector_parameters + shared_matrix_parameters"
     " + expert_count * (expert_matrix_parameters + expert_bias_parameters)",
     source=_MEGATRON,
 )
 def layer_sharded_parameters(
     attention_matrix_parameters: Column,
-    attention_bias_parameters: Column,
+    attention_vector_parameters: Column,
+    shared_matrix_parameters: Column,
     expert_matrix_parameters: Column,
     expert_bias_parameters: Column,
     expert_count: Column,
@@ -138,7 +158,8 @@ def layer_sharded_parameters(
     """Return the parameters of a layer that tensor parallelism splits [parameter]."""
     return (
         attention_matrix_parameters
-        + attention_bias_parameters
+        + attention_vector_parameters
+        + shared_matrix_parameters
         + expert_count * (expert_matrix_parameters + expert_bias_parameters)
     )
 
@@ -148,24 +169,27 @@ def layer_sharded_parameters(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="attention_output_bias * hidden_size + expert_count * ffn_bias * hidden_size"
-    " + router_parameters + 2 * norm_parameters",
+    formula="attention_whole_parameters + expert_count * ffn_bias * hidden_size"
+    " + router_parameters + router_bias * expert_count + norms_per_layer * norm_parameters",
     source=_MEGATRON,
 )
 def layer_replicated_parameters(
+    attention_whole_parameters: Column,
     hidden_size: Column,
-    attention_output_bias: Column,
     ffn_bias: Column,
     expert_count: Column,
     router_parameters: Column,
+    router_bias: Column,
+    norms_per_layer: Column,
     norm_parameters: Column,
 ) -> Column:
     """Return the parameters of a layer that every tensor-parallel rank holds [parameter]."""
     return (
-        attention_output_bias * hidden_size
+        attention_whole_parameters
         + expert_count * ffn_bias * hidden_size
         + router_parameters
-        + 2 * norm_parameters
+        + router_bias * expert_count
+        + norms_per_layer * norm_parameters
     )
 
 
@@ -225,14 +249,17 @@ def embedding_parameters(vocabulary_size: Column, hidden_size: Column) -> Column
     Scope.TOTAL,
     group="parameters",
     basis=Basis.EXACT,
-    formula="positions_is_learned * max_position_embeddings * hidden_size",
+    formula="positions_is_learned * (max_position_embeddings + reserved_positions) * hidden_size",
     source=_VASWANI,
 )
 def position_parameters(
-    positions_is_learned: Column, max_position_embeddings: Column, hidden_size: Column
+    positions_is_learned: Column,
+    max_position_embeddings: Column,
+    reserved_positions: Column,
+    hidden_size: Column,
 ) -> Column:
     """Return the parameters of the table of learned positions [parameter]."""
-    return positions_is_learned * max_position_embeddings * hidden_size
+    return positions_is_learned * (max_position_embeddings + reserved_positions) * hidden_size
 
 
 @quantity(
@@ -242,7 +269,8 @@ def position_parameters(
     group="parameters",
     basis=Basis.EXACT,
     formula="total(kind_layer_count * layer_parameters)"
-    " + (2 - tied_embeddings) * embedding_parameters + position_parameters + norm_parameters",
+    " + (2 - tied_embeddings) * embedding_parameters + head_bias * vocabulary_size"
+    " + position_parameters + (1 + embedding_norm) * norm_parameters",
     source=_VASWANI,
 )
 def total_parameters(
@@ -251,15 +279,46 @@ def total_parameters(
     embedding_parameters: Column,
     position_parameters: Column,
     norm_parameters: Column,
+    embedding_norm: Column,
     tied_embeddings: Column,
+    head_bias: Column,
+    vocabulary_size: Column,
 ) -> Column:
-    """Return the parameters of the model, a tied head counted once [parameter]."""
+    """Return the parameters of the model, a tied head counted once [parameter].
+
+    Notes
+    -----
+    Layers that predict further tokens are not among them: they serve training, and are published
+    apart.
+    """
     return (
         weighted_total(kind_layer_count, layer_parameters)
         + (2 - tied_embeddings) * embedding_parameters
+        + head_bias * vocabulary_size
         + position_parameters
-        + norm_parameters
+        + (1 + embedding_norm) * norm_parameters
     )
+
+
+@quantity(
+    "parameter",
+    Scope.TOTAL,
+    group="parameters",
+    basis=Basis.EXACT,
+    formula="total(predicted_layer_count * (layer_parameters + 2 * hidden_size * hidden_size"
+    " + 3 * norm_parameters))",
+    source="DeepSeek-AI 2024, arXiv:2412.19437, section 2.2: a layer, a projection of two"
+    " normalized vectors to one, a norm; embedding and head are those of the model",
+)
+def multi_token_prediction_parameters(
+    predicted_layer_count: Axis,
+    layer_parameters: Axis,
+    hidden_size: Column,
+    norm_parameters: Column,
+) -> Column:
+    """Return the parameters that only predict further tokens, beside the model's [parameter]."""
+    own = 2 * hidden_size * hidden_size + 3 * norm_parameters
+    return weighted_total(predicted_layer_count, [layer + own for layer in layer_parameters])
 
 
 @quantity(
@@ -311,14 +370,19 @@ def vocabulary_rows(vocabulary_size: Column, tensor_parallel_size: Column) -> Co
     "parameter",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="vocabulary_rows * hidden_size + position_parameters",
+    formula="vocabulary_rows * hidden_size + position_parameters"
+    " + embedding_norm * norm_parameters",
     source=_MEGATRON,
 )
 def embedding_gpu_parameters(
-    vocabulary_rows: Column, hidden_size: Column, position_parameters: Column
+    vocabulary_rows: Column,
+    hidden_size: Column,
+    position_parameters: Column,
+    embedding_norm: Column,
+    norm_parameters: Column,
 ) -> Column:
     """Return the parameters of the input embeddings on one GPU of the first stage [parameter]."""
-    return vocabulary_rows * hidden_size + position_parameters
+    return vocabulary_rows * hidden_size + position_parameters + embedding_norm * norm_parameters
 
 
 @quantity(
@@ -326,7 +390,7 @@ def embedding_gpu_parameters(
     Scope.GPU,
     basis=Basis.EXACT,
     formula="maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))"
-    " * vocabulary_rows * hidden_size + norm_parameters",
+    " * vocabulary_rows * hidden_size + head_bias * vocabulary_rows + norm_parameters",
     source=_MEGATRON + "; Narayanan et al. 2021, arXiv:2104.04473",
 )
 def head_gpu_parameters(
@@ -334,6 +398,7 @@ def head_gpu_parameters(
     hidden_size: Column,
     tied_embeddings: Column,
     pipeline_parallel_size: Column,
+    head_bias: Column,
     norm_parameters: Column,
 ) -> Column:
     """Return the parameters of final norm and head on one GPU of the last stage [parameter].
@@ -343,7 +408,7 @@ def head_gpu_parameters(
     A tied head shares the embedding where one stage holds both; else the last stage keeps a copy.
     """
     separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
-    return separate * vocabulary_rows * hidden_size + norm_parameters
+    return separate * vocabulary_rows * hidden_size + head_bias * vocabulary_rows + norm_parameters
 
 
 @quantity(

@@ -125,23 +125,25 @@ def ring_bandwidth_bytes_per_s(
     scale_up_efficiency_fraction: Column,
     network_bandwidth_bytes_per_s: Column,
     network_efficiency_fraction: Column,
+    network_oversubscription_ratio: Column,
 ) -> Column:
     """Return the bandwidth at which a GPU sends around a ring [byte/s].
 
     Examples
     --------
-    >>> ring_bandwidth_bytes_per_s(8, 16, 450e9, 1.0, 50e9, 1.0)
-    400000000000.0
+    >>> ring_bandwidth_bytes_per_s(8, 16, 450e9, 1.0, 50e9, 1.0, 2.0)
+    200000000000.0
     """
     inside = scale_up_bandwidth_bytes_per_s * scale_up_efficiency_fraction
-    nics = node_members * network_bandwidth_bytes_per_s * network_efficiency_fraction
+    nic = network_bandwidth_bytes_per_s * network_efficiency_fraction
+    nics = node_members * nic / network_oversubscription_ratio
     return where(node_members < size, minimum(inside, nics), inside)
 
 
 _RING_BANDWIDTH = (
     "where(node_members < size, minimum(scale_up_bandwidth_bytes_per_s"
     " * scale_up_efficiency_fraction, node_members * network_bandwidth_bytes_per_s"
-    " * network_efficiency_fraction),"
+    " * network_efficiency_fraction / network_oversubscription_ratio),"
     " scale_up_bandwidth_bytes_per_s * scale_up_efficiency_fraction)"
 )
 
@@ -153,11 +155,13 @@ def line_bandwidth_bytes_per_s(
     scale_up_efficiency_fraction: Column,
     network_bandwidth_bytes_per_s: Column,
     network_efficiency_fraction: Column,
+    network_oversubscription_ratio: Column,
 ) -> Column:
     """Return the bandwidth at which a GPU sends to the next stage, by the slowest hop [byte/s]."""
     inside = scale_up_bandwidth_bytes_per_s * scale_up_efficiency_fraction
     nic = network_bandwidth_bytes_per_s * network_efficiency_fraction
-    return where(node_members < size, minimum(inside, nic), inside)
+    shared = nic / network_oversubscription_ratio
+    return where(node_members < size, minimum(inside, shared), inside)
 
 
 _LINE_BANDWIDTH = _RING_BANDWIDTH.replace("node_members * network", "network")

@@ -10,7 +10,7 @@ References
    for multicore architectures," Commun. ACM 52(4), 2009. doi:10.1145/1498765.1498785.
 """
 
-from costmodels.columns import Axis, Column, maximum, weighted_total, where
+from costmodels.columns import Axis, Column, maximum, minimum, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _WILLIAMS = "Williams et al. 2009, doi:10.1145/1498765.1498785"
@@ -68,9 +68,10 @@ def memory_bytes_per_s(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="layer_gpu_parameters * weight_element_bytes + microbatch_tokens"
-    " * (((2 * num_attention_heads + 2 * num_key_value_heads) * head_size"
-    " + experts_per_token * (2 + gated) * intermediate_size) // tensor_parallel_size"
-    " + (2 + 2 * experts_per_token) * hidden_size) * activation_element_bytes",
+    " * ((((2 + attention_output_gate) * num_attention_heads + 2 * num_key_value_heads) * head_size"
+    " + (2 + gated) * (experts_per_token * layer_intermediate_size + shared_intermediate_size))"
+    " // tensor_parallel_size + (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1))"
+    " * hidden_size) * activation_element_bytes",
     source=_OPERANDS,
 )
 def layer_matmul_bytes(
@@ -79,18 +80,22 @@ def layer_matmul_bytes(
     microbatch_tokens: Column,
     num_attention_heads: Column,
     num_key_value_heads: Column,
+    attention_output_gate: Column,
     head_size: Column,
     experts_per_token: Column,
     gated: Column,
-    intermediate_size: Column,
+    layer_intermediate_size: Column,
+    shared_intermediate_size: Column,
     tensor_parallel_size: Column,
     hidden_size: Column,
     activation_element_bytes: Column,
 ) -> Column:
     """Return the operands of a layer's matrix products, forward, for one microbatch [byte]."""
-    heads = (2 * num_attention_heads + 2 * num_key_value_heads) * head_size
-    inner = experts_per_token * (2 + gated) * intermediate_size
-    outer = (2 + 2 * experts_per_token) * hidden_size
+    queries = (2 + attention_output_gate) * num_attention_heads
+    heads = (queries + 2 * num_key_value_heads) * head_size
+    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
+    inner = (2 + gated) * widths
+    outer = (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1)) * hidden_size
     elements = microbatch_tokens * ((heads + inner) // tensor_parallel_size + outer)
     return layer_gpu_parameters * weight_element_bytes + elements * activation_element_bytes
 
@@ -100,32 +105,41 @@ def layer_matmul_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="(10 * sharded_tokens * hidden_size + microbatch_tokens * (2 * (1 - positions_is_learned)"
-    " * (num_attention_heads + num_key_value_heads) * head_size"
-    " + experts_per_token * (2 + gated) * intermediate_size) // tensor_parallel_size)"
-    " * activation_element_bytes",
-    source=_OPERANDS + ": two norms, two residual additions, rotation, activation function",
+    formula="((6 + 2 * norms_per_layer) * sharded_tokens * hidden_size + microbatch_tokens"
+    " * ((2 * (positions_is_rotary + 1 - query_key_norm_is_none) * (num_attention_heads"
+    " + num_key_value_heads) + 3 * attention_output_gate * num_attention_heads) * head_size"
+    " + (2 + gated) * (experts_per_token * layer_intermediate_size + shared_intermediate_size))"
+    " // tensor_parallel_size) * activation_element_bytes",
+    source=_OPERANDS + ": norms, two residual additions, rotation and norm of queries and keys, "
+    "gate of the output, activation function",
 )
 def layer_elementwise_bytes(
     sharded_tokens: Column,
     hidden_size: Column,
+    norms_per_layer: Column,
     microbatch_tokens: Column,
-    positions_is_learned: Column,
+    positions_is_rotary: Column,
+    query_key_norm_is_none: Column,
     num_attention_heads: Column,
     num_key_value_heads: Column,
+    attention_output_gate: Column,
     head_size: Column,
     experts_per_token: Column,
     gated: Column,
-    intermediate_size: Column,
+    layer_intermediate_size: Column,
+    shared_intermediate_size: Column,
     tensor_parallel_size: Column,
     activation_element_bytes: Column,
 ) -> Column:
     """Return the traffic of a layer's elementwise operations, forward, for one microbatch [byte]."""
-    heads = (num_attention_heads + num_key_value_heads) * head_size
-    rotated = 2 * (1 - positions_is_learned) * heads
-    inner = experts_per_token * (2 + gated) * intermediate_size
-    split = microbatch_tokens * (rotated + inner) // tensor_parallel_size
-    return (10 * sharded_tokens * hidden_size + split) * activation_element_bytes
+    passes = 2 * (positions_is_rotary + 1 - query_key_norm_is_none)
+    heads = passes * (num_attention_heads + num_key_value_heads)
+    gate = 3 * attention_output_gate * num_attention_heads
+    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
+    inner = (heads + gate) * head_size + (2 + gated) * widths
+    split = microbatch_tokens * inner // tensor_parallel_size
+    whole = (6 + 2 * norms_per_layer) * sharded_tokens * hidden_size
+    return (whole + split) * activation_element_bytes
 
 
 @quantity(

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import axes_of, evaluate
+from costmodels.attention.layouts import LAYOUTS
 from costmodels.columns import Axis, Column, largest, maximum, total, where
 from costmodels.compilation import Columns, compile_fields
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.leaves import Sections, field_value
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
+from costmodels.specs.layouts import Dilated
+from costmodels.specs.model import Model
 from costmodels.specs.plan import RankAxis
 
 LARGEST_COUNT = 2.0**62
@@ -42,9 +45,29 @@ def key_value_heads_divide(num_key_value_heads: Axis, tensor_parallel_size: Colu
     return total([heads % tensor_parallel_size for heads in num_key_value_heads]) == 0
 
 
-def ffn_divides(intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
+def ffn_divides(layer_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
     """Return whether every tensor-parallel rank has as much of the feed-forward network."""
-    return total([width % tensor_parallel_size for width in intermediate_size]) == 0
+    return total([width % tensor_parallel_size for width in layer_intermediate_size]) == 0
+
+
+def shared_experts_divide(shared_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
+    """Return whether every tensor-parallel rank has as much of the shared experts."""
+    return total([width % tensor_parallel_size for width in shared_intermediate_size]) == 0
+
+
+def residuals_in_series(parallel_residual: Column) -> Column:
+    """Return whether the feed-forward network reads what attention wrote."""
+    return parallel_residual == 0
+
+
+def norms_are_placed(norms_per_layer: Column) -> Column:
+    """Return whether a layer has one norm before each half, or one before and one after."""
+    return (norms_per_layer == 2) + (norms_per_layer == 4) > 0
+
+
+def predicts_one_token(predicted_layer_count: Axis) -> Column:
+    """Return whether the model has no layers that predict further tokens."""
+    return total(predicted_layer_count) == 0
 
 
 def sequence_parallel_has_group(sequence_parallel: Column, tensor_parallel_size: Column) -> Column:
@@ -137,7 +160,8 @@ def counts_fit(
     attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
     head_size: Axis,
-    intermediate_size: Axis,
+    layer_intermediate_size: Axis,
+    shared_intermediate_size: Axis,
     expert_count: Axis,
     experts_per_token: Axis,
     position_parameters: Column,
@@ -153,9 +177,11 @@ def counts_fit(
     tokens = 1.0 * microbatch_tokens
     heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
     active = largest(
-        [1.0 * f * k for f, k in zip(intermediate_size, experts_per_token, strict=True)]
-    )
-    held = largest([1.0 * f * e for f, e in zip(intermediate_size, expert_count, strict=True)])
+        [1.0 * f * k for f, k in zip(layer_intermediate_size, experts_per_token, strict=True)]
+    ) + largest(shared_intermediate_size)
+    held = largest(
+        [1.0 * f * e for f, e in zip(layer_intermediate_size, expert_count, strict=True)]
+    ) + largest(shared_intermediate_size)
     scores = tokens * sequence_length
     kept = where(attention_kernel_is_flash, 0.0, 8.0 * scores * largest(num_attention_heads))
     layer = 20.0 * (tokens * hidden_size * (4.0 * heads + 3.0 * active) + scores * heads) + kept
@@ -177,7 +203,8 @@ def step_counts_fit(
     attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
     head_size: Axis,
-    intermediate_size: Axis,
+    layer_intermediate_size: Axis,
+    shared_intermediate_size: Axis,
     experts_per_token: Axis,
     expert_count: Axis,
 ) -> Column:
@@ -190,8 +217,8 @@ def step_counts_fit(
     """
     heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
     active = largest(
-        [1.0 * f * k for f, k in zip(intermediate_size, experts_per_token, strict=True)]
-    )
+        [1.0 * f * k for f, k in zip(layer_intermediate_size, experts_per_token, strict=True)]
+    ) + largest(shared_intermediate_size)
     routed = hidden_size * largest([1.0 * k for k in experts_per_token]) + largest(expert_count)
     scores = where(
         attention_kernel_is_flash, 0.0, 1.0 * sequence_length * largest(num_attention_heads)
@@ -227,6 +254,26 @@ RULES = (
         function=step_counts_fit,
         requirement="tokens of a step, and bytes of the activations of all its microbatches, must "
         "stay below 2^62: lower the batch or workload.sequence_length ({sequence_length})",
+    ),
+    Rule(
+        field="model.parallel_residual",
+        function=residuals_in_series,
+        requirement="attention and feed-forward network side by side are not modelled yet; "
+        "parameters are counted (shardwise show model)",
+        modelled=False,
+    ),
+    Rule(
+        field="model.norms_per_layer",
+        function=norms_are_placed,
+        requirement="only 2 (before each half of a layer) and 4 (before and after) are modelled",
+        modelled=False,
+    ),
+    Rule(
+        field="model.multi_token_prediction_layers",
+        function=predicts_one_token,
+        requirement="training with layers that predict further tokens is not modelled yet; use 0 "
+        "for the model without them",
+        modelled=False,
     ),
     Rule(
         field="workload.kind",
@@ -282,6 +329,11 @@ RULES = (
     Rule(
         field="model.intermediate_size",
         function=ffn_divides,
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
+    ),
+    Rule(
+        field="model.mixture.shared_intermediate_size",
+        function=shared_experts_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
     ),
     Rule(
@@ -388,11 +440,62 @@ def _check_lists(sections: Sections) -> None:
             f"plan.rank_order ({[axis.value for axis in order]}): must name each of tensor, "
             "context, data and pipeline once"
         )
-    if len(sections.model.layouts) > sections.model.num_hidden_layers:
-        raise SpecError(
-            f"model.layouts ({len(sections.model.layouts)} members): must be at most "
-            f"model.num_hidden_layers ({sections.model.num_hidden_layers})"
+    check_model(sections.model)
+    _check_layouts(sections.model)
+    quantization = sections.precision.quantization
+    if quantization is not None:
+        raise NotModelledError(
+            f"precision.quantization ({quantization.weight_format}): quantized weights are not "
+            "modelled yet; leave it out, or choose a recipe such as precision = bf16-mixed"
         )
+
+
+def check_model(model: Model) -> None:
+    """Raise unless a model's layers are described without contradiction.
+
+    Raises
+    ------
+    SpecError
+        Naming the field, its value and what would be valid.
+    """
+    layers = model.num_hidden_layers
+    if len(model.layouts) > layers:
+        raise SpecError(
+            f"model.layouts ({len(model.layouts)} members): must be at most "
+            f"model.num_hidden_layers ({layers})"
+        )
+    for layout in model.layouts:
+        if isinstance(layout, Dilated):
+            lengths, rates = layout.segment_lengths, layout.dilation_rates
+            if len(lengths) != len(rates):
+                raise SpecError(
+                    f"model.layouts (dilated, {len(lengths)} segment_lengths): must have as many "
+                    f"dilation_rates ({len(rates)})"
+                )
+    if model.mixture is None:
+        return
+    dense = model.mixture.dense_layers
+    for index in dense:
+        if index >= layers:
+            raise SpecError(
+                f"model.mixture.dense_layers ({index}): must be below model.num_hidden_layers "
+                f"({layers}); layers are counted from zero"
+            )
+    if len(set(dense)) != len(dense) or len(dense) == layers:
+        raise SpecError(
+            f"model.mixture.dense_layers ({len(dense)} members): must name each layer once, and "
+            "leave some to experts"
+        )
+
+
+def _check_layouts(model: Model) -> None:
+    for layout in model.layouts:
+        tag = str(type(layout).__struct_config__.tag)
+        if tag not in LAYOUTS:
+            raise NotModelledError(
+                f"model.layouts ({tag}): work, memory and time of {tag} attention are not modelled "
+                f"yet, parameters are (shardwise show model); modelled: {', '.join(LAYOUTS)}"
+            )
 
 
 def _check_schedule(sections: Sections, columns: Columns) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from costmodels import rules
 from costmodels.errors import SpecError, UnitError, not_found_message
 from costmodels.leaves import SECTIONS
-from costmodels.presets import FOLDERS, preset_table
+from costmodels.presets import FOLDERS, preset_table, with_accelerator
 from costmodels.specs.base import Spec, field_types, plain_type
 from costmodels.specs.cluster import Cluster
 from costmodels.specs.model import Model
@@ -70,7 +70,7 @@ def scenario_from_table(
     table : mapping
         A table for each section. Model, cluster and precision may be the name of a preset, or a
         table with the key ``preset`` and the fields that differ; a cluster's name may carry its
-        number of accelerators, ``h100-sxm:16384``.
+        number of accelerators, ``h100-sxm:16384``. So may the accelerator of a cluster.
     changes : mapping of str to object, optional
         Values by path, such as ``plan.tensor_parallel_size``; text is read as on the command line.
         A section that has presets may be changed as a whole, ``cluster`` to ``h100-sxm:64``; changes
@@ -156,7 +156,7 @@ def _expanded(section: str, entry: Any) -> Table:
     if isinstance(entry, dict):
         changes = {key: value for key, value in entry.items() if key != "preset"}
         if "preset" not in entry:
-            return changes
+            return _with_accelerator(section, changes)
         entry = entry["preset"]
     if not isinstance(entry, str):
         return _refused(section, entry)
@@ -164,7 +164,12 @@ def _expanded(section: str, entry: Any) -> Table:
     table = preset_table(section, name)
     if count:
         table["accelerator_count"] = _count(count)
-    return merged(table, changes)
+    return merged(table, _with_accelerator(section, changes))
+
+
+def _with_accelerator(section: str, table: Table) -> Table:
+    """Return a cluster's table with the accelerator that it names, other tables as they are."""
+    return with_accelerator(table) if section == "cluster" else table
 
 
 def _refuse_uncounted(entry: object, cluster: Table) -> None:
@@ -203,6 +208,7 @@ def _set(table: Table, path: str, value: Any) -> None:
         kind = plain_type(field_types(kind)[part]) if is_description else kind
         if depth == len(parts) - 1:
             here[part] = value
+            table[section] = _with_accelerator(section, table[section])
             return
         nested = here.get(part)
         if nested is not None and not isinstance(nested, dict):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from costmodels.columns import Column
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.specs.layouts import Layout
 from costmodels.specs.model import Model
 
 
@@ -119,8 +120,23 @@ def stage_classes(
     return tuple(classes)
 
 
-def layer_kinds(model: Model) -> tuple[tuple[int, ...], tuple[Any, ...]]:
-    """Return the kind of each layer, and the layout of each kind.
+class LayerKind(NamedTuple):
+    """What layers of one kind share, beyond what all layers of a model do.
+
+    Attributes
+    ----------
+    layout : Layout
+        Who attends to whom.
+    has_experts : bool
+        Whether they have a mixture of experts.
+    """
+
+    layout: Layout
+    has_experts: bool
+
+
+def layer_kinds(model: Model) -> tuple[tuple[int, ...], tuple[LayerKind, ...]]:
+    """Return the kind of each layer, and what each kind is.
 
     Parameters
     ----------
@@ -130,13 +146,18 @@ def layer_kinds(model: Model) -> tuple[tuple[int, ...], tuple[Any, ...]]:
     Returns
     -------
     tuple
-        For each layer the index of its kind, and for each kind its layout.
+        For each layer the index of its kind, and the kinds in the order of their first layers.
     """
-    layouts = [
-        model.layouts[index % len(model.layouts)] for index in range(model.num_hidden_layers)
+    dense = frozenset(model.mixture.dense_layers if model.mixture else ())
+    layers = [
+        LayerKind(
+            model.layouts[index % len(model.layouts)],
+            model.mixture is not None and index not in dense,
+        )
+        for index in range(model.num_hidden_layers)
     ]
-    kinds = list(dict.fromkeys(layouts))
-    return tuple(kinds.index(layout) for layout in layouts), tuple(kinds)
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(layers))}
+    return tuple(places[kind] for kind in layers), tuple(places)
 
 
 def _padded(members: tuple[Any, ...], size: int, *, filler: int | None = None) -> tuple[Any, ...]:

@@ -1,8 +1,10 @@
 """Quantities that each attention layout computes in its own way."""
 
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from costmodels.attention import dense
+from costmodels.attention import dense, projections
+from costmodels.columns import Column
 from costmodels.quantities import ALGORITHM, KIND, Basis, Quantity, Scope
 
 _DAO = "Dao et al. 2022, arXiv:2205.14135, section 3; Dao 2023, arXiv:2307.08691, section 3.1"
@@ -35,4 +37,63 @@ EXECUTED_PAIRS = Quantity(
 )
 
 LAYOUTS = MappingProxyType({"dense": "every key, or every key that is not in the future"})
-"""The layouts that are modelled, by the `type` of their description."""
+"""The layouts whose work, memory and time are modelled, by the `type` of their description."""
+
+_SOFTMAX = ("dense", "sliding", "chunked", "dilated")
+_PROJECTIONS = (
+    "Vaswani et al. 2017, arXiv:1706.03762, section 3.2; latent: DeepSeek-AI 2024, "
+    "arXiv:2405.04434, section 2.1; gated delta: Yang et al. 2024, arXiv:2412.06464, section 3.3; "
+    "lightning: MiniMax 2025, arXiv:2501.08313, section 2.2; counts equal to the modules of torch"
+)
+
+
+def _by_layout(what: str, softmax: Callable[..., Column]) -> Mapping[str, Callable[..., Column]]:
+    """Return a function for each layout: that of softmax attention, or the layout's own."""
+    own = {
+        name: getattr(projections, f"{name.replace('-', '_')}_{what}_parameters")
+        for name in ("latent", "gated-delta", "lightning")
+    }
+    return MappingProxyType(dict.fromkeys((*_SOFTMAX, "infini"), softmax) | own)
+
+
+ATTENTION_MATRIX_PARAMETERS = Quantity(
+    name="attention_matrix_parameters",
+    unit="parameter",
+    scope=Scope.LAYER,
+    axes=(KIND,),
+    definition="Weights of the projections of a layer's attention that are split by heads.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_PROJECTIONS,
+    variants=_by_layout("matrix", projections.softmax_matrix_parameters),
+    selector="layout",
+)
+
+ATTENTION_VECTOR_PARAMETERS = Quantity(
+    name="attention_vector_parameters",
+    unit="parameter",
+    scope=Scope.LAYER,
+    axes=(KIND,),
+    definition="Biases and other vectors of a layer's attention that are split by heads.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_PROJECTIONS,
+    variants=MappingProxyType(
+        dict(_by_layout("vector", projections.softmax_vector_parameters))
+        | {"infini": projections.infini_vector_parameters}
+    ),
+    selector="layout",
+)
+
+ATTENTION_WHOLE_PARAMETERS = Quantity(
+    name="attention_whole_parameters",
+    unit="parameter",
+    scope=Scope.LAYER,
+    axes=(KIND,),
+    definition="Parameters of a layer's attention that every tensor-parallel rank holds.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_PROJECTIONS,
+    variants=_by_layout("whole", projections.softmax_whole_parameters),
+    selector="layout",
+)

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from costmodels.errors import SpecError, not_found_message
 from costmodels.specs.base import SourcedSpec
 from costmodels.specs.fields import choice, fraction, label, nonnegative, positive, size
 
@@ -64,6 +65,18 @@ class Accelerator(SourcedSpec, frozen=True, kw_only=True):
     power_w: Annotated[float, nonnegative("power at full load", "cost")]
     price_usd_per_s: Annotated[float, nonnegative("rent of one accelerator", "cost")] | None = None
 
+    def __post_init__(self) -> None:
+        """Check that peaks are given for formats that there are."""
+        super().__post_init__()
+        for name in self.peak_flop_per_s:
+            if name not in PEAK_FORMATS:
+                path = f"{self.section}.peak_flop_per_s"
+                raise SpecError(not_found_message(what=path, name=name, known=PEAK_FORMATS))
+
+
+PEAK_FORMATS = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp6", "fp4", "int8", "int4")
+"""Formats of multiplication units for which an accelerator may have a peak."""
+
 
 class Link(SourcedSpec, frozen=True, kw_only=True):
     """A tier of links, seen from one accelerator and in one direction.
@@ -92,9 +105,25 @@ class ScaleUp(Link, frozen=True, kw_only=True):
 
 
 class Network(Link, frozen=True, kw_only=True):
-    """Links between nodes, the share of one accelerator (attributes as `Link`)."""
+    """Links between nodes, the share of one accelerator (attributes as `Link`).
+
+    Attributes
+    ----------
+    oversubscription_ratio : float
+        Bandwidth of all nodes into the fabric over what it carries across [ratio].
+    """
 
     section: ClassVar[str] = "cluster.network"
+
+    oversubscription_ratio: Annotated[
+        float,
+        msgspec.Meta(
+            ge=1,
+            le=1000,
+            description="bandwidth into the fabric over what it carries across",
+            extra={"influences": ("time",)},
+        ),
+    ] = 1.0
 
 
 class Cluster(SourcedSpec, frozen=True, kw_only=True):

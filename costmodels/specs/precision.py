@@ -2,10 +2,12 @@
 
 from typing import Annotated, ClassVar
 
-from costmodels.errors import SpecError
+import msgspec
+
+from costmodels.errors import SpecError, not_found_message
 from costmodels.formats import format_named
 from costmodels.specs.base import Spec
-from costmodels.specs.fields import choice, label
+from costmodels.specs.fields import choice, label, size
 
 STORED_ROLES = (
     "weights",
@@ -19,6 +21,74 @@ STORED_ROLES = (
 """Roles whose tensors are kept or sent."""
 
 _SENT = ("memory", "communication", "time")
+
+
+class Quantization(Spec, frozen=True, kw_only=True):
+    """How weights are stored in few bits: a checkpoint's quantization section.
+
+    Attributes
+    ----------
+    method : str
+        Name of the scheme or of the tool, such as ``gptq``.
+    weight_format : str
+        Format of a stored weight, such as ``fp8-e4m3``, ``int4`` or ``mxfp4``.
+    group_rows, group_columns : int
+        Weights that share a scale: a block of outputs by inputs, zero for a whole side [count].
+    scale_format : str
+        Format of a scale.
+    zero_points : bool
+        Whether each group has a zero point beside its scale.
+    activation_format : str or None
+        Format to which inputs are quantized; None where they stay as they are.
+    excluded : tuple of str
+        Modules whose weights stay in the model's own format.
+    """
+
+    section: ClassVar[str] = "precision.quantization"
+
+    method: Annotated[str, label("scheme or tool of the quantization")]
+    weight_format: Annotated[str, choice("format of a stored weight", "memory")]
+    group_rows: Annotated[int, size("outputs that share a scale, 0 for all", "memory", least=0)]
+    group_columns: Annotated[int, size("inputs that share a scale, 0 for all", "memory", least=0)]
+    scale_format: Annotated[str, choice("format of a scale", "memory")]
+    zero_points: Annotated[bool, choice("whether groups have zero points", "memory")] = False
+    activation_format: Annotated[str, choice("format of quantized inputs", "time")] | None = None
+    excluded: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            max_length=10_000,
+            description="modules that are not quantized",
+            extra={"influences": ("memory",)},
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the formats are known."""
+        super().__post_init__()
+        known = {
+            "weight_format": WEIGHT_FORMATS,
+            "scale_format": SCALE_FORMATS,
+            "activation_format": ACTIVATION_FORMATS,
+        }
+        for field, formats in known.items():
+            value = getattr(self, field)
+            if value is not None and value not in formats:
+                raise SpecError(
+                    not_found_message(what=f"{self.section}.{field}", name=value, known=formats)
+                )
+
+
+WEIGHT_FORMATS = (
+    *("fp8-e4m3", "fp8-e5m2", "mxfp4", "mxfp8", "nvfp4"),
+    *("int2", "int3", "int4", "int8", "nf4", "fp4-e2m1"),
+)
+"""Formats in which quantized checkpoints store weights."""
+
+SCALE_FORMATS = ("fp32", "bf16", "fp16", "fp8-e4m3", "e8m0")
+"""Formats of scales."""
+
+ACTIVATION_FORMATS = ("fp8-e4m3", "fp8-e5m2", "mxfp4", "mxfp8", "nvfp4", "int8", "int4")
+"""Formats to which inputs of matrix products are quantized."""
 
 
 class Precision(Spec, frozen=True, kw_only=True):
@@ -42,6 +112,8 @@ class Precision(Spec, frozen=True, kw_only=True):
         Gradients as they are sent.
     logits : str
         Output of the head as the loss keeps it.
+    quantization : Quantization or None
+        How weights are stored in few bits, for a quantized checkpoint.
     """
 
     section: ClassVar[str] = "precision"
@@ -57,6 +129,9 @@ class Precision(Spec, frozen=True, kw_only=True):
     compute: Annotated[str, choice("inputs of matrix products", "time")]
     gradient_reduction: Annotated[str, choice("gradients as sent", "communication", "time")]
     logits: Annotated[str, choice("output of the head", "memory", "time")]
+    quantization: (
+        Annotated[Quantization, choice("how weights are stored in few bits", "memory")] | None
+    ) = None
 
     def __post_init__(self) -> None:
         """Check that every role names a format that can fill it."""

@@ -18,8 +18,15 @@ DRAWS = 40
 MEMBERS = {"kind": 3, "stage": 4, "chunk": 2}
 WITH_FORMULA = [name for name, entry in CATALOGUE.items() if entry.formula != ALGORITHM]
 
-TRUTHS = {"gated", "attention_bias", "attention_output_bias", "ffn_bias"}
-REALS = {"s", "byte/s", "FLOP/s", "token/s", "USD/s", "USD", "J", "W", "fraction"}
+TRUTHS = {
+    "gated",
+    "attention_bias",
+    "attention_output_bias",
+    "ffn_bias",
+    "shared_gate",
+    "router_bias",
+}
+REALS = {"ratio", "s", "byte/s", "FLOP/s", "token/s", "USD/s", "USD", "J", "W", "fraction"}
 SMALL = {"zero_stage": 3, "moment_count": 2}
 POSSIBLY_ZERO = {
     "main_weight_element_bytes",
@@ -34,7 +41,10 @@ UNUSED_LEAVES = {
     "attention_kernel_is_naive": ONE_HOT,
     "norm_is_rmsnorm": ONE_HOT,
     "optimizer_is_sgd": ONE_HOT,
-    "positions_is_rotary": ONE_HOT,
+    "norm_is_layernorm_no_bias": ONE_HOT,
+    "positions_is_alibi": "a bias of the scores, computed in the kernel",
+    "positions_is_none": ONE_HOT,
+    "query_key_norm_is_unscaled": ONE_HOT,
     "recompute_is_none": ONE_HOT,
     "kind_is_prefill": "not modelled yet: refused by the rule that asks for training",
     "kind_is_decode": "not modelled yet: refused by the rule that asks for training",
@@ -56,12 +66,22 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
     "token": ("_tokens",),
     "pair": ("_pairs",),
     "row": ("_rows",),
+    "ratio": ("_ratio",),
     "step": ("_steps",),
     "replica": ("_size",),
     "microbatch": ("_count",),
     "truth": ("fits",),
     # Counts name what is counted where that is no unit.
-    "count": ("_count", "_members", "_layers", "_reduces", "_passes", "regathers", "_hops"),
+    "count": (
+        "_count",
+        "_members",
+        "_layers",
+        "_reduces",
+        "_passes",
+        "regathers",
+        "_hops",
+        "_size",
+    ),
 }
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodels.analysis import evaluate
+from costmodels.attention.projections import softmax_matrix_parameters
 from costmodels.compilation import compile_columns
 from costmodels.parameters import (
-    attention_matrix_parameters,
     expert_matrix_parameters,
     head_gpu_parameters,
     norm_parameters,
@@ -162,13 +162,13 @@ def test_gpus_hold_the_model_once_and_replicated_parameters_on_every_rank(
 
 
 def test_by_hand() -> None:
-    assert attention_matrix_parameters(12288, 96, 96, 128) == 4 * 12288**2
+    assert softmax_matrix_parameters(12288, 96, 96, 128, 0) == 4 * 12288**2
     assert expert_matrix_parameters(12288, 49152, 0) == 8 * 12288**2
     assert norm_parameters(7, 1) == 14
 
 
 def test_a_tied_head_is_shared_on_one_stage_and_copied_on_two() -> None:
-    sizes = {"vocabulary_rows": 10, "hidden_size": 3, "norm_parameters": 3}
+    sizes = {"vocabulary_rows": 10, "hidden_size": 3, "norm_parameters": 3, "head_bias": 0}
     assert head_gpu_parameters(**sizes, tied_embeddings=1, pipeline_parallel_size=1) == 3
     assert head_gpu_parameters(**sizes, tied_embeddings=1, pipeline_parallel_size=2) == 33
     assert head_gpu_parameters(**sizes, tied_embeddings=0, pipeline_parallel_size=1) == 33

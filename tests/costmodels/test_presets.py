@@ -54,6 +54,8 @@ def test_every_value_of_a_cluster_has_a_source(name: str) -> None:
             elif isinstance(value, dict) and field != "sources":
                 for key in value:
                     assert spec.sources[f"{field}.{key}"].source, (field, key)
+            elif field == "oversubscription_ratio" and field not in spec.sources:
+                assert value == 1, "a fabric that is not oversubscribed needs no source"
             elif field not in ("sources", "name", "accelerator_count"):
                 assert len(spec.sources[field].source) > len("datasheet"), field
 

@@ -33,6 +33,30 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"workload__global_batch_size": 2**40},
         r"workload.global_batch_size \(1099511627776\): tokens of a step, and bytes of the",
     ),
+    "residuals_in_series": (
+        "small",
+        {"model__parallel_residual": True},
+        r"model.parallel_residual \(True\): .* side by side are not modelled yet",
+    ),
+    "norms_are_placed": (
+        "small",
+        {"model__norms_per_layer": 3},
+        r"model.norms_per_layer \(3\): only 2 .* and 4 .* are modelled",
+    ),
+    "predicts_one_token": (
+        "small",
+        {"model__multi_token_prediction_layers": 1},
+        r"model.multi_token_prediction_layers \(1\): .* use 0 for the model without them",
+    ),
+    "shared_experts_divide": (
+        "mixture",
+        {
+            "model__mixture__shared_intermediate_size": 1001,
+            "plan__tensor_parallel_size": 2,
+        },
+        r"model.mixture.shared_intermediate_size \(1001\): must be a multiple of "
+        r"plan.tensor_parallel_size \(2\)",
+    ),
     "is_training": (
         "small",
         {"workload__kind": "decode"},

@@ -1,0 +1,228 @@
+"""Descriptions of attention layouts: who attends to whom in one layer, and with what projections."""
+
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+
+import msgspec
+
+_COUNT = msgspec.Meta(ge=1, le=2**40)
+_RANK = msgspec.Meta(ge=0, le=2**20)
+_LIST = msgspec.Meta(min_length=1, max_length=64)
+
+Count: TypeAlias = Annotated[int, _COUNT]
+
+
+class Dense(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="dense",
+    forbid_unknown_fields=True,
+):
+    """Every query attends to every key, or to every key that is not in its future.
+
+    Attributes
+    ----------
+    causal : bool
+        Whether the future is masked.
+    """
+
+    causal: bool = True
+
+
+class Sliding(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="sliding",
+    forbid_unknown_fields=True,
+):
+    """Every query attends to the nearest keys that are not in its future.
+
+    Attributes
+    ----------
+    window : int
+        Keys of a query, its own included [token].
+    """
+
+    window: Count
+
+
+class Chunked(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="chunked",
+    forbid_unknown_fields=True,
+):
+    """Sequences are cut into chunks; a query attends to the past of its own chunk (Llama 4).
+
+    Attributes
+    ----------
+    chunk_length : int
+        Tokens of a chunk [token].
+    """
+
+    chunk_length: Count
+
+
+class Dilated(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="dilated",
+    forbid_unknown_fields=True,
+):
+    """Branches of sparse segments: in segments of w tokens, every r-th (LongNet, arXiv:2307.02486).
+
+    Attributes
+    ----------
+    segment_lengths : tuple of int
+        Tokens of a segment w of each branch [token].
+    dilation_rates : tuple of int
+        Step r between the tokens that attend to each other, of each branch [token].
+    """
+
+    segment_lengths: Annotated[tuple[Count, ...], _LIST]
+    dilation_rates: Annotated[tuple[Count, ...], _LIST]
+
+
+class Infini(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="infini",
+    forbid_unknown_fields=True,
+):
+    """Causal attention inside segments, a compressive memory for all before (arXiv:2404.07143).
+
+    A learned gate for each head mixes the two.
+
+    Attributes
+    ----------
+    segment_length : int
+        Tokens of a segment [token].
+    """
+
+    segment_length: Count
+
+
+class Latent(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="latent",
+    forbid_unknown_fields=True,
+):
+    """Multi-head latent attention: keys and values from one small vector (arXiv:2405.04434).
+
+    Attributes
+    ----------
+    query_rank : int
+        Width of the compressed query, zero where queries are projected at once [count].
+    key_value_rank : int
+        Width of the compressed keys and values [count].
+    unrotated_size, rotated_size : int
+        Widths of the two parts of a head's query and key [count].
+    value_size : int
+        Width of a head's value [count].
+    """
+
+    query_rank: Annotated[int, _RANK] = 0
+    key_value_rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+    unrotated_size: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    rotated_size: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    value_size: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+
+
+class GatedDelta(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="gated-delta",
+    forbid_unknown_fields=True,
+):
+    """Linear attention by a gated delta rule, behind a short convolution (arXiv:2412.06464).
+
+    Attributes
+    ----------
+    key_heads, value_heads : int
+        Heads of queries and keys; heads of values [count].
+    key_head_size, value_head_size : int
+        Width of each [count].
+    convolution_width : int
+        Tokens under the convolution [token].
+    """
+
+    key_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    value_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    key_head_size: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    value_head_size: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    convolution_width: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+
+
+class Lightning(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="lightning",
+    forbid_unknown_fields=True,
+):
+    """Linear attention in blocks, with an output gate and a norm (MiniMax-01, arXiv:2501.08313).
+
+    Attributes
+    ----------
+    block_length : int
+        Tokens of a block [token].
+    """
+
+    block_length: Count
+
+
+Layout: TypeAlias = Dense | Sliding | Chunked | Dilated | Infini | Latent | GatedDelta | Lightning
+"""Who attends to whom in one layer: a union of descriptions, told apart by their `type`."""
+
+LAYOUTS: dict[str, type[msgspec.Struct]] = {
+    str(member.__struct_config__.tag): member for member in get_args(Layout)
+}
+"""Every layout by its `type`."""
+
+NOT_SOFTMAX = ("latent", "gated-delta", "lightning")
+"""Layouts with projections of their own, not those of queries, keys and values of equal heads."""
+
+LAYOUT_FIELDS: dict[str, str] = {
+    "causal": "whether the future is masked",
+    "query_rank": "width of the compressed query of latent attention",
+    "key_value_rank": "width of the compressed keys and values of latent attention",
+    "unrotated_size": "width of the unrotated part of a head's key, latent attention",
+    "rotated_size": "width of the rotated part of a head's key, latent attention",
+    "value_size": "width of a head's value, latent attention",
+    "key_heads": "heads of queries and keys of a gated delta rule",
+    "value_heads": "heads of values of a gated delta rule",
+    "key_head_size": "width of a key of a gated delta rule",
+    "value_head_size": "width of a value of a gated delta rule",
+    "convolution_width": "tokens under the convolution of a gated delta rule",
+}
+"""Numbers of layouts that are inputs of closed forms; zero for a kind whose layout lacks them."""
+
+
+def layout_help() -> str:
+    """Return in words which layouts there are, with the fields of each.
+
+    Examples
+    --------
+    >>> layout_help().startswith("dense (causal), sliding (window)")
+    True
+    """
+    return ", ".join(f"{tag} ({', '.join(_fields(member))})" for tag, member in LAYOUTS.items())
+
+
+def _fields(member: type[Any]) -> list[str]:
+    return list(get_type_hints(member))
