@@ -1,0 +1,201 @@
+"""From the quantization section of a `config.json` to a precision recipe."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from costmodels.errors import NotModelledError, not_found_message
+from costmodels.huggingface.reader import Reader, shown
+from costmodels.specs.precision import Quantization
+
+_FLOATS = {8: "fp8-e4m3", 4: "fp4-e2m1"}
+_EXCLUDED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
+_WHOLE_ROW = (1, 0)
+_WHOLE_TENSOR = (0, 0)
+
+
+class _Weights(NamedTuple):
+    """What a section says about weights."""
+
+    weight_format: str
+    group: tuple[int, int]
+    scale_format: str
+    zero_points: bool = False
+    activation_format: str | None = None
+
+
+def read_quantization(section: Reader) -> Quantization:
+    """Return how a quantization section says that weights are stored.
+
+    Parameters
+    ----------
+    section : Reader
+        The section; keys that are not read stay for the caller to name.
+
+    Raises
+    ------
+    SpecError
+        If a key has no such value.
+    NotModelledError
+        If the method is unknown.
+    """
+    method = (section.text("quant_method", "quantization_method") or "").lower()
+    if not method and section.has("quant_algo"):
+        method = "modelopt"
+    if method not in _METHODS:
+        message = not_found_message(
+            what=f"{section.where}: quant_method", name=shown(method), known=_METHODS
+        )
+        raise NotModelledError(message)
+    weights = _METHODS[method](section)
+    return Quantization(
+        method=method,
+        weight_format=weights.weight_format,
+        group_rows=weights.group[0],
+        group_columns=weights.group[1],
+        scale_format=weights.scale_format,
+        zero_points=weights.zero_points,
+        activation_format=weights.activation_format,
+        excluded=_excluded(section),
+    )
+
+
+def _excluded(section: Reader) -> tuple[str, ...]:
+    found: list[str] = []
+    for key in (*_EXCLUDED, "llm_int8_skip_modules"):
+        value = section.value(key)
+        if value is None:
+            continue
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise section.error(key, "expected a list of names")
+        found.extend(name for name in value if name)
+    return tuple(dict.fromkeys(found))
+
+
+def _integers(bits: int, section: Reader, key: str) -> str:
+    if bits not in (2, 3, 4, 8):
+        raise section.error(key, "expected 2, 3, 4 or 8")
+    return f"int{bits}"
+
+
+def _group(size: int) -> tuple[int, int]:
+    return _WHOLE_ROW if size < 1 else (1, size)
+
+
+def _fp8(section: Reader) -> _Weights:
+    name = section.text("fmt", default="e4m3")
+    if name not in ("e4m3", "e5m2"):
+        raise section.error("fmt", "expected e4m3 or e5m2")
+    block = section.integers("weight_block_size")
+    if block is not None and (len(block) != 2 or min(block) < 1):
+        raise section.error("weight_block_size", "expected two whole numbers above 0")
+    scheme = section.text("activation_scheme", default="dynamic")
+    if scheme not in ("dynamic", "static"):
+        raise section.error("activation_scheme", "expected dynamic or static")
+    group = _WHOLE_TENSOR if block is None else (block[0], block[1])
+    return _Weights(f"fp8-{name}", group, "fp32", activation_format=f"fp8-{name}")
+
+
+def _mxfp4(section: Reader) -> _Weights:
+    section.skip("block_size")
+    return _Weights("mxfp4", (1, 32), "e8m0")
+
+
+def _gptq(section: Reader) -> _Weights:
+    bits = section.integer("bits", least=2, most=8)
+    size = section.integer("group_size", default=128, least=-1, most=2**20)
+    section.flag("sym", default=True)
+    section.require("dynamic", only=({},), reason="rules for single modules are not modelled")
+    # GPTQ stores zero points for symmetric groups too.
+    return _Weights(_integers(bits, section, "bits"), _group(size), "fp16", zero_points=True)
+
+
+def _auto_round(section: Reader) -> _Weights:
+    section.text("packing_format", "data_type")
+    return _gptq(section)
+
+
+def _awq(section: Reader) -> _Weights:
+    bits = section.integer("bits", "w_bit", least=2, most=8)
+    size = section.integer("group_size", "q_group_size", default=128, least=-1, most=2**20)
+    zero_points = section.flag("zero_point", default=True)
+    return _Weights(_integers(bits, section, "bits"), _group(size), "fp16", zero_points)
+
+
+def _bitsandbytes(section: Reader) -> _Weights:
+    section.flag("load_in_8bit", default=False)
+    if section.flag("load_in_4bit", default=False):
+        kind = section.text("bnb_4bit_quant_type", default="fp4")
+        nested = section.flag("bnb_4bit_use_double_quant", default=False)
+        if nested:
+            section.notes.append(f"{section.where}: scales that are quantized again count as fp32")
+        return _Weights("nf4" if kind == "nf4" else "fp4-e2m1", (1, 64), "fp32")
+    return _Weights("int8", _WHOLE_ROW, "fp16", activation_format="int8")
+
+
+def _modelopt(section: Reader) -> _Weights:
+    algorithm = (section.text("quant_algo") or "").upper()
+    section.skip("config_groups", "kv_cache_quant_algo")
+    if algorithm in ("NVFP4", "W4A4_NVFP4"):
+        size = section.integer("group_size", default=16, most=2**20)
+        return _Weights("nvfp4", (1, size), "fp8-e4m3", activation_format="nvfp4")
+    if algorithm == "FP8":
+        return _Weights("fp8-e4m3", _WHOLE_TENSOR, "fp32", activation_format="fp8-e4m3")
+    raise section.error("quant_algo", "expected NVFP4 or FP8")
+
+
+def _compressed(section: Reader) -> _Weights:
+    layout = section.text("format", default="") or ""
+    groups = section.table("config_groups")
+    section.value("kv_cache_scheme")
+    if len(groups) != 1:
+        raise section.error("config_groups", "expected one group of modules")
+    name, group = next(iter(groups.items()))
+    if not isinstance(group, dict):
+        raise section.error("config_groups", "expected an object for each group")
+    weights = Reader(group, f"{section.where}.config_groups.{shown(name)}").table("weights")
+    stated = Reader(weights, f"{section.where}.config_groups.weights")
+    bits = stated.integer("num_bits", least=2, most=8)
+    size = stated.integer("group_size", default=0, least=-1, most=2**20)
+    kind, strategy = stated.text("type", default="int"), stated.text("strategy", default="tensor")
+    inputs = group.get("input_activations")
+    symmetric = stated.flag("symmetric", default=True)
+    if "nvfp4" in layout:
+        return _Weights("nvfp4", (1, size or 16), "fp8-e4m3", activation_format=inputs and "nvfp4")
+    if "mxfp4" in layout:
+        return _Weights("mxfp4", (1, size or 32), "e8m0", activation_format=inputs and "mxfp4")
+    shape = _strategy(stated, strategy or "tensor", size)
+    if kind == "float":
+        if bits not in _FLOATS:
+            raise stated.error("num_bits", "expected 8 or 4 bits of a float")
+        weight = _FLOATS[bits]
+        return _Weights(weight, shape, "bf16", activation_format="fp8-e4m3" if inputs else None)
+    weight = _integers(bits, stated, "num_bits")
+    activation = "int8" if inputs else None
+    return _Weights(weight, shape, "bf16", not symmetric, activation)
+
+
+def _strategy(stated: Reader, strategy: str, size: int) -> tuple[int, int]:
+    block = stated.integers("block_structure") if stated.has("block_structure") else None
+    shapes = {
+        "tensor": _WHOLE_TENSOR,
+        "channel": _WHOLE_ROW,
+        "group": _group(size),
+        "tensor_group": _group(size),
+        "block": (block[0], block[1]) if block and len(block) == 2 else (128, 128),
+    }
+    if strategy not in shapes:
+        raise stated.error("strategy", f"expected one of {', '.join(shapes)}")
+    return shapes[strategy]
+
+
+_METHODS: dict[str, Callable[[Reader], Any]] = {
+    "fp8": _fp8,
+    "mxfp4": _mxfp4,
+    "gptq": _gptq,
+    "auto-round": _auto_round,
+    "awq": _awq,
+    "bitsandbytes": _bitsandbytes,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "compressed-tensors": _compressed,
+}
