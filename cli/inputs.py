@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from costmodels.errors import SpecError, UnitError
-from costmodels.scenario import Scenario, scenario_from_table, scenario_from_toml
+from costmodels.huggingface.importing import Imported, import_config
+from costmodels.presets import preset_names, preset_table
+from costmodels.scenario import Scenario, scenario_from_table, table_from_toml
+from costmodels.specs.model import Model
+from costmodels.specs.tables import build, merged, to_table
 from costmodels.units import parse_quantity, unit_of_field
 
 PRESET_FLAGS = ("model", "cluster", "precision")
@@ -35,7 +39,11 @@ FIELD_FLAGS: Mapping[str, str] = {
 
 
 def read_scenario(
-    file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = ()
+    file: Path | None,
+    flags: Mapping[str, Any],
+    settings: Sequence[str] = (),
+    *,
+    strict: bool = False,
 ) -> Scenario:
     """Return the scenario of a file, of flags, or of a file that flags change.
 
@@ -47,6 +55,8 @@ def read_scenario(
         Value of each flag, None where it was not given.
     settings : sequence of str
         Further changes, ``plan.schedule=1f1b``.
+    strict : bool
+        Whether an unknown key of a model's ``config.json`` is an error.
 
     Raises
     ------
@@ -60,8 +70,128 @@ def read_scenario(
     flagged += [(name, given[name]) for name in PRESET_FLAGS if name in given]
     changes = _agreed([*flagged, *map(_change, settings)])
     if file is None:
-        return scenario_from_table({"workload": {}}, changes)
-    return scenario_from_toml(read_text(file), changes)
+        return scenario_of_text("workload = {}", Path(), changes, strict=strict)
+    folder = Path() if str(file) == "-" else file.parent
+    return scenario_of_text(read_text(file), folder, changes, strict=strict)
+
+
+def scenario_of_text(
+    text: str,
+    folder: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = False,
+) -> Scenario:
+    """Return the scenario of a TOML text, a model that names a file read.
+
+    Parameters
+    ----------
+    text : str
+        The scenario.
+    folder : Path
+        Where a relative path of the text starts; one of a change starts here.
+    changes : mapping of str to object, optional
+        Values by path.
+    strict : bool
+        Whether an unknown key of a model's file is an error.
+
+    Raises
+    ------
+    SpecError
+        If the scenario or the file is wrong.
+    """
+    table, changed = table_from_toml(text), dict(changes or {})
+    if "model" in changed:
+        table.pop("model", None)
+    stated = "precision" in table or "precision" in changed
+    table = with_imported_model(table, folder, strict=strict, keep_recipe=stated)
+    changed = with_imported_model(changed, Path(), strict=strict, keep_recipe=stated)
+    return scenario_from_table(table, changed)
+
+
+def longest_sequence(model: str) -> int:
+    """Return the longest sequence of a preset, or of the model of a file [token]."""
+    if names_file(model):
+        return import_file(Path(model)).model.max_position_embeddings
+    table = preset_table("model", model)
+    return build(Model, table, "model").max_position_embeddings
+
+
+def with_imported_model(
+    sections: Mapping[str, Any], folder: Path, *, strict: bool = False, keep_recipe: bool = False
+) -> dict[str, Any]:
+    """Return sections in which a model that names a file is what the file describes.
+
+    Parameters
+    ----------
+    sections : mapping
+        Sections of a scenario, or changes of whole sections.
+    folder : Path
+        Where a relative path starts.
+    strict : bool
+        Whether an unknown key of the file is an error.
+    keep_recipe : bool
+        Whether a precision recipe is stated elsewhere, so that a quantized file's is not used.
+    """
+    found = dict(sections)
+    entry = found.get("model")
+    changes = {}
+    if isinstance(entry, dict):
+        changes = {key: value for key, value in entry.items() if key != "preset"}
+        entry = entry.get("preset")
+    if not isinstance(entry, str) or not names_file(entry):
+        return found
+    imported = import_file(folder / entry, strict=strict)
+    table = to_table(imported.model)
+    keep = keep_recipe or "precision" in found
+    if imported.precision is not None and keep:
+        table["notes"] = [
+            *table.get("notes", []),
+            f"the quantization section of {_shown(entry)} is not used: a precision is stated",
+        ]
+    elif imported.precision is not None:
+        found["precision"] = to_table(imported.precision)
+    return found | {"model": merged(table, changes)}
+
+
+def names_file(model: str) -> bool:
+    """Return whether a model is named by a file, not by a preset."""
+    return model not in preset_names("model") and (
+        model.endswith(".json") or "/" in model or (Path(model) / CONFIG).is_file()
+    )
+
+
+def import_file(path: Path, *, name: str | None = None, strict: bool = False) -> Imported:
+    """Return the model of a `config.json`, or of a folder that holds one.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    name : str, optional
+        Label of the model; left out, the name of the file, or of the folder of a `config.json`.
+    strict : bool
+        Whether an unknown key is an error.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be read, or describes no model that is known.
+    """
+    file = path / CONFIG if path.is_dir() else path
+    label = file.resolve().parent.name if file.name == CONFIG else file.stem
+    text = read_text(file)
+    return import_config(
+        text, name=name or _shown(label) or "model", where=_shown(file.name), strict=strict
+    )
+
+
+CONFIG = "config.json"
+
+
+def _shown(text: str) -> str:
+    """Return a name of a file as it can be printed and kept."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:100]
 
 
 def _refuse_broken_text(name: str, value: object) -> None:
@@ -84,7 +214,7 @@ def read_changes(settings: Sequence[str]) -> dict[str, str]:
     return _agreed([_change(setting) for setting in settings])
 
 
-def read_case(text: str) -> dict[str, str]:
+def read_case(text: str) -> dict[str, Any]:
     """Return the changes of one case, split as a shell would: a value with spaces is quoted.
 
     Raises
@@ -100,7 +230,7 @@ def read_case(text: str) -> dict[str, str]:
     if not words:
         raise SpecError(f"case '{text}': is empty; expected field=value, such as plan.zero_stage=1")
     try:
-        return read_changes(words)
+        return with_imported_model(read_changes(words), Path())
     except SpecError as error:
         raise SpecError(f"case '{text}': {error}") from None
 

@@ -56,7 +56,17 @@ def _flag(names: str, text: str, metavar: str = "N") -> Any:
     return typer.Option(*names.split(), metavar=metavar, help=text)
 
 
-Model = Annotated[Text, _flag("--model", "preset of a model (see: shardwise list models)", "NAME")]
+Model = Annotated[
+    Text,
+    _flag(
+        "--model",
+        "preset of a model (see: shardwise list models), or a Hugging Face config.json",
+        "NAME|FILE",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="refuse unknown keys of a config.json, instead of a note")
+]
 Cluster = Annotated[
     Text, _flag("--cluster", "preset and number of accelerators, h100-sxm:64", "NAME:N")
 ]
@@ -114,6 +124,7 @@ def estimate(
     total_tokens: Total = None,
     optimizer: OptimizerOf = None,
     settings: Settings = None,
+    strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     require_fit: RequireFit = False,
     as_json: AsJson = False,
@@ -124,7 +135,7 @@ def estimate(
     from simulator import whatif
 
     check_figure("--plot", plot)
-    described = read_scenario(scenario, context.params, settings or ())
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
     answer = whatif.estimate(described, ignore_memory=ignore_memory)
     if as_json:
         _print_json(answer)
@@ -151,6 +162,7 @@ def simulate(
     gantt: Annotated[
         Path | None, typer.Option("--gantt", metavar="OUT.html", help="draw the schedule")
     ] = None,
+    strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     require_fit: RequireFit = False,
     as_json: AsJson = False,
@@ -160,7 +172,7 @@ def simulate(
     from simulator import whatif
 
     check_figure("--gantt", gantt)
-    described = read_scenario(scenario, {}, settings or ())
+    described = read_scenario(scenario, {}, settings or (), strict=strict)
     verdict = whatif.verdict(described)
     played = whatif.simulate(described) if verdict.fits or ignore_memory else None
     if played is not None:
@@ -190,6 +202,7 @@ def what_if(
         ),
     ],
     settings: Settings = None,
+    strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     as_json: AsJson = False,
 ) -> None:
@@ -198,7 +211,7 @@ def what_if(
     from simulator import whatif
 
     cases = [read_case(entry) for entry in case]
-    described = read_scenario(scenario, {}, settings or ())
+    described = read_scenario(scenario, {}, settings or (), strict=strict)
     comparison = whatif.what_if(described, cases, ignore_memory=ignore_memory)
     if as_json:
         _print_json(comparison)
@@ -216,6 +229,7 @@ def explain(
     depth: Annotated[
         int, typer.Option("--depth", metavar="N", min=0, help="levels of inputs to show")
     ] = 100,
+    strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     as_json: AsJson = False,
 ) -> None:
@@ -223,7 +237,7 @@ def explain(
     from cli.inputs import read_scenario
     from simulator import whatif
 
-    described = read_scenario(scenario, {}, settings or ())
+    described = read_scenario(scenario, {}, settings or (), strict=strict)
     derivation = whatif.explain(described, quantity, ignore_memory=ignore_memory)
     if as_json:
         _print_json(derivation)
@@ -235,7 +249,9 @@ def explain(
 
 @app.command()
 def init(
-    model: Annotated[str, _flag("--model", "preset of a model", "NAME")] = "llama-3.1-8b",
+    model: Annotated[
+        str, _flag("--model", "preset of a model, or a config.json", "NAME|FILE")
+    ] = "llama-3.1-8b",
     cluster: Annotated[
         str, _flag("--cluster", "preset and number of accelerators", "NAME:N")
     ] = "h100-sxm:8",
@@ -244,11 +260,13 @@ def init(
     ] = None,
 ) -> None:
     """Print a commented scenario file to start from."""
+    from cli.inputs import longest_sequence, scenario_of_text
     from cli.templates import scenario_template
-    from costmodels.scenario import scenario_from_toml
 
-    text = scenario_template(model=model, cluster=cluster, precision=precision)
-    scenario_from_toml(text)
+    text = scenario_template(
+        model=model, longest=longest_sequence(model), cluster=cluster, precision=precision
+    )
+    scenario_of_text(text, Path())
     typer.echo(text, nl=False)
 
 
@@ -262,6 +280,45 @@ def schema() -> None:
     _print_json(scenario_schema(SECTIONS, {name: preset_names(name) for name in FOLDERS}))
 
 
+@app.command(name="import-model")
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(metavar="CONFIG.json", help="file, - for standard input, or folder")
+    ],
+    name: Annotated[Text, _flag("--name", "label of the model", "NAME")] = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the sections of a scenario file that a Hugging Face config.json describes."""
+    from cli.descriptions import imported_toml
+    from cli.inputs import import_file
+
+    imported = import_file(file, name=name, strict=strict)
+    if as_json:
+        _print_json(imported)
+    else:
+        typer.echo(imported_toml(imported), nl=False)
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(metavar="model|accelerator|cluster|precision")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="preset, or a model's config.json")],
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a description with the source of each value; of a model, its parameters too."""
+    from cli.descriptions import described
+
+    found = described(what, name, strict=strict)
+    if as_json:
+        _print_json(found)
+    else:
+        from cli.views import show_description
+
+        show_description(found)
+
+
 @app.command(name="list")
 def list_known(
     what: Annotated[
@@ -270,12 +327,16 @@ def list_known(
             metavar="models|accelerators|clusters|precisions|formats|schedules|quantities"
         ),
     ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD...]", help="only rows that hold every word"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List what scenarios can name."""
     from cli.listings import listing
 
-    table = listing(what)
+    table = listing(what, words or ())
     if as_json:
         _print_json([dict(zip(table.columns, row, strict=True)) for row in table.rows])
     else:

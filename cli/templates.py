@@ -43,14 +43,18 @@ def _batch(cluster: str) -> int:
     return count * max(1, (_BATCH + count // 2) // count)
 
 
-def scenario_template(*, model: str, cluster: str, precision: str | None = None) -> str:
+def scenario_template(
+    *, model: str, longest: int, cluster: str, precision: str | None = None
+) -> str:
     """Return a scenario file with every field of plan and workload, commented.
 
     Parameters
     ----------
     model, cluster, precision : str
-        Presets to start from; a cluster with its number of accelerators. Without a precision, a
-        recipe whose products the accelerator has a peak for.
+        Presets to start from, or a model's file; a cluster with its number of accelerators. Without
+        a precision, a recipe whose products the accelerator has a peak for.
+    longest : int
+        Longest sequence of the model [token].
     """
     if precision is None:
         precision = _recipe(cluster)
@@ -69,7 +73,6 @@ def scenario_template(*, model: str, cluster: str, precision: str | None = None)
         f'precision = "{precision}"',
     ]
     stated = _STATED | {"global_batch_size": _batch(cluster)}
-    longest = preset_table("model", model)["max_position_embeddings"]
     if longest < _LENGTH:
         stated["sequence_length"] = longest
     for section, description in (("workload", Workload), ("plan", Plan)):

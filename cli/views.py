@@ -3,6 +3,7 @@
 from rich.padding import Padding
 from rich.tree import Tree
 
+from cli.descriptions import Described, value_text
 from cli.listings import Listing
 from cli.tables import (
     Titled,
@@ -198,3 +199,27 @@ def show_listing(table: Listing) -> None:
     for row in table.rows:
         printed.add_row(*row)
     print_table(console(), printed)
+
+
+def show_description(found: Described) -> None:
+    """Print a description, each value with its source, and what follows from it."""
+    out = console()
+    columns = ("field", "value", "basis", "source")
+    sourced = any(field.basis for field in found.fields)
+    used = columns if sourced else columns[:2]
+    table = table_of(f"{found.what} {found.name}", *used, left=len(used))
+    for field in found.fields:
+        own = (field.basis, field.source) if field.basis else ("", "")
+        table.add_row(field.field, value_text(field), *(own if sourced else ()))
+    print_table(out, table)
+    if found.source:
+        others = "values without a source of their own" if sourced else "all values"
+        out.print(f"source of {others}: {found.source}")
+        out.print()
+    if found.counts:
+        counts = table_of("Parameters that follow from it", "quantity", "definition", "", left=2)
+        for count in found.counts:
+            counts.add_row(count.name, count.definition, f"{count.value:,}")
+        print_table(out, counts)
+    for note in found.notes:
+        out.print(Padding(f"- {note}", (0, 0, 0, 2)))

@@ -145,9 +145,11 @@ def ffn_saved_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="is_mixture * (2 * experts_per_token * microbatch_tokens * hidden_size"
-    " * activation_element_bytes + 4 * sharded_tokens * (expert_count + experts_per_token))",
-    source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); expert outputs kept "
-    "for the gradient of their weights, router probabilities in fp32; tokens balanced",
+    " * activation_element_bytes + 4 * sharded_tokens * (expert_count + experts_per_token))"
+    " + shared_gate * (layer_input_bytes + 4 * sharded_tokens)",
+    source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); outputs of experts "
+    "kept for the gradient of their weights, so is that of gated shared experts; probabilities and "
+    "gate in fp32; tokens balanced",
 )
 def mixture_saved_bytes(
     is_mixture: Column,
@@ -157,11 +159,14 @@ def mixture_saved_bytes(
     activation_element_bytes: Column,
     sharded_tokens: Column,
     expert_count: Column,
+    shared_gate: Column,
+    layer_input_bytes: Column,
 ) -> Column:
     """Return the activations kept to route tokens to experts and back, for one microbatch [byte]."""
     routed = experts_per_token * microbatch_tokens * hidden_size
     router = 4 * sharded_tokens * (expert_count + experts_per_token)
-    return is_mixture * (2 * routed * activation_element_bytes + router)
+    gate = shared_gate * (layer_input_bytes + 4 * sharded_tokens)
+    return is_mixture * (2 * routed * activation_element_bytes + router) + gate
 
 
 @quantity(

@@ -116,6 +116,21 @@ def shared_matrix_parameters(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
+    formula="ffn_bias * (1 + gated) * shared_intermediate_size",
+    source=_DEEPSEEK,
+)
+def shared_bias_parameters(
+    shared_intermediate_size: Column, gated: Column, ffn_bias: Column
+) -> Column:
+    """Return the biases of the first projections of a layer's shared experts [parameter]."""
+    return ffn_bias * (1 + gated) * shared_intermediate_size
+
+
+@quantity(
+    "parameter",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
     formula="is_mixture * hidden_size * (expert_count + shared_gate)",
     source=_SHAZEER,
 )
@@ -144,6 +159,7 @@ def norm_parameters(hidden_size: Column, norm_is_layernorm: Column) -> Column:
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="attention_matrix_parameters + attention_vector_parameters + shared_matrix_parameters"
+    " + shared_bias_parameters"
     " + expert_count * (expert_matrix_parameters + expert_bias_parameters)",
     source=_MEGATRON,
 )
@@ -151,6 +167,7 @@ def layer_sharded_parameters(
     attention_matrix_parameters: Column,
     attention_vector_parameters: Column,
     shared_matrix_parameters: Column,
+    shared_bias_parameters: Column,
     expert_matrix_parameters: Column,
     expert_bias_parameters: Column,
     expert_count: Column,
@@ -160,6 +177,7 @@ def layer_sharded_parameters(
         attention_matrix_parameters
         + attention_vector_parameters
         + shared_matrix_parameters
+        + shared_bias_parameters
         + expert_count * (expert_matrix_parameters + expert_bias_parameters)
     )
 
@@ -169,7 +187,8 @@ def layer_sharded_parameters(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="attention_whole_parameters + expert_count * ffn_bias * hidden_size"
+    formula="attention_whole_parameters"
+    " + (expert_count + minimum(shared_intermediate_size, 1)) * ffn_bias * hidden_size"
     " + router_parameters + router_bias * expert_count + norms_per_layer * norm_parameters",
     source=_MEGATRON,
 )
@@ -178,6 +197,7 @@ def layer_replicated_parameters(
     hidden_size: Column,
     ffn_bias: Column,
     expert_count: Column,
+    shared_intermediate_size: Column,
     router_parameters: Column,
     router_bias: Column,
     norms_per_layer: Column,
@@ -186,7 +206,7 @@ def layer_replicated_parameters(
     """Return the parameters of a layer that every tensor-parallel rank holds [parameter]."""
     return (
         attention_whole_parameters
-        + expert_count * ffn_bias * hidden_size
+        + (expert_count + minimum(shared_intermediate_size, 1)) * ffn_bias * hidden_size
         + router_parameters
         + router_bias * expert_count
         + norms_per_layer * norm_parameters

@@ -45,9 +45,18 @@ def key_value_heads_divide(num_key_value_heads: Axis, tensor_parallel_size: Colu
     return total([heads % tensor_parallel_size for heads in num_key_value_heads]) == 0
 
 
-def ffn_divides(layer_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
+def ffn_divides(
+    intermediate_size: Axis, expert_intermediate_size: Axis, tensor_parallel_size: Column
+) -> Column:
     """Return whether every tensor-parallel rank has as much of the feed-forward network."""
-    return total([width % tensor_parallel_size for width in layer_intermediate_size]) == 0
+    # Experts with a width of their own are another rule's.
+    widths = zip(intermediate_size, expert_intermediate_size, strict=True)
+    return total([(own == 0) * (width % tensor_parallel_size) for width, own in widths]) == 0
+
+
+def experts_divide(expert_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
+    """Return whether every tensor-parallel rank has as much of each expert."""
+    return total([width % tensor_parallel_size for width in expert_intermediate_size]) == 0
 
 
 def shared_experts_divide(shared_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
@@ -332,6 +341,11 @@ RULES = (
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
     ),
     Rule(
+        field="model.mixture.expert_intermediate_size",
+        function=experts_divide,
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
+    ),
+    Rule(
         field="model.mixture.shared_intermediate_size",
         function=shared_experts_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
@@ -474,6 +488,11 @@ def check_model(model: Model) -> None:
                 )
     if model.mixture is None:
         return
+    if model.mixture.shared_gate and not model.mixture.shared_intermediate_size:
+        raise SpecError(
+            "model.mixture.shared_gate (True): weighs shared experts, so "
+            "model.mixture.shared_intermediate_size (0) must be above 0"
+        )
     dense = model.mixture.dense_layers
     for index in dense:
         if index >= layers:

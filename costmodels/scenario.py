@@ -73,8 +73,8 @@ def scenario_from_table(
         number of accelerators, ``h100-sxm:16384``. So may the accelerator of a cluster.
     changes : mapping of str to object, optional
         Values by path, such as ``plan.tensor_parallel_size``; text is read as on the command line.
-        A section that has presets may be changed as a whole, ``cluster`` to ``h100-sxm:64``; changes
-        of its fields apply after that.
+        A section that has presets may be changed as a whole, ``cluster`` to ``h100-sxm:64``, and so
+        may ``cluster.accelerator``; changes of its fields apply after that.
 
     Raises
     ------
@@ -97,8 +97,9 @@ def scenario_from_table(
                 f"{name}: is missing; a scenario needs the sections {', '.join(SECTIONS)}"
             )
     expanded = {name: _expanded(name, entry) for name, entry in sections.items()}
-    for path, value in changed.items():
-        _set(expanded, path, value)
+    # A description as a whole before its fields, in whatever order they are given.
+    for path in sorted(changed, key=lambda path: str(path).count(".")):
+        _set(expanded, path, changed[path])
     _refuse_uncounted(sections["cluster"], expanded["cluster"])
     _read_token_batch(expanded["workload"])
     return Scenario(
@@ -118,11 +119,21 @@ def scenario_from_toml(text: str, changes: Mapping[str, Any] | None = None) -> S
     SpecError
         If the text is no TOML, or the scenario is wrong (see `scenario_from_table`).
     """
+    return scenario_from_table(table_from_toml(text), changes)
+
+
+def table_from_toml(text: str) -> Table:
+    """Return the table that a TOML text states, not yet checked.
+
+    Raises
+    ------
+    SpecError
+        If the text is no TOML.
+    """
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"scenario: not a valid TOML file: {error}") from None
-    return scenario_from_table(table, changes)
 
 
 def scenario_to_table(scenario: Scenario) -> Table:
@@ -164,7 +175,11 @@ def _expanded(section: str, entry: Any) -> Table:
     table = preset_table(section, name)
     if count:
         table["accelerator_count"] = _count(count)
-    return merged(table, _with_accelerator(section, changes))
+    expanded = _with_accelerator(section, changes)
+    if "accelerator" in changes and expanded is not changes:
+        # Another accelerator as a whole: nothing of the one that it replaces stays.
+        table = {key: value for key, value in table.items() if key != "accelerator"}
+    return merged(table, expanded)
 
 
 def _with_accelerator(section: str, table: Table) -> Table:

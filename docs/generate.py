@@ -36,6 +36,7 @@ from costmodels.attention import layouts
 from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
+from docs import catalogue
 from docs.measure_agreement import TABLES
 from simulator.training import SIMULATED
 
@@ -72,6 +73,7 @@ _SYMBOLS = {
     "head_size": "e",
     "vocabulary_size": "V",
     "expert_count": "E",
+    "experts_per_token": "k_E",
     "zero_stage": "z",
     "accelerator_count": "G",
     "stage_index": "i",
@@ -91,7 +93,8 @@ _TERMS = {
     "A rank has v of them; chunk j of rank i is virtual stage j p + i of the model.",
     "class of stages": "Stages of one plan that are equal in layers, ends and microbatches in "
     "flight, and so in memory and time.",
-    "kind of layer": "Layers of a model that share their layout of attention.",
+    "kind of layer": "Layers of a model that share their layout of attention, and whether they have "
+    "experts.",
     "replica": "All ranks that hold one copy of the model: t p ranks, one of d copies.",
     "microbatch": "The sequences that go through the pipeline together: b of them; a replica has m "
     "in a step.",
@@ -394,6 +397,7 @@ def _computed(match: re.Match[str]) -> str:
 
 
 WHOLE_PAGES: Mapping[str, Callable[[], str]] = {
+    "catalogue.md": catalogue.page,
     "nomenclature.md": nomenclature,
     "quantities.md": quantities,
 }

@@ -1,6 +1,7 @@
 """How a number comes about: the graph of the catalogue, with values put in."""
 
 import re
+from itertools import chain
 from typing import Any
 
 from costmodels.analysis import CATALOGUE, axes_of, evaluate, inputs_of
@@ -9,6 +10,7 @@ from costmodels.errors import PresetNotFoundError, not_found_message
 from costmodels.leaves import field_value, leaves
 from costmodels.quantities import ALGORITHM, KIND, STAGE, Quantity, weakest
 from costmodels.scenario import Scenario, field_paths
+from costmodels.specs.layouts import LAYOUT_FIELDS
 from simulator.answer import Derivation
 from simulator.publishing import basis_of, leaf_path, option_of, reached, scalar, source_of
 from simulator.training import SIMULATED, simulated_inputs
@@ -112,7 +114,7 @@ def _derive(
         shown.add(name)
         inputs = tuple(
             _derive(needed, scenario, columns, values, shown=shown)
-            for needed in inputs_of(name, option_of(name, columns.schedule))
+            for needed in _inputs(entry, columns)
         )
     has_numbers = entry.formula != ALGORITHM
     return _entry(
@@ -123,6 +125,14 @@ def _derive(
         basis=basis_of(scenario, name),
         inputs=inputs,
     )
+
+
+def _inputs(entry: Quantity, columns: Columns) -> tuple[str, ...]:
+    """Return what a quantity is computed from, in the layouts that the model has."""
+    if entry.selector != "layout":
+        return inputs_of(entry.name, option_of(entry.name, columns.schedule))
+    every = (inputs_of(entry.name, layout) for layout in dict.fromkeys(columns.layouts))
+    return tuple(dict.fromkeys(chain.from_iterable(every)))
 
 
 def _input(name: str, scenario: Scenario, columns: Columns, values: dict[str, Any]) -> Derivation:
@@ -169,7 +179,7 @@ def _first_member(axes: tuple[str, ...], columns: Columns) -> str:
     """Return what the first member of each axis is called."""
     names = {
         STAGE: f"stage {scalar(columns.values['stage_index'][0])}",
-        KIND: f"{columns.layouts[0]} layers (0)",
+        KIND: kind_labels(columns)[0],
     }
     return ", ".join(names.get(axis, f"{axis} 0") for axis in axes)
 
@@ -190,6 +200,33 @@ def _labelled(
     return dict(zip(_labels(axes[0], columns, len(members)), members, strict=True))
 
 
+def kind_labels(columns: Columns) -> list[str]:
+    """Return what each kind of layer is called: its layout, and how it differs from other kinds."""
+    labels = []
+    for index, layout in enumerate(columns.layouts):
+        alike = [other for other, name in enumerate(columns.layouts) if name == layout]
+        differing = [
+            name for name in LAYOUT_FIELDS if len({_of_kind(columns, name, k) for k in alike}) > 1
+        ]
+        words = [f"{layout} layers"]
+        if len({_of_kind(columns, "is_mixture", k) for k in range(len(columns.layouts))}) > 1:
+            words.append(f"with{'' if _of_kind(columns, 'is_mixture', index) else 'out'} experts")
+        words += [_said(name, _of_kind(columns, name, index)) for name in differing]
+        labels.append(f"{' '.join(words)} ({index})")
+    return labels
+
+
+def _of_kind(columns: Columns, name: str, kind: int) -> int:
+    """Return an input of one kind of layer."""
+    return int(scalar(columns.values[name][kind]))
+
+
+def _said(name: str, value: int) -> str:
+    if leaves()[name].unit == "truth":
+        return name if value else f"not {name}"
+    return f"of {name} {value:,}"
+
+
 def _labels(axis: str, columns: Columns, count: int) -> list[str]:
     if axis == STAGE:
         first = columns.values["stage_index"]
@@ -200,5 +237,5 @@ def _labels(axis: str, columns: Columns, count: int) -> list[str]:
             for index, size in zip(first, sizes, strict=True)
         ]
     if axis == KIND:
-        return [f"{layout} layers ({index})" for index, layout in enumerate(columns.layouts)]
+        return kind_labels(columns)
     return [f"chunk {index}" for index in range(count)]

@@ -10,10 +10,14 @@ from costmodels.scenario import Scenario
 from costmodels.specs.plan import RankAxis
 from simulator.sensitivity import PLACEMENT, insensitive
 
-LINKS = tuple(
-    f"{tier}_{field}"
-    for tier in ("scale_up", "network")
-    for field in ("bandwidth_bytes_per_s", "latency_s", "efficiency_fraction")
+LINKS = (
+    "scale_up_bandwidth_bytes_per_s",
+    "scale_up_latency_s",
+    "scale_up_efficiency_fraction",
+    "network_bandwidth_bytes_per_s",
+    "network_latency_s",
+    "network_efficiency_fraction",
+    "network_oversubscription_ratio",
 )
 """Inputs of the links."""
 

@@ -11,7 +11,7 @@ from costmodels.formats import FORMATS
 from costmodels.leaves import declared_type, leaves
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from costmodels.specs.base import declaration
-from costmodels.specs.model import Positions
+from costmodels.specs.model import Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import RankAxis
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.workload import Optimizer
@@ -44,8 +44,9 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def _labels(facts: Facts) -> str:
-    fields = ["model.name", "cluster.name", "cluster.accelerator.name", "precision.name"]
-    return without_effect(fields, "they are labels")
+    fields = ["model.name", "model.source", "model.notes"]
+    others = ["cluster.name", "cluster.accelerator.name", "precision.name"]
+    return without_effect([*fields, *others], "they are labels")
 
 
 def _links(facts: Facts) -> str:
@@ -87,11 +88,13 @@ def _flat_inputs(facts: Facts, names: list[str], reason: str) -> str:
 def _flat_words(name: str, value: float, *, stays: tuple[bool, bool]) -> str:
     """Return the values of an input that move nothing.
 
-    More bandwidth and less latency help less and less: where a step of them moves nothing, no
-    further one does.
+    More bandwidth, less latency and less oversubscription help less and less: where a step of them
+    moves nothing, no further one does. A fabric cannot carry more than all nodes send.
     """
     lowered, raised = stays
-    more_helps = not name.endswith("latency_s")
+    more_helps = not name.endswith(("latency_s", "oversubscription_ratio"))
+    if name.endswith("oversubscription_ratio") and value == 1:
+        lowered = False
     words = []
     if lowered:
         lower = f"{value / STEP:.12g} to {value:.12g}"
@@ -164,17 +167,75 @@ def _order(facts: Facts) -> str:
     )
 
 
-def _rotary(facts: Facts) -> str:
+def _positions(facts: Facts) -> str:
     model = facts.scenario.model
-    if model.positions is not Positions.ROTARY:
+    if model.positions is Positions.LEARNED:
         return ""
-    note = without_effect(["model.max_position_embeddings"], "rotary positions hold no parameters")
+    fields = ["model.max_position_embeddings", "model.reserved_positions"]
+    note = without_effect(fields, _NO_TABLE[model.positions])
+    if model.positions is not Positions.ROTARY:
+        other = Positions.NONE if model.positions is Positions.ALIBI else Positions.ALIBI
+        note += (
+            f"; model.positions: {other.value} would move nothing: ALiBi is a bias that the kernel "
+            "of attention computes, at no cost that is counted"
+        )
     if facts.scenario.workload.sequence_length > model.max_position_embeddings:
         note += (
             f"; the sequence is longer than the {model.max_position_embeddings:,} tokens that the "
             "model was made for"
         )
     return note
+
+
+_NO_TABLE = {
+    Positions.ROTARY: "rotary positions hold no parameters",
+    Positions.ALIBI: "the bias of ALiBi holds no parameters",
+    Positions.NONE: "a model without positions has no table of them",
+}
+
+
+def _norms(facts: Facts) -> str:
+    """Return which other kinds of norm have as many parameters, and as much traffic."""
+    model = facts.scenario.model
+    said = []
+    weight_only = (Norm.RMSNORM, Norm.LAYERNORM_NO_BIAS)
+    if model.norm in weight_only:
+        other = next(norm for norm in weight_only if norm is not model.norm)
+        said.append(f"model.norm: {other.value} would move nothing: it has a weight only, too")
+    shared = (QueryKeyNorm.HEAD, QueryKeyNorm.FULL)
+    if model.query_key_norm in shared and model.num_attention_heads == 1:
+        alike = next(norm for norm in shared if norm is not model.query_key_norm)
+        said.append(f"model.query_key_norm: {alike.value} would move nothing: there is one head")
+    return "; ".join(said)
+
+
+def _expert_width(facts: Facts) -> str:
+    """Return what the width of experts decides alone, or does not decide."""
+    mixture = facts.scenario.model.mixture
+    if mixture is None:
+        return ""
+    own, width = mixture.expert_intermediate_size, facts.scenario.model.intermediate_size
+    said = []
+    if own is not None and not mixture.dense_layers:
+        reason = "every layer has experts, which have model.mixture.expert_intermediate_size"
+        said.append(without_effect(["model.intermediate_size"], reason))
+    if own in (None, width):
+        other = str(width) if own is None else "leaving it out"
+        said.append(
+            f"model.mixture.expert_intermediate_size: {other} would move nothing: left out, it is "
+            "model.intermediate_size"
+        )
+    return "; ".join(said)
+
+
+def _dense_layers(facts: Facts) -> str:
+    mixture = facts.scenario.model.mixture
+    if mixture is None or not mixture.dense_layers:
+        return ""
+    return (
+        "model.mixture.dense_layers: as many others of the same layout on the same virtual stages "
+        "would move nothing: layers of a stage only add up"
+    )
 
 
 def _one_replica(facts: Facts) -> str:
@@ -330,7 +391,10 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _products,
     _node_size,
     _order,
-    _rotary,
+    _positions,
+    _norms,
+    _expert_width,
+    _dense_layers,
     _one_replica,
     _gather,
     _overlaps,

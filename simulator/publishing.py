@@ -71,14 +71,14 @@ def source_of(scenario: Scenario, leaf: str) -> Source:
 
 def _origin(scenario: Scenario, leaf: str, path: str) -> str:
     """Return where an input comes from that needs no source: a statement, or what replaces one."""
+    if path.startswith("model.mixture") and scenario.model.mixture is None:
+        return "no mixture: one expert"
     if leaf in _REPLACED:
         return _REPLACED[leaf] if not _stated(scenario, path) else "stated in the scenario"
     if path == "plan.layers_per_stage":
         if scenario.plan.layers_per_stage is None:
             return "derived: layers balanced, the ends counting as one each"
         return "derived from plan.layers_per_stage"
-    if path.startswith("model.mixture") and scenario.model.mixture is None:
-        return "no mixture: one expert"
     if not _stated(scenario, path):
         return f"{path} is left out: none is kept"
     default = _default(path)
@@ -104,6 +104,7 @@ _REPLACED = {
     "stated_data_parallel_size": "not stated: derived from the number of accelerators",
     "stated_stage_count": "not stated: layers are balanced",
     "stated_layer_count": "not stated: layers are balanced",
+    "expert_intermediate_size": "not stated: experts are as wide as model.intermediate_size",
 }
 
 

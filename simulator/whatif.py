@@ -100,7 +100,12 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
         fits=fits,
         **groups,
         assumptions=assumptions(scenario, used),
-        notes=(*_verdict_notes(fits=fits, ignore_memory=ignore_memory), *remarks, *notes(facts)),
+        notes=(
+            *scenario.model.notes,
+            *_verdict_notes(fits=fits, ignore_memory=ignore_memory),
+            *remarks,
+            *notes(facts),
+        ),
     )
 
 
@@ -152,7 +157,8 @@ def what_if(
     table = scenario_to_table(scenario)
     compared = []
     for changes in cases:
-        named = " ".join(f"{path}={value}" for path, value in changes.items())
+        shown = {path: _change_text(value) for path, value in changes.items()}
+        named = " ".join(f"{path}={text}" for path, text in shown.items())
         try:
             changed = scenario_from_table(table, changes)
         except ShardwiseError as error:
@@ -160,7 +166,7 @@ def what_if(
         answer = estimate(changed, ignore_memory=ignore_memory)
         compared.append(
             Case(
-                changes={path: str(value) for path, value in changes.items()},
+                changes=shown,
                 answer=answer,
                 differences=differences(base, answer),
             )
@@ -183,6 +189,11 @@ def verdict(scenario: Scenario) -> Verdict:
         worst_stage_index=scalar(values["worst_stage_index"]),
         basis=weakest([step.basis, *inputs]),
     )
+
+
+def _change_text(value: object) -> str:
+    """Return what a field was changed to; of a whole section, its name."""
+    return str(value.get("name", value)) if isinstance(value, dict) else str(value)
 
 
 def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> Derivation:

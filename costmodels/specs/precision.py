@@ -47,18 +47,18 @@ class Quantization(Spec, frozen=True, kw_only=True):
     section: ClassVar[str] = "precision.quantization"
 
     method: Annotated[str, label("scheme or tool of the quantization")]
-    weight_format: Annotated[str, choice("format of a stored weight", "memory")]
-    group_rows: Annotated[int, size("outputs that share a scale, 0 for all", "memory", least=0)]
-    group_columns: Annotated[int, size("inputs that share a scale, 0 for all", "memory", least=0)]
-    scale_format: Annotated[str, choice("format of a scale", "memory")]
-    zero_points: Annotated[bool, choice("whether groups have zero points", "memory")] = False
-    activation_format: Annotated[str, choice("format of quantized inputs", "time")] | None = None
+    weight_format: Annotated[str, choice("format of a stored weight")]
+    group_rows: Annotated[int, size("outputs that share a scale, 0 for all", least=0)]
+    group_columns: Annotated[int, size("inputs that share a scale, 0 for all", least=0)]
+    scale_format: Annotated[str, choice("format of a scale")]
+    zero_points: Annotated[bool, choice("whether groups have zero points")] = False
+    activation_format: Annotated[str, choice("format of quantized inputs")] | None = None
     excluded: Annotated[
         tuple[str, ...],
         msgspec.Meta(
             max_length=10_000,
             description="modules that are not quantized",
-            extra={"influences": ("memory",)},
+            extra={"influences": ()},
         ),
     ] = ()
 
@@ -129,9 +129,9 @@ class Precision(Spec, frozen=True, kw_only=True):
     compute: Annotated[str, choice("inputs of matrix products", "time")]
     gradient_reduction: Annotated[str, choice("gradients as sent", "communication", "time")]
     logits: Annotated[str, choice("output of the head", "memory", "time")]
-    quantization: (
-        Annotated[Quantization, choice("how weights are stored in few bits", "memory")] | None
-    ) = None
+    quantization: Annotated[Quantization, choice("how weights are stored in few bits")] | None = (
+        None
+    )
 
     def __post_init__(self) -> None:
         """Check that every role names a format that can fill it."""

@@ -181,6 +181,90 @@ def test_recomputation_needs_the_largest_layer_for_a_moment() -> None:
     assert int(none["recompute_workspace_bytes"][0][0]) == 0
 
 
+BESIDE_THE_STANDARD = [
+    # Changes, and what a layer keeps more: elements of 2 bytes whole and split, and other bytes.
+    # Queries of 32 heads and keys of 8 before their norm, each head 128 wide.
+    ({"model__query_key_norm": "head"}, 0, 32 * 128 + 8 * 128, 0),
+    ({"model__query_key_norm": "full"}, 0, 32 * 128 + 8 * 128, 0),
+    ({"model__query_key_norm": "unscaled"}, 0, 32 * 128 + 8 * 128, 0),
+    # The gate, and the product of gate and weighted values that the output projection reads.
+    ({"model__attention_output_gate": True}, 0, 32 * 128 + 32 * 128, 0),
+    # The output of attention and that of the feed-forward network, each input of a norm.
+    ({"model__norms_per_layer": 4}, 4096 + 4096, 0, 0),
+    ({"model__attention_sinks": True}, 0, 0, 0),
+    ({"model__head_bias": True}, 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("changes", "whole", "split", "other"), BESIDE_THE_STANDARD)
+@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(1, False), (4, False), (4, True)])
+def test_what_a_layer_keeps_beside_the_standard(
+    changes: dict[str, Any],
+    whole: int,
+    split: int,
+    other: int,
+    ranks: int,
+    sequence_parallel: bool,
+) -> None:
+    plan = {"tensor_parallel_size": ranks, "sequence_parallel": sequence_parallel}
+    plain, changed = (of_layer(witness("small", plan=plan, **fields)) for fields in ({}, changes))
+    tokens = 1024
+    held = tokens // ranks if sequence_parallel else tokens
+    assert changed - plain == 2 * (held * whole + tokens * split // ranks) + other
+
+
+def kinds_of(scenario: Scenario, name: str) -> list[int]:
+    """Return a quantity of each kind of layer."""
+    return [int(kind[0]) for kind in evaluate(compile_columns(scenario), [name])[name]]
+
+
+@pytest.mark.parametrize("gate", [False, True])
+@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(1, False), (4, False), (4, True)])
+def test_shared_experts_dense_layers_and_the_width_of_experts(
+    gate: bool, ranks: int, sequence_parallel: bool
+) -> None:
+    scenario = witness(
+        "mixture",
+        plan={"tensor_parallel_size": ranks, "sequence_parallel": sequence_parallel},
+        model__mixture__dense_layers=[0],
+        model__mixture__expert_intermediate_size=1408,
+        model__mixture__shared_intermediate_size=2816,
+        model__mixture__shared_gate=gate,
+    )
+    tokens, hidden = 1024, 4096
+    held = tokens // ranks if sequence_parallel else tokens
+    # In bf16: input and output of both norms; queries and weighted values, keys and values. One
+    # logsumexp of 4 bytes for each query of a head.
+    attention = 2 * held * (2 * hidden) + 2 * tokens * (2 * 4096 + 2 * 1024) // ranks
+    attention += 4 * tokens * 32 // ranks
+
+    def network(width: int) -> int:
+        """Gate and up projections, and what enters the down projection."""
+        return 2 * tokens * (3 * width) // ranks
+
+    norm = 2 * held * (2 * hidden)
+    # Tokens sorted to two experts and what these return, and fp32 probabilities of eight and two.
+    routed = 2 * (2 * tokens * hidden + 2 * tokens * hidden) + 4 * held * (8 + 2)
+    # With a gate, the output of the shared experts in bf16 and the gate in fp32.
+    gated = 2 * held * hidden + 4 * held if gate else 0
+    without = attention + norm + network(14336)
+    having = attention + norm + 2 * network(1408) + network(2816) + routed + gated
+    assert kinds_of(scenario, "layer_stored_bytes") == [without, having]
+
+
+def test_a_norm_of_the_embedding_keeps_its_input() -> None:
+    plain, normed = (
+        int(
+            evaluate(
+                compile_columns(witness("small", model__embedding_norm=norm)),
+                ["embedding_saved_bytes"],
+            )["embedding_saved_bytes"][0]
+        )
+        for norm in (False, True)
+    )
+    assert (plain, normed) == (0, 2 * 1024 * 4096)
+
+
 def test_a_mixture_keeps_routed_tokens_for_each_chosen_expert() -> None:
     """Permuted inputs and outputs of two experts in bf16, and fp32 probabilities of eight and two."""
     scenario = witness("mixture")

@@ -1,5 +1,7 @@
 """Work, against counted matrix products and the equations of the papers."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +146,67 @@ def test_a_mixture_works_for_its_active_experts_only() -> None:
     pairs = 16 * 1024 * 1025 // 2
     attention = 12 * model.num_hidden_layers * 32 * 128 * pairs
     assert value(scenario, "model_flop") == 6 * active * tokens + attention
+
+
+def kinds_of(scenario: Scenario, name: str) -> list[int]:
+    """Return a quantity of each kind of layer."""
+    return [int(kind[0]) for kind in evaluate(compile_columns(scenario), [name])[name]]
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_shared_experts_dense_layers_and_the_width_of_experts(ranks: int) -> None:
+    """Products of a layer without experts, and of one with, of a rank for 1,024 tokens."""
+    scenario = witness(
+        "mixture",
+        plan__tensor_parallel_size=ranks,
+        plan__sequence_parallel=ranks > 1,
+        model__mixture__dense_layers=[0],
+        model__mixture__expert_intermediate_size=1408,
+        model__mixture__shared_intermediate_size=2816,
+        model__mixture__shared_gate=True,
+    )
+    tokens, hidden = 1024, 4096
+
+    def network(width: int) -> int:
+        return 2 * product_flop(tokens, hidden, width // ranks) + product_flop(
+            tokens, width // ranks, hidden
+        )
+
+    attention = (
+        product_flop(tokens, hidden, 4096 // ranks)
+        + 2 * product_flop(tokens, hidden, 1024 // ranks)
+        + product_flop(tokens, 4096 // ranks, hidden)
+    )
+    # Eight columns of the router and one of the gate, for the tokens that a rank holds outside.
+    router = product_flop(tokens // ranks, hidden, 8 + 1)
+    without = attention + network(14336)
+    having = attention + 2 * network(1408) + network(2816) + router
+    assert kinds_of(scenario, "layer_matmul_flop") == [without, having]
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_gate_of_the_output_is_one_more_projection_as_wide_as_queries(ranks: int) -> None:
+    gated, plain = (
+        kinds_of(
+            witness("small", plan__tensor_parallel_size=ranks, model__attention_output_gate=gate),
+            "layer_matmul_flop",
+        )[0]
+        for gate in (True, False)
+    )
+    assert gated - plain == product_flop(1024, 4096, 32 * 128 // ranks)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__query_key_norm": "head"},
+        {"model__norms_per_layer": 4},
+        {"model__attention_sinks": True},
+        {"model__embedding_norm": True},
+    ],
+)
+def test_norms_and_sinks_multiply_no_matrices(changes: dict[str, Any]) -> None:
+    assert value(witness("small", **changes), "model_flop") == value(witness("small"), "model_flop")
 
 
 def test_flash_backward_has_five_products_for_two() -> None:

@@ -2,14 +2,16 @@
 
 import csv
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from costmodels import presets
 from costmodels.errors import PresetNotFoundError
-from costmodels.presets import FOLDERS, preset_names, preset_table, preset_text
+from costmodels.presets import FOLDERS, preset_names, preset_table, preset_text, with_accelerator
 from costmodels.specs.base import SourcedSpec, Spec, field_types
 from costmodels.specs.cluster import Cluster
 from costmodels.specs.model import Model
@@ -33,6 +35,12 @@ CONFIGURATIONS = {
 }
 
 
+def recipe_for(peaks: Mapping[str, Any]) -> str:
+    """Return a precision recipe whose products an accelerator has a peak for."""
+    recipes = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp32": "fp32"}
+    return next(recipe for name, recipe in recipes.items() if name in peaks)
+
+
 @pytest.mark.parametrize(("section", "name"), NAMES)
 def test_a_preset_builds_and_has_the_name_of_its_file(section: str, name: str) -> None:
     table = preset_table(section, name)
@@ -44,7 +52,8 @@ def test_a_preset_builds_and_has_the_name_of_its_file(section: str, name: str) -
 
 @pytest.mark.parametrize("name", preset_names("cluster"))
 def test_every_value_of_a_cluster_has_a_source(name: str) -> None:
-    scenario = witness("small", cluster=f"{name}:8", precision="fp32")
+    peaks = preset_table("cluster", name)["accelerator"]["peak_flop_per_s"]
+    scenario = witness("small", cluster=f"{name}:8", precision=recipe_for(peaks))
 
     def check(spec: SourcedSpec) -> None:
         for field in field_types(type(spec)):
@@ -54,6 +63,8 @@ def test_every_value_of_a_cluster_has_a_source(name: str) -> None:
             elif isinstance(value, dict) and field != "sources":
                 for key in value:
                     assert spec.sources[f"{field}.{key}"].source, (field, key)
+            elif value is None:
+                assert field not in spec.sources, "what is unknown is left out"
             elif field == "oversubscription_ratio" and field not in spec.sources:
                 assert value == 1, "a fabric that is not oversubscribed needs no source"
             elif field not in ("sources", "name", "accelerator_count"):
@@ -65,6 +76,9 @@ def test_every_value_of_a_cluster_has_a_source(name: str) -> None:
 @pytest.mark.parametrize(("section", "name"), NAMES)
 def test_a_file_begins_with_where_it_comes_from(section: str, name: str) -> None:
     text = preset_text(section, name)
+    if "preset" in tomllib.loads(text):
+        # What it builds on says it; values of its own have sources, see above.
+        return
     assert text.startswith("# ")
     assert "source" in text or "arXiv" in text or "http" in text or "github.com" in text
 
@@ -72,6 +86,77 @@ def test_a_file_begins_with_where_it_comes_from(section: str, name: str) -> None
 def test_unknown_presets_suggest_the_nearest() -> None:
     with pytest.raises(PresetNotFoundError, match=r"did you mean 'llama-3\.1-405b'"):
         preset_table("model", "llama-405b")
+
+
+def test_a_preset_builds_on_another() -> None:
+    built = preset_table("cluster", "h100-sxm")
+    assert built == {**preset_table("cluster", "dgx-h100"), "name": "h100-sxm"}
+    assert "preset" not in built
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return preset files by name, in place of those that there are."""
+    found: dict[str, str] = {}
+    monkeypatch.setattr(presets, "preset_names", lambda _: tuple(found))
+    monkeypatch.setattr(presets, "preset_text", lambda _, name: found[name])
+    return found
+
+
+def test_presets_build_on_one_another_field_by_field(files: dict[str, str]) -> None:
+    files["first"] = 'name = "first"\na = 1\n[deep]\nb = 2\nc = 3\n'
+    files["second"] = 'preset = "first"\nname = "second"\n[deep]\nc = 4\n'
+    files["third"] = 'preset = "second"\nname = "third"\na = 5\n'
+    expected = {"name": "third", "a": 5, "deep": {"b": 2, "c": 4}}
+    assert preset_table("model", "third") == expected
+
+
+def test_presets_that_build_on_one_another_in_a_circle_are_refused(files: dict[str, str]) -> None:
+    files["first"] = 'preset = "second"\n'
+    files["second"] = 'preset = "first"\n'
+    with pytest.raises(PresetNotFoundError, match="model"):
+        preset_table("model", "first")
+
+
+def test_a_preset_that_builds_on_none_there_is_is_refused(files: dict[str, str]) -> None:
+    files["first"] = 'preset = "secind"\n'
+    files["second"] = "a = 1\n"
+    with pytest.raises(PresetNotFoundError, match="model 'secind': did you mean 'second'"):
+        preset_table("model", "first")
+
+
+@pytest.mark.parametrize("entry", ["cpu", {"preset": "cpu"}])
+def test_a_table_has_the_accelerator_that_it_names(entry: Any) -> None:
+    cluster = {"name": "mine", "accelerator": entry}
+    found = with_accelerator(cluster)
+    assert found == {"name": "mine", "accelerator": preset_table("accelerator", "cpu")}
+    assert cluster["accelerator"] == entry, "the table that is read stays as it is"
+
+
+def test_a_named_accelerator_is_changed_field_by_field() -> None:
+    own = {"value": 3.0, "basis": "measured", "source": "a meter"}
+    changes = {"power_w": own, "peak_flop_per_s": {"bf16": 1e12}}
+    found = with_accelerator({"accelerator": {"preset": "cpu", **changes}})["accelerator"]
+    base = preset_table("accelerator", "cpu")
+    assert found["power_w"] == own
+    assert found["peak_flop_per_s"] == {**base["peak_flop_per_s"], "bf16": 1e12}
+    assert {**base, **changes}.keys() == found.keys()
+
+
+@pytest.mark.parametrize("cluster", [{}, {"accelerator": {"power_w": 1}}, {"accelerator": 5}])
+def test_a_table_that_names_no_accelerator_stays_as_it_is(cluster: dict[str, Any]) -> None:
+    assert with_accelerator(cluster) == cluster
+
+
+@pytest.mark.parametrize("name", preset_names("accelerator"))
+def test_an_accelerator_may_stand_in_any_cluster(name: str) -> None:
+    peaks = preset_table("accelerator", name)["peak_flop_per_s"]
+    scenario = witness(
+        "small", cluster={"preset": "h100-sxm:8", "accelerator": name}, precision=recipe_for(peaks)
+    )
+    table = {**preset_table("cluster", "cpu"), "accelerator_count": 8}
+    alone = build(Cluster, with_accelerator({**table, "accelerator": name}), "cluster")
+    assert scenario.cluster.accelerator == alone.accelerator
 
 
 @pytest.mark.parametrize(("name", "file"), CONFIGURATIONS.items())

@@ -178,6 +178,107 @@ def test_elementwise_traffic_one_by_one(preset: str, ranks: int, sequence_parall
     assert listed == 2 * (held * outside + 1024 * (rotation + experts * activation) // ranks)
 
 
+HELD_WHOLE, SPLIT = 4096, 32 * 128
+"""Elements of a token outside the split matrices of Llama 3.1 8B, and of all its query heads."""
+
+BESIDE_THE_STANDARD = {
+    # What each operation reads and writes: elements for each token, whole and split.
+    "query_key_norm": (
+        {"model__query_key_norm": "head"},
+        0,
+        in_tensors(SPLIT, SPLIT) + in_tensors(8 * 128, 8 * 128),  # queries, keys: read, written
+    ),
+    "output_gate": (
+        {"model__attention_output_gate": True},
+        0,
+        in_tensors(SPLIT, SPLIT, SPLIT),  # gate and weighted values read, their product written
+    ),
+    "norms": (
+        {"model__norms_per_layer": 4},
+        2 * in_tensors(HELD_WHOLE, HELD_WHOLE),  # two more, each reads and writes
+        0,
+    ),
+    "no_rotation": (
+        {"model__positions": "alibi"},
+        0,
+        -in_tensors(SPLIT, SPLIT) - in_tensors(8 * 128, 8 * 128),
+    ),
+    "sinks": ({"model__attention_sinks": True}, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE_THE_STANDARD)
+@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(1, False), (4, False), (4, True)])
+def test_elementwise_traffic_beside_the_standard(
+    name: str, ranks: int, sequence_parallel: bool
+) -> None:
+    changes, whole, split = BESIDE_THE_STANDARD[name]
+    plan = {
+        "plan__tensor_parallel_size": ranks,
+        "plan__sequence_parallel": sequence_parallel,
+    }
+    plain, changed = (
+        layer_of("llama-3.1-8b", "layer_elementwise_bytes", **plan, **fields)[0]
+        for fields in ({}, changes)
+    )
+    held = 1024 // ranks if sequence_parallel else 1024
+    assert changed - plain == 2 * (held * whole + 1024 * split // ranks)
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_gate_of_the_output_is_one_more_product(ranks: int) -> None:
+    """Its weights, and its output; it reads the same input as the queries."""
+    (plain, fewer), (gated, more) = (
+        layer_of(
+            "llama-3.1-8b",
+            "layer_matmul_bytes",
+            "layer_gpu_parameters",
+            plan__tensor_parallel_size=ranks,
+            model__attention_output_gate=gate,
+        )
+        for gate in (False, True)
+    )
+    assert more - fewer == 4096 * SPLIT // ranks
+    assert gated - plain == 2 * (more - fewer) + 2 * 1024 * SPLIT // ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_shared_experts_dense_layers_and_the_width_of_experts(ranks: int) -> None:
+    """Mixtral with experts of 1,408, shared ones of 2,816 together, and one layer without any."""
+    scenario = witness(
+        "mixture",
+        plan__tensor_parallel_size=ranks,
+        model__mixture__dense_layers=[0],
+        model__mixture__expert_intermediate_size=1408,
+        model__mixture__shared_intermediate_size=2816,
+    )
+    names = ("layer_matmul_bytes", "layer_gpu_parameters", "layer_elementwise_bytes")
+    found = evaluate(compile_columns(scenario), names)
+    products, parameters, traffic = (
+        [int(np.ravel(kind)[0]) for kind in found[name]] for name in names
+    )
+    hidden, query, pair = 4096, 4096 // ranks, 1024 // ranks
+    attention = in_tensors(hidden, query, pair, pair, query, hidden)
+
+    def network(width: int) -> int:
+        split = width // ranks
+        # Input, gate, up, input of down, output.
+        return in_tensors(hidden, split, split, split, hidden)
+
+    inner = [network(14336), 2 * network(1408) + network(2816)]
+    assert products == [
+        2 * held + 2 * 1024 * (attention + more)
+        for held, more in zip(parameters, inner, strict=True)
+    ]
+    # Two norms, two additions, rotation; gate and up read and their product written.
+    outside = 2 * in_tensors(hidden, hidden) + 2 * in_tensors(hidden, hidden, hidden)
+    rotation = in_tensors(query + pair, query + pair)
+    widths = [14336 // ranks, (2 * 1408 + 2816) // ranks]
+    assert traffic == [
+        2 * 1024 * (outside + rotation + in_tensors(width, width, width)) for width in widths
+    ]
+
+
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_a_naive_kernel_writes_and_reads_two_squares(ranks: int) -> None:
     """32 heads: scores written and read by the softmax, probabilities written and read; in bf16."""

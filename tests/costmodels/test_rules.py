@@ -2,14 +2,20 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from costmodels import rules
 from costmodels.analysis import evaluate
-from costmodels.compilation import compile_columns
+from costmodels.attention.layouts import LAYOUTS as MODELLED_LAYOUTS
+from costmodels.compilation import compile_columns, compile_model
 from costmodels.errors import NotModelledError, SpecError
+from costmodels.presets import preset_table
 from costmodels.quantities import Rule
+from costmodels.specs.layouts import LAYOUTS, Dense
+from costmodels.specs.model import Model
+from costmodels.specs.tables import build
 from tests.costmodels.witnesses import WITNESSES, witness
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -47,6 +53,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "small",
         {"model__multi_token_prediction_layers": 1},
         r"model.multi_token_prediction_layers \(1\): .* use 0 for the model without them",
+    ),
+    "experts_divide": (
+        "mixture",
+        {
+            "model__mixture__expert_intermediate_size": 1409,
+            "plan__tensor_parallel_size": 2,
+        },
+        r"model.mixture.expert_intermediate_size \(1409\): must be a multiple of "
+        r"plan.tensor_parallel_size \(2\)",
     ),
     "shared_experts_divide": (
         "mixture",
@@ -215,11 +230,107 @@ def test_witnesses_obey_every_rule(name: str) -> None:
             {"model__layouts": [{"type": "dense"}] * 33},
             r"model.layouts \(33 members\): must be at most model.num_hidden_layers \(32\)",
         ),
+        (
+            "small",
+            {
+                "model__layouts": [
+                    {"type": "dilated", "segment_lengths": [4, 8], "dilation_rates": [1]}
+                ]
+            },
+            r"model.layouts \(dilated, 2 segment_lengths\): must have as many dilation_rates \(1\)",
+        ),
+        (
+            "mixture",
+            {"model__mixture__dense_layers": [0, 32]},
+            r"model.mixture.dense_layers \(32\): must be below model.num_hidden_layers \(32\)",
+        ),
+        (
+            "mixture",
+            {"model__mixture__dense_layers": [1, 1]},
+            r"model.mixture.dense_layers \(2 members\): must name each layer once",
+        ),
+        (
+            "mixture",
+            {"model__mixture__dense_layers": list(range(32))},
+            r"model.mixture.dense_layers \(32 members\): must .* leave some to experts",
+        ),
+        (
+            "mixture",
+            {"model__mixture__shared_gate": True},
+            r"model.mixture.shared_gate \(True\): .* model.mixture.shared_intermediate_size \(0\)",
+        ),
     ],
 )
 def test_what_is_checked_beside_the_rules(base: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match="^" + message):
         witness(base, **changes)
+
+
+OTHER_LAYOUTS: dict[str, dict[str, Any]] = {
+    "sliding": {"window": 4096},
+    "chunked": {"chunk_length": 8192},
+    "dilated": {"segment_lengths": [2048, 4096], "dilation_rates": [1, 2]},
+    "infini": {"segment_length": 2048},
+    "latent": {"key_value_rank": 512, "unrotated_size": 128, "rotated_size": 64, "value_size": 128},
+    "gated-delta": {
+        "key_heads": 16,
+        "value_heads": 32,
+        "key_head_size": 128,
+        "value_head_size": 128,
+        "convolution_width": 4,
+    },
+    "lightning": {"block_length": 256},
+}
+
+
+def test_there_is_an_example_of_every_layout_without_a_model_yet() -> None:
+    assert OTHER_LAYOUTS.keys() | MODELLED_LAYOUTS.keys() == LAYOUTS.keys()
+
+
+@pytest.mark.parametrize("name", OTHER_LAYOUTS)
+def test_layouts_without_a_model_yet_are_refused_by_scenarios_only(name: str) -> None:
+    """Wherever it stands among the layouts; the description itself is without contradiction."""
+    other = {"type": name, **OTHER_LAYOUTS[name]}
+    for layouts in ([other], [{"type": "dense"}, other]):
+        message = rf"model.layouts \({name}\): .* not modelled yet, .*; modelled: dense"
+        with pytest.raises(NotModelledError, match="^" + message):
+            witness("small", model__layouts=layouts)
+        model = build(Model, {**preset_table("model", "llama-3.1-8b"), "layouts": layouts}, "model")
+        rules.check_model(model)
+        assert int(evaluate(compile_model(model), ["total_parameters"])["total_parameters"][0]) > 0
+
+
+def test_a_model_alone_may_predict_tokens_and_have_parallel_residuals() -> None:
+    model = witness("mixture").model
+    changes = {"multi_token_prediction_layers": 1, "parallel_residual": True, "norms_per_layer": 1}
+    rules.check_model(msgspec.structs.replace(model, **changes))
+    with pytest.raises(SpecError, match=r"^model.layouts \(2 members\)"):
+        rules.check_model(
+            msgspec.structs.replace(model, num_hidden_layers=1, layouts=(Dense(), Dense()))
+        )
+
+
+def test_the_model_of_a_width_is_split_where_some_layer_has_it() -> None:
+    """With experts of their own width in every layer, nothing is as wide as the model says."""
+    tensor = {"plan__tensor_parallel_size": 2, "model__intermediate_size": 14337}
+    own = {**tensor, "model__mixture__expert_intermediate_size": 1408}
+    assert witness("mixture", **own).model.intermediate_size == 14337
+    with pytest.raises(SpecError, match=r"^model.intermediate_size \(14337\)"):
+        witness("mixture", **own, model__mixture__dense_layers=[0])
+
+
+def test_quantized_weights_are_refused_as_a_whole() -> None:
+    table = {
+        "method": "gptq",
+        "weight_format": "int4",
+        "group_rows": 1,
+        "group_columns": 128,
+        "scale_format": "fp16",
+    }
+    message = r"precision.quantization \(int4\): quantized weights are not modelled yet; leave it"
+    with pytest.raises(NotModelledError, match="^" + message):
+        witness("small", precision__quantization=table)
+    assert witness("small", precision__quantization="none").precision.quantization is None
 
 
 def test_rows_with_layers_or_replicas_that_do_not_match_are_masked() -> None:

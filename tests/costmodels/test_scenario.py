@@ -151,6 +151,67 @@ def test_a_cluster_is_named_with_its_size() -> None:
     assert scenario.cluster.accelerator_count == 16
 
 
+CPU = "one core of a generic x86-64 CPU"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"preset": "h100-sxm:8", "accelerator": "cpu"},
+        {"preset": "h100-sxm", "accelerator_count": 8, "accelerator": {"preset": "cpu"}},
+    ],
+)
+def test_a_cluster_may_name_another_accelerator(cluster: dict[str, Any]) -> None:
+    """Nothing of the accelerator that it replaces stays, neither peaks nor sources."""
+    scenario = scenario_from_table({**SMALL, "cluster": cluster, "precision": "fp32"})
+    whole = scenario_from_table({**SMALL, "cluster": "cpu:8", "precision": "fp32"})
+    assert scenario.cluster.accelerator == whole.cluster.accelerator
+    assert scenario.cluster.network == witness("small").cluster.network
+    assert scenario_from_toml(scenario_to_toml(scenario)) == scenario
+
+
+def test_a_cluster_without_a_preset_may_name_its_accelerator() -> None:
+    table = scenario_to_table(witness("small"))["cluster"]
+    scenario = scenario_from_table({**SMALL, "cluster": {**table, "accelerator": "a100-80gb-sxm"}})
+    expected = witness("small", cluster="a100-80gb-sxm:8").cluster.accelerator
+    assert scenario.cluster.accelerator == expected
+
+
+def test_an_accelerator_is_changed_field_by_field() -> None:
+    cluster = {"preset": "h100-sxm:8", "accelerator": {"preset": "a100-80gb-sxm", "power_w": 300}}
+    found = scenario_from_table({**SMALL, "cluster": cluster}).cluster.accelerator
+    expected = witness("small", cluster="a100-80gb-sxm:8").cluster.accelerator
+    assert found.power_w == 300
+    assert "power_w" not in found.sources
+    assert found.peak_flop_per_s == expected.peak_flop_per_s
+    assert found.sources.items() <= expected.sources.items()
+    fields = {"cluster": {"preset": "h100-sxm:8", "accelerator": {"power_w": 300}}}
+    kept = scenario_from_table({**SMALL, **fields}).cluster.accelerator
+    assert kept.name == witness("small").cluster.accelerator.name
+    assert kept.power_w == 300
+
+
+@pytest.mark.parametrize("field_first", [False, True])
+def test_a_change_names_an_accelerator_and_fields_apply_after(field_first: bool) -> None:
+    changes = {"cluster.accelerator": "cpu", "cluster.accelerator.power_w": "3 W"}
+    if field_first:
+        changes = dict(reversed(changes.items()))
+    found = scenario_from_table(SMALL, {**changes, "precision": "fp32"}).cluster.accelerator
+    assert (found.name, found.power_w) == (CPU, 3.0)
+    assert found.peak_flop_per_s.keys() == {"fp32"}
+
+
+def test_a_description_is_changed_as_a_whole_before_its_fields() -> None:
+    mixture = {"expert_count": 16, "experts_per_token": 2}
+    for changes in (
+        {"model.mixture": mixture, "model.mixture.experts_per_token": 4},
+        {"model.mixture.experts_per_token": 4, "model.mixture": mixture},
+    ):
+        found = scenario_from_table(SMALL, changes).model.mixture
+        assert found is not None
+        assert (found.expert_count, found.experts_per_token) == (16, 4)
+
+
 # Errors
 
 
@@ -220,6 +281,16 @@ def test_a_wrong_table_is_refused_by_name(table: dict[str, Any], message: str) -
         ),
         ({"model.layouts": [{"type": "dense", "window": 1}]}, "model.layouts"),
         ({"model.layouts": [{"type": "block"}]}, "model.layouts"),
+        ({"cluster.accelerator": 5}, r"cluster.accelerator \('5'\): expected a table of fields"),
+        ({"cluster.accelerator": {"preset": 5}}, "unknown field of cluster.accelerator 'preset'"),
+        (
+            {"cluster.accelerator.peak_flop_per_s": {"bf17": 1e12}},
+            "unknown cluster.accelerator.peak_flop_per_s 'bf17': did you mean 'bf16'",
+        ),
+        (
+            {"cluster.network.oversubscription_ratio": 0.5},
+            r"cluster.network.oversubscription_ratio \(0.5\): expected a number, at least 1",
+        ),
         ({"model.layouts": []}, "model.layouts"),
     ],
 )
@@ -234,6 +305,19 @@ def test_an_unknown_preset_suggests_the_nearest(section: str) -> None:
     nearest = preset_names(section)[0]
     with pytest.raises(PresetNotFoundError, match=f"did you mean '{nearest}'"):
         scenario_from_table({**SMALL, section: nearest[:-1] + "_"})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "changes"),
+    [
+        ("h100-sxm:8", {"cluster.accelerator": "h100-sxn"}),
+        ({"preset": "h100-sxm:8", "accelerator": "h100-sxn"}, {}),
+        ({"preset": "h100-sxm:8", "accelerator": {"preset": "h100-sxn"}}, {}),
+    ],
+)
+def test_an_unknown_accelerator_suggests_the_nearest(cluster: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(PresetNotFoundError, match="accelerator 'h100-sxn': did you mean 'h100-sxm"):
+        scenario_from_table({**SMALL, "cluster": cluster}, changes)
 
 
 @pytest.mark.parametrize("text", ["model = ", "[model", "\x00", "a = 1\na = 2", "x = [" * 5000])

@@ -17,8 +17,14 @@ from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import Basis, weakest
 from costmodels.scenario import field_paths
 from costmodels.specs.base import SourcedSpec, Spec, declaration, field_types, plain_type
-from costmodels.specs.cluster import Cluster
+from costmodels.specs.cluster import PEAK_FORMATS, Cluster
 from costmodels.specs.plan import Plan
+from costmodels.specs.precision import (
+    ACTIVATION_FORMATS,
+    SCALE_FORMATS,
+    WEIGHT_FORMATS,
+    Quantization,
+)
 from costmodels.specs.workload import Workload
 from costmodels.stages import balanced_layers, stage_classes
 from tests.costmodels.witnesses import witness
@@ -127,6 +133,49 @@ def test_bases_from_strong_to_weak() -> None:
     assert weakest([Basis.FITTED, Basis.DATASHEET]) is Basis.FITTED
 
 
+QUANTIZED: dict[str, Any] = {
+    "method": "gptq",
+    "weight_format": "int4",
+    "group_rows": 1,
+    "group_columns": 128,
+    "scale_format": "fp16",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "formats"),
+    [
+        ("weight_format", WEIGHT_FORMATS),
+        ("scale_format", SCALE_FORMATS),
+        ("activation_format", (None, *ACTIVATION_FORMATS)),
+    ],
+)
+def test_quantization_knows_its_formats(field: str, formats: tuple[str, ...]) -> None:
+    for name in formats:
+        assert getattr(Quantization(**{**QUANTIZED, field: name}), field) == name
+    for name in ("int5", "fp8", ""):
+        with pytest.raises(SpecError, match=f"^unknown precision.quantization.{field} '{name}'"):
+            Quantization(**{**QUANTIZED, field: name})
+
+
+@pytest.mark.parametrize(
+    "change", [{"group_rows": -1}, {"zero_points": 1}, {"excluded": "lm_head"}]
+)
+def test_quantization_is_checked_field_by_field(change: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=rf"^precision.quantization.{next(iter(change))} \("):
+        Quantization(**{**QUANTIZED, **change})
+
+
+def test_an_accelerator_has_peaks_of_formats_that_there_are() -> None:
+    accelerator = witness("small").cluster.accelerator
+    peaks = dict.fromkeys(PEAK_FORMATS, 1e15)
+    assert msgspec.structs.replace(accelerator, peak_flop_per_s=peaks).peak_flop_per_s == peaks
+    for name in ("bf17", "fp64", "BF16", ""):
+        message = f"^unknown cluster.accelerator.peak_flop_per_s '{name}'"
+        with pytest.raises(SpecError, match=message):
+            msgspec.structs.replace(accelerator, peak_flop_per_s={**peaks, name: 1e15})
+
+
 # Compilation
 
 
@@ -171,6 +220,27 @@ def test_layouts_are_kinds_of_layer() -> None:
     assert columns.values["causal"] == (1, 0)
     assert columns.values["kind_layer_count"] == (3, 2)
     assert set(columns.layouts) <= set(LAYOUTS)
+
+
+def test_kinds_of_layer_differ_in_layout_and_in_having_experts() -> None:
+    layouts = [{"type": "dense", "causal": True}, {"type": "dense", "causal": False}]
+    scenario = witness(
+        "mixture",
+        model__num_hidden_layers=6,
+        model__layouts=layouts,
+        model__mixture__dense_layers=[0, 1, 3],
+        model__mixture__expert_intermediate_size=1408,
+        model__mixture__shared_intermediate_size=2816,
+    )
+    values = compile_columns(scenario).values
+    # Layers 0, and 1 with 3, have no experts; 2 with 4, and 5, have.
+    assert values["kind_layer_count"] == (1, 2, 2, 1)
+    assert values["causal"] == (1, 0, 1, 0)
+    assert values["is_mixture"] == (0, 0, 1, 1)
+    assert values["expert_count"] == (1, 1, 8, 8)
+    assert values["experts_per_token"] == (1, 1, 2, 2)
+    assert values["expert_intermediate_size"] == (0, 0, 1408, 1408)
+    assert values["shared_intermediate_size"] == (0, 0, 2816, 2816)
 
 
 def test_every_leaf_comes_from_a_field() -> None:

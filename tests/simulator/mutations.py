@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, EnumMeta
 from functools import cache
 from itertools import permutations
@@ -24,8 +24,18 @@ from simulator.publishing import reached
 from tests.simulator.witnesses import witness
 
 MIXTURE = "model.mixture"
+QUANTIZATION = "precision.quantization"
 PEAKS = "cluster.accelerator.peak_flop_per_s"
 LABEL = "label"
+
+QUANTIZED = {
+    "method": "gptq",
+    "weight_format": "int4",
+    "group_rows": 1,
+    "group_columns": 128,
+    "scale_format": "fp16",
+}
+"""A description that every scenario refuses as a whole, whatever its fields are."""
 
 ROUNDING_FRACTION = 1e-12
 """Sums of a few hundred terms in another order, in double precision."""
@@ -53,10 +63,12 @@ class Remark(NamedTuple):
         """Return whether it is about the field, or about a description that holds the field."""
         return any(path == field or path.startswith(field + ".") for field in self.fields)
 
-    def covers(self, value: Any, old: Any) -> bool:
+    def covers(self, value: Any, old: Any, scenario: Scenario) -> bool:
         """Return whether it says that this value would move nothing."""
         if not self.values:
             return True
+        if self.values == "as many others of the same layout on the same virtual stages":
+            return places(scenario, value) == places(scenario, old)
         if is_number(value) and is_number(old):
             for first, last in re.findall(r"from ([\d.e+-]+) to ([\d.e+-]+)", self.values):
                 if float(first) / CLOSE <= value <= float(last) * CLOSE:
@@ -71,6 +83,15 @@ class Remark(NamedTuple):
                 "-".join(axis for axis in value if axis in order) == order for order in listed
             )
         return spoken(value) in listed
+
+
+def places(scenario: Scenario, layers: Any) -> list[tuple[int, int]]:
+    """Return the virtual stage and the layout of some layers, sorted."""
+    model, plan = scenario.model, scenario.plan
+    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    counts = plan.layers_per_stage or balanced_layers(model.num_hidden_layers, stages)
+    stage_of = [stage for stage, count in enumerate(counts) for _ in range(count)]
+    return sorted((stage_of[layer], layer % len(model.layouts)) for layer in layers)
 
 
 def is_number(value: Any) -> bool:
@@ -111,8 +132,8 @@ def influences(path: str) -> frozenset[str]:
 
 def all_paths() -> tuple[str, ...]:
     """Return every field, whether a description is there at all included."""
-    mixtures = [MIXTURE]
-    return tuple(path for path in (*field_paths(), *mixtures) if path != PEAKS) + tuple(
+    optional = [MIXTURE, QUANTIZATION]
+    return tuple(path for path in (*field_paths(), *optional) if path != PEAKS) + tuple(
         f"{PEAKS}.{name}" for name in FORMATS
     )
 
@@ -124,8 +145,9 @@ def effects(name: str, path: str) -> list[Effect]:
     before = numbers(base_answer(name))
     found = []
     for value in candidates(scenario, path):
+        holder = {QUANTIZATION: QUANTIZED} if path.startswith(QUANTIZATION + ".") else {}
         try:
-            changed = scenario_from_table(table, {path: value})
+            changed = scenario_from_table(table, {**holder, path: value})
         except ShardwiseError as error:
             found.append(Effect(value, frozenset(), str(error)))
             continue
@@ -203,6 +225,8 @@ def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
     if path in _SPECIAL:
         yield from _SPECIAL[path](scenario, old)
         return
+    if path.startswith(QUANTIZATION + "."):
+        old = QUANTIZED.get(path.rsplit(".", 1)[1])
     declared = declared_type(path)
     kind = plain_type(declared)
     if get_origin(kind) is dict:
@@ -210,7 +234,7 @@ def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
     if isinstance(kind, EnumMeta):
         members: Mapping[str, Enum] = kind.__members__
         yield from (str(member.value) for member in members.values() if member is not old)
-    elif path.startswith("precision.") and path != "precision.name":
+    elif path.startswith("precision.") and path.count(".") == 1 and path != "precision.name":
         yield from (name for name in FORMATS if name != old)
     elif plain_type(kind) is bool:
         yield not old
@@ -296,6 +320,40 @@ def _mixture(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield {"expert_count": 4, "experts_per_token": 2} if old is None else None
 
 
+def _quantization(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield QUANTIZED
+
+
+def _quantized(*values: Any) -> Callable[[Scenario, Any], Iterator[Any]]:
+    """Return candidates that hold wherever there is a quantization."""
+
+    def choose(scenario: Scenario, old: Any) -> Iterator[Any]:
+        yield from values
+
+    return choose
+
+
+def _expert_width(scenario: Scenario, old: Any) -> Iterator[Any]:
+    width = scenario.model.intermediate_size
+    yield from (value for value in (None, width, 2 * width, width // 2, width + 1) if value != old)
+
+
+def _dense_layers(scenario: Scenario, old: Any) -> Iterator[Any]:
+    layers = scenario.model.num_hidden_layers
+    others = ([0], [1], [layers - 1], list(range(layers // 2)))
+    yield from (value for value in others if value != list(old))
+    # Refused: a layer that is not there, one named twice, no layer with experts.
+    yield from ([layers], [0, 0], list(range(layers)))
+
+
+def _notes(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield [*old, "one note more"]
+
+
+def _source(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield "another paper"
+
+
 def _main_weights(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (name for name in FORMATS if name != old)
     if old is not None:
@@ -319,6 +377,17 @@ _SPECIAL = {
     "plan.rank_order": _orders,
     "model.layouts": _layouts,
     "model.mixture": _mixture,
+    "model.mixture.expert_intermediate_size": _expert_width,
+    "model.mixture.dense_layers": _dense_layers,
+    "model.notes": _notes,
+    "model.source": _source,
+    "precision.quantization": _quantization,
+    "precision.quantization.method": _quantized("awq"),
+    "precision.quantization.weight_format": _quantized("nf4", "fp8-e4m3"),
+    "precision.quantization.scale_format": _quantized("bf16"),
+    "precision.quantization.zero_points": _quantized(True),
+    "precision.quantization.activation_format": _quantized("int8"),
+    "precision.quantization.excluded": _quantized(["lm_head"]),
     "precision.main_weights": _main_weights,
     "workload.total_tokens": _tokens,
     "cluster.accelerator.price_usd_per_s": _price,
