@@ -39,12 +39,10 @@ def layer_input_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="norms_per_layer * layer_input_bytes + dropout * sharded_tokens * hidden_size"
-    " + microbatch_tokens * ((2 + (1 - query_key_norm_is_none)) * (num_attention_heads"
-    " + num_key_value_heads) + 2 * attention_output_gate * num_attention_heads) * head_size"
-    " * activation_element_bytes // tensor_parallel_size",
-    source=_KORTHIKANTI
-    + ": norm input and output, one input more for each norm beyond two; query, "
-    "key, value, output; input of their norm; a gate and its product; dropout mask",
+    " + (microbatch_tokens * attention_kept_elements // tensor_parallel_size"
+    " + sharded_tokens * attention_kept_compressed_elements) * activation_element_bytes",
+    source=_KORTHIKANTI + ": norm input and output, one input more for each norm beyond two; what "
+    "heads keep; dropout mask",
 )
 def attention_saved_bytes(
     norms_per_layer: Column,
@@ -53,21 +51,18 @@ def attention_saved_bytes(
     sharded_tokens: Column,
     hidden_size: Column,
     microbatch_tokens: Column,
-    query_key_norm_is_none: Column,
-    num_attention_heads: Column,
-    num_key_value_heads: Column,
-    attention_output_gate: Column,
-    head_size: Column,
-    activation_element_bytes: Column,
+    attention_kept_elements: Column,
     tensor_parallel_size: Column,
+    attention_kept_compressed_elements: Column,
+    activation_element_bytes: Column,
 ) -> Column:
     """Return the activations kept around a layer's attention, for one microbatch [byte]."""
-    projected = (3 - query_key_norm_is_none) * (num_attention_heads + num_key_value_heads)
-    heads = (projected + 2 * attention_output_gate * num_attention_heads) * head_size
+    heads = microbatch_tokens * attention_kept_elements // tensor_parallel_size
+    elements = heads + sharded_tokens * attention_kept_compressed_elements
     return (
         norms_per_layer * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
-        + microbatch_tokens * heads * activation_element_bytes // tensor_parallel_size
+        + elements * activation_element_bytes
     )
 
 

@@ -120,7 +120,7 @@ def layer_multiplied_parameters(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size"
-    " + 2 * sharded_tokens * router_parameters",
+    " + 2 * sharded_tokens * (router_parameters + attention_compressing_parameters)",
     source=_NARAYANAN,
 )
 def layer_matmul_flop(
@@ -129,12 +129,12 @@ def layer_matmul_flop(
     tensor_parallel_size: Column,
     sharded_tokens: Column,
     router_parameters: Column,
+    attention_compressing_parameters: Column,
 ) -> Column:
     """Return the forward work of a layer's weights, for one microbatch [FLOP]."""
-    return (
-        2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size
-        + 2 * sharded_tokens * router_parameters
-    )
+    whole = router_parameters + attention_compressing_parameters
+    split = 2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size
+    return split + 2 * sharded_tokens * whole
 
 
 @quantity(
@@ -142,20 +142,21 @@ def layer_matmul_flop(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="4 * micro_batch_size * executed_pairs * num_attention_heads * head_size"
-    " // tensor_parallel_size",
+    formula="2 * micro_batch_size * executed_pairs * num_attention_heads"
+    " * (attention_query_size + attention_value_size) // tensor_parallel_size",
     source=_NARAYANAN,
 )
 def layer_attention_flop(
     micro_batch_size: Column,
     executed_pairs: Column,
     num_attention_heads: Column,
-    head_size: Column,
+    attention_query_size: Column,
+    attention_value_size: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the forward work of scores and weighted values of a layer, for one microbatch [FLOP]."""
-    pairs = micro_batch_size * executed_pairs
-    return 4 * pairs * num_attention_heads * head_size // tensor_parallel_size
+    pairs = micro_batch_size * executed_pairs * num_attention_heads
+    return 2 * pairs * (attention_query_size + attention_value_size) // tensor_parallel_size
 
 
 @quantity(
@@ -163,15 +164,24 @@ def layer_attention_flop(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="where(attention_kernel_is_flash, layer_attention_flop * 5 // 2,"
-    " layer_attention_flop * 2)",
-    source=_DAO,
+    formula="2 * layer_attention_flop + attention_kernel_is_flash"
+    " * (2 * micro_batch_size * executed_pairs * num_attention_heads * attention_query_size"
+    " // tensor_parallel_size)",
+    source=_DAO + ": the scores are computed again",
 )
 def layer_attention_backward_flop(
-    layer_attention_flop: Column, attention_kernel_is_flash: Column
+    layer_attention_flop: Column,
+    attention_kernel_is_flash: Column,
+    micro_batch_size: Column,
+    executed_pairs: Column,
+    num_attention_heads: Column,
+    attention_query_size: Column,
+    tensor_parallel_size: Column,
 ) -> Column:
     """Return the backward work of a layer's attention, for one microbatch [FLOP]."""
-    return where(attention_kernel_is_flash, layer_attention_flop * 5 // 2, layer_attention_flop * 2)
+    pairs = micro_batch_size * executed_pairs * num_attention_heads
+    scores = 2 * pairs * attention_query_size // tensor_parallel_size
+    return 2 * layer_attention_flop + attention_kernel_is_flash * scores
 
 
 @quantity(
@@ -284,21 +294,25 @@ def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters)"
-    " + 4 * attended_pairs * num_attention_heads * head_size",
+    formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters"
+    " + attention_compressing_parameters) + 2 * attended_pairs * num_attention_heads"
+    " * (attention_query_size + attention_value_size)",
     source=_NARAYANAN,
 )
 def layer_model_flop(
     sequence_length: Column,
     layer_multiplied_parameters: Column,
     router_parameters: Column,
+    attention_compressing_parameters: Column,
     attended_pairs: Column,
     num_attention_heads: Column,
-    head_size: Column,
+    attention_query_size: Column,
+    attention_value_size: Column,
 ) -> Column:
     """Return the forward work of a layer that the model needs, for one sequence [FLOP]."""
-    weights = layer_multiplied_parameters + router_parameters
-    return 2 * sequence_length * weights + 4 * attended_pairs * num_attention_heads * head_size
+    weights = layer_multiplied_parameters + router_parameters + attention_compressing_parameters
+    widths = num_attention_heads * (attention_query_size + attention_value_size)
+    return 2 * sequence_length * weights + 2 * attended_pairs * widths
 
 
 @quantity(

@@ -32,7 +32,7 @@ _SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024,
 
 
 @quantity(
-    "parameter",
+    "count",
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,

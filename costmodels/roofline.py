@@ -67,36 +67,34 @@ def memory_bytes_per_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_gpu_parameters * weight_element_bytes + microbatch_tokens"
-    " * ((((2 + attention_output_gate) * num_attention_heads + 2 * num_key_value_heads) * head_size"
-    " + (2 + gated) * (experts_per_token * layer_intermediate_size + shared_intermediate_size))"
-    " // tensor_parallel_size + (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1))"
-    " * hidden_size) * activation_element_bytes",
+    formula="layer_gpu_parameters * weight_element_bytes + (microbatch_tokens"
+    " * ((attention_projected_elements + (2 + gated) * (experts_per_token * layer_intermediate_size"
+    " + shared_intermediate_size)) // tensor_parallel_size"
+    " + (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1)) * hidden_size)"
+    " + sharded_tokens * attention_compressed_elements) * activation_element_bytes",
     source=_OPERANDS,
 )
 def layer_matmul_bytes(
     layer_gpu_parameters: Column,
     weight_element_bytes: Column,
     microbatch_tokens: Column,
-    num_attention_heads: Column,
-    num_key_value_heads: Column,
-    attention_output_gate: Column,
-    head_size: Column,
+    attention_projected_elements: Column,
     experts_per_token: Column,
     gated: Column,
     layer_intermediate_size: Column,
     shared_intermediate_size: Column,
     tensor_parallel_size: Column,
     hidden_size: Column,
+    sharded_tokens: Column,
+    attention_compressed_elements: Column,
     activation_element_bytes: Column,
 ) -> Column:
     """Return the operands of a layer's matrix products, forward, for one microbatch [byte]."""
-    queries = (2 + attention_output_gate) * num_attention_heads
-    heads = (queries + 2 * num_key_value_heads) * head_size
     widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    inner = (2 + gated) * widths
+    split = (attention_projected_elements + (2 + gated) * widths) // tensor_parallel_size
     outer = (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1)) * hidden_size
-    elements = microbatch_tokens * ((heads + inner) // tensor_parallel_size + outer)
+    whole = sharded_tokens * attention_compressed_elements
+    elements = microbatch_tokens * (split + outer) + whole
     return layer_gpu_parameters * weight_element_bytes + elements * activation_element_bytes
 
 
@@ -105,25 +103,20 @@ def layer_matmul_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="((6 + 2 * norms_per_layer) * sharded_tokens * hidden_size + microbatch_tokens"
-    " * ((2 * (positions_is_rotary + 1 - query_key_norm_is_none) * (num_attention_heads"
-    " + num_key_value_heads) + 3 * attention_output_gate * num_attention_heads) * head_size"
-    " + (2 + gated) * (experts_per_token * layer_intermediate_size + shared_intermediate_size))"
-    " // tensor_parallel_size) * activation_element_bytes",
-    source=_OPERANDS + ": norms, two residual additions, rotation and norm of queries and keys, "
-    "gate of the output, activation function",
+    formula="((6 + 2 * norms_per_layer) * sharded_tokens * hidden_size"
+    " + sharded_tokens * attention_compressed_elements + microbatch_tokens"
+    " * (attention_rotated_elements + (2 + gated) * (experts_per_token * layer_intermediate_size"
+    " + shared_intermediate_size)) // tensor_parallel_size) * activation_element_bytes",
+    source=_OPERANDS + ": norms, two residual additions, rotation, norms and gate of heads, "
+    "activation function",
 )
 def layer_elementwise_bytes(
+    norms_per_layer: Column,
     sharded_tokens: Column,
     hidden_size: Column,
-    norms_per_layer: Column,
+    attention_compressed_elements: Column,
     microbatch_tokens: Column,
-    positions_is_rotary: Column,
-    query_key_norm_is_none: Column,
-    num_attention_heads: Column,
-    num_key_value_heads: Column,
-    attention_output_gate: Column,
-    head_size: Column,
+    attention_rotated_elements: Column,
     experts_per_token: Column,
     gated: Column,
     layer_intermediate_size: Column,
@@ -132,14 +125,11 @@ def layer_elementwise_bytes(
     activation_element_bytes: Column,
 ) -> Column:
     """Return the traffic of a layer's elementwise operations, forward, for one microbatch [byte]."""
-    passes = 2 * (positions_is_rotary + 1 - query_key_norm_is_none)
-    heads = passes * (num_attention_heads + num_key_value_heads)
-    gate = 3 * attention_output_gate * num_attention_heads
     widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    inner = (heads + gate) * head_size + (2 + gated) * widths
+    inner = attention_rotated_elements + (2 + gated) * widths
     split = microbatch_tokens * inner // tensor_parallel_size
-    whole = (6 + 2 * norms_per_layer) * sharded_tokens * hidden_size
-    return (whole + split) * activation_element_bytes
+    whole = (6 + 2 * norms_per_layer) * hidden_size + attention_compressed_elements
+    return (sharded_tokens * whole + split) * activation_element_bytes
 
 
 @quantity(

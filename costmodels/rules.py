@@ -168,7 +168,7 @@ def counts_fit(
     pipeline_parallel_size: Column,
     attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
-    head_size: Axis,
+    attention_query_size: Axis,
     layer_intermediate_size: Axis,
     shared_intermediate_size: Axis,
     expert_count: Axis,
@@ -184,7 +184,9 @@ def counts_fit(
     for each parameter, eight bytes for each score of a naive kernel.
     """
     tokens = 1.0 * microbatch_tokens
-    heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
+    heads = largest(
+        [1.0 * a * d for a, d in zip(num_attention_heads, attention_query_size, strict=True)]
+    )
     active = largest(
         [1.0 * f * k for f, k in zip(layer_intermediate_size, experts_per_token, strict=True)]
     ) + largest(shared_intermediate_size)
@@ -211,7 +213,7 @@ def step_counts_fit(
     vocabulary_size: Column,
     attention_kernel_is_flash: Column,
     num_attention_heads: Axis,
-    head_size: Axis,
+    attention_query_size: Axis,
     layer_intermediate_size: Axis,
     shared_intermediate_size: Axis,
     experts_per_token: Axis,
@@ -224,7 +226,9 @@ def step_counts_fit(
     GPipe keeps the activations of every microbatch. A token keeps at most twenty bytes for each
     element of a layer's activation, eight for each score of a naive kernel, and its logits.
     """
-    heads = largest([1.0 * a * d for a, d in zip(num_attention_heads, head_size, strict=True)])
+    heads = largest(
+        [1.0 * a * d for a, d in zip(num_attention_heads, attention_query_size, strict=True)]
+    )
     active = largest(
         [1.0 * f * k for f, k in zip(layer_intermediate_size, experts_per_token, strict=True)]
     ) + largest(shared_intermediate_size)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from costmodels.attention import dense, projections
+from costmodels.attention import dense, elements, latent, projections
 from costmodels.columns import Column
 from costmodels.quantities import ALGORITHM, KIND, Basis, Quantity, Scope
 
@@ -19,7 +19,7 @@ ATTENDED_PAIRS = Quantity(
     basis=Basis.EXACT,
     formula=ALGORITHM,
     source="by definition: s (s + 1) / 2 for dense causal attention, s^2 without a mask",
-    variants=MappingProxyType({"dense": dense.attended_pairs}),
+    variants=MappingProxyType({"dense": dense.attended_pairs, "latent": latent.attended_pairs}),
     selector="layout",
 )
 
@@ -32,11 +32,16 @@ EXECUTED_PAIRS = Quantity(
     definition="Pairs of query and key whose score is computed, for one head and sequence.",
     formula=ALGORITHM,
     source=_DAO,
-    variants=MappingProxyType({"dense": dense.executed_pairs}),
+    variants=MappingProxyType({"dense": dense.executed_pairs, "latent": latent.executed_pairs}),
     selector="layout",
 )
 
-LAYOUTS = MappingProxyType({"dense": "every key, or every key that is not in the future"})
+LAYOUTS = MappingProxyType(
+    {
+        "dense": "every key, or every key that is not in the future",
+        "latent": "every key that is not in the future, keys and values from one small vector",
+    }
+)
 """The layouts whose work, memory and time are modelled, by the `type` of their description."""
 
 _SOFTMAX = ("dense", "sliding", "chunked", "dilated")
@@ -96,4 +101,67 @@ ATTENTION_WHOLE_PARAMETERS = Quantity(
     source=_PROJECTIONS,
     variants=_by_layout("whole", projections.softmax_whole_parameters),
     selector="layout",
+)
+
+
+_MEGATRON_LATENT = (
+    "by counting tensors; latent attention as Megatron-LM computes it, "
+    "github.com/NVIDIA/Megatron-LM megatron/core/transformer/multi_latent_attention.py"
+)
+
+
+def _of_heads(
+    name: str, definition: str, *, unit: str = "element", basis: Basis = Basis.EXACT
+) -> Quantity:
+    """Return a quantity that softmax attention has in one way, and latent attention in another."""
+    stem = name.removeprefix("attention_")
+    softmax = getattr(elements, f"softmax_{stem}")
+    return Quantity(
+        name=name,
+        unit=unit,
+        scope=Scope.LAYER,
+        axes=(KIND,),
+        definition=definition,
+        basis=basis,
+        formula=ALGORITHM,
+        source=_MEGATRON_LATENT,
+        variants=MappingProxyType(
+            dict.fromkeys((*_SOFTMAX, "infini"), softmax)
+            | {"latent": getattr(elements, f"latent_{stem}")}
+        ),
+        selector="layout",
+    )
+
+
+ATTENTION_QUERY_SIZE = _of_heads(
+    "attention_query_size", "Width of a head's query and key.", unit="count"
+)
+ATTENTION_VALUE_SIZE = _of_heads("attention_value_size", "Width of a head's value.", unit="count")
+ATTENTION_COMPRESSING_PARAMETERS = _of_heads(
+    "attention_compressing_parameters",
+    "Weights of a layer's attention that multiply a token for all heads, on every rank.",
+    unit="parameter",
+)
+ATTENTION_PROJECTED_ELEMENTS = _of_heads(
+    "attention_projected_elements",
+    "Elements of heads that a layer's projections write and read, for one token.",
+)
+ATTENTION_COMPRESSED_ELEMENTS = _of_heads(
+    "attention_compressed_elements",
+    "Elements for all heads that a layer's projections write and read, for one token.",
+)
+ATTENTION_ROTATED_ELEMENTS = _of_heads(
+    "attention_rotated_elements",
+    "Elements that rotation, norms and gate of a layer's heads read and write, for one token.",
+    basis=Basis.ASSUMED,
+)
+ATTENTION_KEPT_ELEMENTS = _of_heads(
+    "attention_kept_elements",
+    "Elements that a layer's heads keep for the backward beside scores, for one token.",
+    basis=Basis.ASSUMED,
+)
+ATTENTION_KEPT_COMPRESSED_ELEMENTS = _of_heads(
+    "attention_kept_compressed_elements",
+    "Elements for all heads that a layer keeps for the backward, for one token.",
+    basis=Basis.ASSUMED,
 )

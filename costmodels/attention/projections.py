@@ -103,7 +103,7 @@ def infini_vector_parameters(
 
     Notes
     -----
-    Munkhdalai et al. 2024, arXiv:2404.07143, section 2.3: one learned scalar for each head.
+    Munkhdalai et al. 2024, arXiv:2404.07143, equation 10: one learned scalar for each head.
     """
     softmax = softmax_vector_parameters(
         attention_bias,

@@ -49,17 +49,28 @@ def _decoder(
     hidden: str = "hidden_size",
     heads: str = "num_attention_heads",
     positions: str = "max_position_embeddings",
+    equal_heads: bool = False,
+    head_size: int | None = None,
+    width: int | None = None,
 ) -> Fields:
-    """Return the fields that all families have, read from the usual keys."""
+    """Return the fields that all families have, read from the usual keys.
+
+    `equal_heads` is for families that split hidden_size by the heads whatever else a file says;
+    `head_size` and `width` are for those that have them from other keys.
+    """
     hidden_size = keys.integer(hidden, most=2**20)
     head_count = keys.integer(heads, most=2**16)
+    if head_size is None:
+        head_size = _head_size(keys, hidden_size, head_count, equal=equal_heads)
+    if width is None:
+        width = keys.integer("intermediate_size", most=2**22)
     return {
         "num_hidden_layers": keys.integer(layers, most=_LAYERS),
         "hidden_size": hidden_size,
         "num_attention_heads": head_count,
-        "num_key_value_heads": keys.integer("num_key_value_heads", default=head_count, most=2**16),
-        "head_size": _head_size(keys, hidden_size, head_count),
-        "intermediate_size": keys.integer("intermediate_size", default=4 * hidden_size, most=2**22),
+        "num_key_value_heads": _shared_heads(keys, head_count, equal=equal_heads),
+        "head_size": head_size,
+        "intermediate_size": width,
         "gated": gated,
         "vocabulary_size": keys.integer("vocab_size", most=2**26),
         "tied_embeddings": keys.flag("tie_word_embeddings", default=tied),
@@ -68,21 +79,41 @@ def _decoder(
         "attention_output_bias": bias if output_bias is None else output_bias,
         "ffn_bias": ffn_bias,
         "positions": Positions.ROTARY,
-        "max_position_embeddings": keys.integer(positions, default=2048, most=2**40),
+        "max_position_embeddings": keys.size(positions, otherwise=2048, most=2**40),
         "dropout": max(map(keys.number, _DROPOUTS)) > 0,
     }
 
 
-def _head_size(keys: Reader, hidden_size: int, head_count: int) -> int:
-    if keys.has("head_dim"):
-        return int(keys.integer("head_dim", most=2**16))
-    keys.skip("head_dim")
-    if hidden_size % head_count:
+def _shared_heads(keys: Reader, head_count: int, *, equal: bool) -> int:
+    """Return the key and value heads: as many as query heads where the file says none."""
+    if equal:
+        keys.require(
+            "num_key_value_heads",
+            only=(head_count,),
+            reason=f"each of the {head_count} heads of this family has keys and values of its own",
+        )
+        return head_count
+    return keys.size("num_key_value_heads", otherwise=head_count, most=2**16)
+
+
+def _head_size(keys: Reader, hidden_size: int, head_count: int, *, equal: bool) -> int:
+    """Return the width of a head: an equal part of hidden_size where the file says nothing."""
+    quotient, rest = divmod(hidden_size, head_count)
+    if equal:
+        keys.require(
+            "head_dim",
+            only=(quotient,),
+            reason=f"heads of this family have hidden_size / num_attention_heads ({quotient})",
+        )
+    size = quotient if equal else keys.size("head_dim", otherwise=0, most=2**16)
+    if size and (not rest or size != quotient):
+        return size
+    if rest:
         raise keys.error(
             "num_attention_heads",
             f"must divide hidden_size ({hidden_size}), since head_dim is not given",
         )
-    return hidden_size // head_count
+    return quotient
 
 
 def shortest_cycle(layers: list[Layout]) -> tuple[Layout, ...]:
@@ -94,27 +125,54 @@ def shortest_cycle(layers: list[Layout]) -> tuple[Layout, ...]:
     >>> shortest_cycle([a, b, a, b, a]) == (a, b)
     True
     """
-    for length in range(1, len(layers) + 1):
-        if all(layer == layers[index % length] for index, layer in enumerate(layers)):
-            return tuple(layers[:length])
-    return tuple(layers)
+    # The longest proper prefix that is also a suffix, for each prefix (Knuth, Morris, Pratt): in
+    # linear time, since a file may name tens of thousands of layers.
+    overlap = [0] * len(layers)
+    for index in range(1, len(layers)):
+        length = overlap[index - 1]
+        while length and layers[index] != layers[length]:
+            length = overlap[length - 1]
+        overlap[index] = length + (layers[index] == layers[length])
+    return tuple(layers[: len(layers) - overlap[-1]])
 
 
 def _mixed(
-    keys: Reader, fields: Fields, kinds: Mapping[str, Layout], default: Callable[[int], str]
+    keys: Reader,
+    fields: Fields,
+    kinds: Mapping[str, Layout | None],
+    default: Callable[[int], str],
 ) -> tuple[Layout, ...]:
-    """Return the layouts by `layer_types`, or by the family's rule where that is absent."""
+    """Return the layouts by `layer_types`, or by the family's rule where that is absent.
+
+    A kind that is None is one that the family has, and whose size the file does not give.
+    """
     count = fields["num_hidden_layers"]
     words = keys.by_layer("layer_types", count, tuple(kinds))
     if words is None:
         words = [default(index) for index in range(count)]
-    return shortest_cycle([kinds[word] for word in words])
+    known = {word: layout for word, layout in kinds.items() if layout is not None}
+    for word in set(words) - set(known):
+        key = "use_sliding_window" if keys.false("use_sliding_window") else "sliding_window"
+        raise keys.error(key, f"layers of {word} need the length of a window")
+    return shortest_cycle([known[word] for word in words])
 
 
-def _window(keys: Reader) -> Layout:
-    """Return sliding attention, dense where no window is given."""
-    window = keys.integer("sliding_window", default=0, least=0)
-    return Sliding(window=window) if window else Dense()
+def _window(keys: Reader) -> Sliding | None:
+    """Return sliding attention, None where no window is given."""
+    window = keys.size("sliding_window", otherwise=0, least=0)
+    return Sliding(window=window) if window else None
+
+
+def _window_in_use(keys: Reader) -> Sliding | None:
+    """Return sliding attention where `use_sliding_window` says so, else None."""
+    if keys.flag("use_sliding_window", default=False):
+        return _window(keys)
+    keys.skip("sliding_window", "max_window_layers")
+    return None
+
+
+def _everywhere(layout: Layout | None) -> tuple[Layout, ...]:
+    return (layout or Dense(),)
 
 
 # --- dense families -------------------------------------------------------------------------------
@@ -129,15 +187,29 @@ def llama(keys: Reader) -> Fields:
 def smollm3(keys: Reader) -> Fields:
     """Read SmolLM3: Llama with layers whose attention may slide."""
     fields = llama(keys) | {"tied_embeddings": keys.flag("tie_word_embeddings", default=True)}
-    slides = keys.flag("use_sliding_window", default=False)
-    kinds = {FULL: Dense(), SLIDING: _window(keys) if slides else Dense()}
-    keys.skip("sliding_window")
-    return fields | {"layouts": _mixed(keys, fields, kinds, lambda _: FULL)}
+    window = _window_in_use(keys)
+    rotates = _rotating(keys, fields["num_hidden_layers"])
+    layouts = _mixed(
+        keys,
+        fields,
+        {FULL: Dense(), SLIDING: window},
+        lambda index: FULL if rotates[index] or window is None else SLIDING,
+    )
+    return fields | {"layouts": layouts}
+
+
+def _rotating(keys: Reader, layers: int) -> list[int]:
+    """Return for each layer whether it rotates positions: by default all but every fourth."""
+    interval = keys.integer("no_rope_layer_interval", default=4)
+    stated = keys.integers("no_rope_layers")
+    if stated and len(stated) != layers:
+        raise keys.error("no_rope_layers", f"expected a 0 or 1 for each of {layers} layers")
+    return stated or [int((index + 1) % interval != 0) for index in range(layers)]
 
 
 def mistral(keys: Reader) -> Fields:
     """Read Mistral and Phi-3: all layers slide where a window is given."""
-    return _decoder(keys) | {"layouts": (_window(keys),)}
+    return _decoder(keys) | {"layouts": _everywhere(_window(keys))}
 
 
 def ministral(keys: Reader) -> Fields:
@@ -145,7 +217,7 @@ def ministral(keys: Reader) -> Fields:
     fields = _decoder(keys)
     window = _window(keys)
     kinds = {FULL: Dense(), SLIDING: window}
-    default = FULL if isinstance(window, Dense) else SLIDING
+    default = FULL if window is None else SLIDING
     return fields | {"layouts": _mixed(keys, fields, kinds, lambda _: default)}
 
 
@@ -153,7 +225,10 @@ def seed_oss(keys: Reader) -> Fields:
     """Read Seed-OSS: Llama with biases of its own."""
     bias = keys.flag("attention_bias", default=True)
     out = keys.flag("attention_out_bias", default=False)
-    return _decoder(keys, bias=bias, output_bias=out, ffn_bias=keys.flag("mlp_bias", default=False))
+    ffn_bias = keys.flag("mlp_bias", default=False)
+    fields = _decoder(keys, bias=bias, output_bias=out, ffn_bias=ffn_bias)
+    dropouts = ("attention_dropout", "residual_dropout")
+    return fields | {"dropout": max(keys.number(key, default=0.1) for key in dropouts) > 0}
 
 
 def ernie(keys: Reader) -> Fields:
@@ -166,7 +241,7 @@ def starcoder2(keys: Reader) -> Fields:
     """Read StarCoder2: LayerNorm and biases, sliding where a window is given."""
     bias = keys.flag("use_bias", default=True)
     fields = _decoder(keys, gated=False, norm=Norm.LAYERNORM, bias=bias, ffn_bias=bias, tied=True)
-    return fields | {"layouts": (_window(keys),)}
+    return fields | {"layouts": _everywhere(_window(keys))}
 
 
 def stablelm(keys: Reader) -> Fields:
@@ -174,6 +249,8 @@ def stablelm(keys: Reader) -> Fields:
     keys.require("qk_layernorm", only=(False,), reason="a norm for each head is not modelled")
     bias = keys.flag("use_qkv_bias", default=False)
     fields = _decoder(keys, norm=Norm.LAYERNORM, bias=bias, output_bias=False)
+    split = fields["hidden_size"] // fields["num_attention_heads"]
+    keys.require("head_dim", only=(split,), reason=f"heads of this family have width {split}")
     parallel = keys.flag("use_parallel_residual", default=False)
     return fields | {"parallel_residual": parallel, "norms_per_layer": 1 if parallel else 2}
 
@@ -190,12 +267,14 @@ def qwen3(keys: Reader) -> Fields:
 
 
 def _qwen_sliding(keys: Reader, fields: Fields) -> Fields:
-    slides = keys.flag("use_sliding_window", default=False)
-    window = _window(keys) if slides else Dense()
-    keys.skip("sliding_window")
+    window = _window_in_use(keys)
     first = keys.integer("max_window_layers", default=28, least=0, most=2**40)
-    kinds = {FULL: Dense(), SLIDING: window}
-    layouts = _mixed(keys, fields, kinds, lambda index: SLIDING if index >= first else FULL)
+    layouts = _mixed(
+        keys,
+        fields,
+        {FULL: Dense(), SLIDING: window},
+        lambda index: SLIDING if window is not None and index >= first else FULL,
+    )
     return fields | {"layouts": layouts}
 
 
@@ -218,11 +297,11 @@ def gemma3(keys: Reader) -> Fields:
         "num_hidden_layers": keys.integer("num_hidden_layers", most=_LAYERS),
         "hidden_size": keys.integer("hidden_size", most=2**20),
         "intermediate_size": keys.integer("intermediate_size", most=2**22),
-        "num_attention_heads": keys.family_default("num_attention_heads", 8, 2**16),
-        "num_key_value_heads": keys.family_default("num_key_value_heads", 4, 2**16),
-        "head_size": keys.family_default("head_dim", 256, 2**16),
-        "vocabulary_size": keys.family_default("vocab_size", 262_208, 2**26),
-        "max_position_embeddings": keys.family_default("max_position_embeddings", 131_072),
+        "num_attention_heads": keys.size("num_attention_heads", most=2**16),
+        "num_key_value_heads": keys.size("num_key_value_heads", most=2**16),
+        "head_size": keys.size("head_dim", most=2**16),
+        "vocabulary_size": keys.size("vocab_size", most=2**26),
+        "max_position_embeddings": keys.size("max_position_embeddings", most=2**40),
         "tied_embeddings": keys.flag("tie_word_embeddings", default=True),
         "dropout": keys.number("attention_dropout") > 0,
         "gated": True,
@@ -233,7 +312,8 @@ def gemma3(keys: Reader) -> Fields:
         "query_key_norm": QueryKeyNorm.HEAD,
     }
     bias = keys.flag("attention_bias", default=False)
-    cycle = keys.integer("sliding_window_pattern", "_sliding_window_pattern", default=6)
+    cycle = keys.integer("sliding_window_pattern", default=6)
+    keys.skip("_sliding_window_pattern")
     kinds = {FULL: Dense(), SLIDING: _window(keys)}
     layouts = _mixed(keys, fields, kinds, lambda index: SLIDING if (index + 1) % cycle else FULL)
     return fields | {"attention_bias": bias, "attention_output_bias": bias, "layouts": layouts}
@@ -264,26 +344,28 @@ def glm4(keys: Reader) -> Fields:
     return glm(keys) | {"norms_per_layer": 4}
 
 
-def cohere(keys: Reader) -> Fields:
-    """Read Command R: attention and feed-forward network side by side behind one norm."""
+def _side_by_side(keys: Reader) -> Fields:
     fields = _decoder(
         keys,
         norm=Norm.LAYERNORM_NO_BIAS,
         bias=keys.flag("attention_bias", default=False),
         tied=True,
     )
+    return fields | {"parallel_residual": True, "norms_per_layer": 1}
+
+
+def cohere(keys: Reader) -> Fields:
+    """Read Command R: attention and feed-forward network side by side behind one norm."""
+    fields = _side_by_side(keys)
     normed = keys.flag("use_qk_norm", default=False)
-    return fields | {
-        "parallel_residual": True,
-        "norms_per_layer": 1,
-        "query_key_norm": QueryKeyNorm.FULL if normed else QueryKeyNorm.NONE,
-    }
+    return fields | {"query_key_norm": QueryKeyNorm.FULL if normed else QueryKeyNorm.NONE}
 
 
 def cohere2(keys: Reader) -> Fields:
     """Read Command R7B and A: Command R in which three layers of four slide."""
-    fields = cohere(keys)
-    cycle = keys.integer("sliding_window_pattern", "_sliding_window_pattern", default=4)
+    fields = _side_by_side(keys)
+    cycle = keys.integer("sliding_window_pattern", default=4)
+    keys.skip("_sliding_window_pattern")
     kinds = {FULL: Dense(), SLIDING: _window(keys)}
     layouts = _mixed(keys, fields, kinds, lambda index: SLIDING if (index + 1) % cycle else FULL)
     return fields | {"layouts": layouts}
@@ -304,6 +386,12 @@ def phi(keys: Reader) -> Fields:
 _GPT2_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
+def _inner(keys: Reader) -> int:
+    """Return the width of the feed-forward network: four times hidden_size unless stated."""
+    hidden = keys.integer("n_embd", most=2**20)
+    return int(keys.integer("n_inner", default=4 * hidden, most=2**22))
+
+
 def gpt2(keys: Reader) -> Fields:
     """Read GPT-2: learned positions."""
     fields = _decoder(
@@ -317,11 +405,11 @@ def gpt2(keys: Reader) -> Fields:
         hidden="n_embd",
         heads="n_head",
         positions="n_positions",
+        equal_heads=True,
+        width=_inner(keys),
     )
     keys.skip("n_ctx")
-    inner = keys.integer("n_inner", default=4 * fields["hidden_size"], most=2**22)
     return fields | {
-        "intermediate_size": inner,
         "positions": Positions.LEARNED,
         # Its rates of dropout are not zero where the file is silent.
         "dropout": max(keys.number(key, default=0.1) for key in _GPT2_DROPOUTS) > 0,
@@ -339,10 +427,10 @@ def gptj(keys: Reader) -> Fields:
         hidden="n_embd",
         heads="n_head",
         positions="n_positions",
+        equal_heads=True,
+        width=_inner(keys),
     )
-    inner = keys.integer("n_inner", default=4 * fields["hidden_size"], most=2**22)
     return fields | {
-        "intermediate_size": inner,
         "parallel_residual": True,
         "norms_per_layer": 1,
         "head_bias": True,
@@ -352,7 +440,9 @@ def gptj(keys: Reader) -> Fields:
 def gpt_neox(keys: Reader) -> Fields:
     """Read GPT-NeoX and Pythia."""
     bias = keys.flag("attention_bias", default=True)
-    fields = _decoder(keys, gated=False, norm=Norm.LAYERNORM, bias=bias, ffn_bias=True)
+    fields = _decoder(
+        keys, gated=False, norm=Norm.LAYERNORM, bias=bias, ffn_bias=True, equal_heads=True
+    )
     return fields | {"parallel_residual": keys.flag("use_parallel_residual", default=True)}
 
 
@@ -370,7 +460,16 @@ def opt(keys: Reader) -> Fields:
     )
     keys.require("_remove_final_layer_norm", only=(False,), reason="is not modelled")
     bias = keys.flag("enable_bias", default=True)
-    fields = _decoder(keys, gated=False, norm=Norm.LAYERNORM, tied=True, bias=bias, ffn_bias=bias)
+    fields = _decoder(
+        keys,
+        gated=False,
+        norm=Norm.LAYERNORM,
+        tied=True,
+        bias=bias,
+        ffn_bias=bias,
+        equal_heads=True,
+        width=keys.integer("ffn_dim", most=2**22),
+    )
     hidden = fields["hidden_size"]
     projected = keys.integer("word_embed_proj_dim", default=hidden)
     if projected != hidden:
@@ -379,7 +478,6 @@ def opt(keys: Reader) -> Fields:
             f"an embedding narrower than hidden_size ({hidden}) is not modelled",
         )
     return fields | {
-        "intermediate_size": keys.integer("ffn_dim", most=2**22),
         "positions": Positions.LEARNED,
         "reserved_positions": 2,
         "dropout": keys.number("dropout", default=0.1) > 0 or fields["dropout"],
@@ -402,6 +500,8 @@ def bloom(keys: Reader) -> Fields:
         hidden=hidden,
         heads=heads,
         positions="seq_length",
+        equal_heads=True,
+        width=4 * keys.integer(hidden, most=2**20),
     )
     keys.skip(
         *("hidden_size", "n_embed", "n_head", "num_attention_heads", "n_layer"),
@@ -410,7 +510,6 @@ def bloom(keys: Reader) -> Fields:
         "unk_token_id",
     )
     return fields | {
-        "intermediate_size": 4 * fields["hidden_size"],
         "positions": Positions.ALIBI,
         "embedding_norm": True,
     }
@@ -420,6 +519,7 @@ def falcon(keys: Reader) -> Fields:
     """Read Falcon: one key and value head, or groups of them in its new architecture."""
     old = keys.has("n_head")
     bias = keys.flag("bias", default=False)
+    inner = 4 * keys.integer("hidden_size", most=2**20)
     fields = _decoder(
         keys,
         gated=False,
@@ -427,6 +527,8 @@ def falcon(keys: Reader) -> Fields:
         tied=True,
         bias=bias,
         ffn_bias=bias,
+        equal_heads=True,
+        width=keys.integer("ffn_hidden_size", default=inner, most=2**22),
         heads="n_head" if old else "num_attention_heads",
         layers="n_layer" if keys.has("n_layer") else "num_hidden_layers",
     )
@@ -437,11 +539,9 @@ def falcon(keys: Reader) -> Fields:
     alone = keys.flag("multi_query", default=True) and not new
     parallel = keys.flag("parallel_attn", default=True)
     norms = keys.integer("num_ln_in_parallel_attn", default=2 if new else 1, most=2)
-    inner = keys.integer("ffn_hidden_size", default=4 * fields["hidden_size"], most=2**22)
     alibi = keys.flag("alibi", default=False)
     return fields | {
         "num_key_value_heads": 1 if alone else groups if new else heads,
-        "intermediate_size": inner,
         "positions": Positions.ALIBI if alibi else Positions.ROTARY,
         "parallel_residual": parallel or new,
         "norms_per_layer": norms if parallel else 2,
@@ -453,7 +553,9 @@ def falcon(keys: Reader) -> Fields:
 
 def _experts(keys: Reader, *names: str) -> dict[str, Any]:
     count = keys.integer(*names, least=2, most=2**16)
-    chosen = keys.integer("num_experts_per_tok", "num_experts_per_token", most=2**16)
+    chosen = keys.integer(
+        "num_experts_per_tok", "num_experts_per_token", "experts_per_token", most=2**16
+    )
     if chosen > count:
         raise keys.error("num_experts_per_tok", f"must be at most the {count} experts")
     return {"expert_count": count, "experts_per_token": chosen}
@@ -461,33 +563,38 @@ def _experts(keys: Reader, *names: str) -> dict[str, Any]:
 
 def mixtral(keys: Reader) -> Fields:
     """Read Mixtral: experts in every layer."""
-    fields = _decoder(keys) | {"layouts": (_window(keys),)}
+    fields = _decoder(keys) | {"layouts": _everywhere(_window(keys))}
     return fields | {"mixture": Mixture(**_experts(keys, "num_local_experts", "num_experts"))}
 
 
 def _sparse_layers(keys: Reader, layers: int) -> tuple[int, ...]:
     """Return the layers without experts by Qwen's keys."""
     step = keys.integer("decoder_sparse_step", default=1, most=2**40)
-    without = keys.integers("mlp_only_layers") or []
-    return tuple(
-        index for index in range(layers) if index in set(without) or (index + 1) % step != 0
-    )
+    without = set(keys.integers("mlp_only_layers") or ())
+    return tuple(index for index in range(layers) if index in without or (index + 1) % step != 0)
 
 
 def qwen2_moe(keys: Reader) -> Fields:
     """Read Qwen2-MoE: a gated shared expert beside the chosen ones."""
     fields = _decoder(keys, bias=keys.flag("qkv_bias", default=True), output_bias=False)
-    fields = _qwen_sliding(keys, fields)
+    window = _window_in_use(keys)
+    last = keys.integer("max_window_layers", default=28, least=0, most=2**40)
+    layouts = _mixed(
+        keys,
+        fields,
+        {FULL: Dense(), SLIDING: window},
+        lambda index: SLIDING if window and index % 2 == 0 and index < last else FULL,
+    )
+    fields |= {"layouts": layouts}
     return fields | {"mixture": _qwen_mixture(keys, fields, shared=True)}
 
 
 def qwen3_moe(keys: Reader) -> Fields:
     """Read Qwen3-MoE."""
     fields = _decoder(keys, bias=keys.flag("attention_bias", default=False))
-    slides = keys.flag("use_sliding_window", default=False)
-    window = _window(keys) if slides else Dense()
-    keys.skip("sliding_window", "max_window_layers")
-    fields |= {"query_key_norm": QueryKeyNorm.HEAD, "layouts": (window,)}
+    layouts = _everywhere(_window_in_use(keys))
+    keys.skip("max_window_layers")
+    fields |= {"query_key_norm": QueryKeyNorm.HEAD, "layouts": layouts}
     return fields | {"mixture": _qwen_mixture(keys, fields, shared=False)}
 
 
@@ -514,7 +621,11 @@ def _gated_delta(keys: Reader) -> GatedDelta:
 
 def qwen3_5(keys: Reader) -> Fields:
     """Read Qwen3.5: three layers of a gated delta rule, one of gated attention."""
-    fields = _decoder(keys, bias=keys.flag("attention_bias", default=False))
+    return _gated_hybrid(keys)
+
+
+def _gated_hybrid(keys: Reader, width: int | None = None) -> Fields:
+    fields = _decoder(keys, bias=keys.flag("attention_bias", default=False), width=width)
     keys.require(
         "attn_output_gate", only=(True,), reason="attention without its gate is not known here"
     )
@@ -534,7 +645,8 @@ def qwen3_5(keys: Reader) -> Fields:
 def qwen3_5_moe(keys: Reader) -> Fields:
     """Read Qwen3.5-MoE: Qwen3.5 with experts in every layer."""
     width = keys.integer("moe_intermediate_size", most=2**22)
-    fields = qwen3_5(keys) | {"intermediate_size": width}
+    fields = _gated_hybrid(keys, width)
+    keys.skip("intermediate_size")
     mixture = Mixture(
         **_experts(keys, "num_experts", "num_local_experts"),
         expert_intermediate_size=width,
@@ -562,8 +674,9 @@ def _routed(keys: Reader, fields: Fields) -> Mixture:
         "moe_layer_freq", only=(1,), reason="experts in some of the layers are not modelled here"
     )
     width = keys.integer("moe_intermediate_size", most=2**22)
-    shared = keys.integer("n_shared_experts", "num_shared_experts", default=0, least=0, most=2**10)
-    first = keys.integer("first_k_dense_replace", default=0, least=0, most=_LAYERS)
+    other = keys.integer("num_shared_experts", default=0, least=0, most=2**10)
+    shared = keys.size("n_shared_experts", otherwise=other, least=0, most=2**10)
+    first = keys.size("first_k_dense_replace", otherwise=0, least=0, most=_LAYERS)
     return Mixture(
         **_experts(keys, "n_routed_experts", "num_local_experts", "num_experts"),
         expert_intermediate_size=width,
@@ -575,21 +688,21 @@ def _routed(keys: Reader, fields: Fields) -> Mixture:
 def deepseek(keys: Reader) -> Fields:
     """Read DeepSeek-V2 and V3 and Kimi K2: latent attention, shared and routed experts."""
     bias = keys.flag("attention_bias", default=False)
-    fields = _decoder(keys, bias=bias)
+    value_size = keys.integer("v_head_dim", most=2**16)
+    fields = _decoder(keys, bias=bias, head_size=value_size)
     keys.require(
         "mlp_bias", only=(False,), reason="biases of shared experts alone are not modelled"
     )
     keys.skip("head_dim", "qk_head_dim", "num_key_value_heads")
     latent = Latent(
-        query_rank=keys.integer("q_lora_rank", default=0, least=0, most=2**20),
+        query_rank=keys.size("q_lora_rank", otherwise=0, most=2**20),
         key_value_rank=keys.integer("kv_lora_rank", most=2**20),
         unrotated_size=keys.integer("qk_nope_head_dim", most=2**16),
         rotated_size=keys.integer("qk_rope_head_dim", most=2**16),
-        value_size=keys.integer("v_head_dim", most=2**16),
+        value_size=value_size,
     )
     return fields | {
         "num_key_value_heads": fields["num_attention_heads"],
-        "head_size": latent.value_size,
         "layouts": (latent,),
         "mixture": _routed(keys, fields),
         "multi_token_prediction_layers": _predicted_layers(keys),
@@ -613,7 +726,6 @@ def gpt_oss(keys: Reader) -> Fields:
     fields = _decoder(keys, bias=keys.flag("attention_bias", default=True), ffn_bias=True)
     kinds = {FULL: Dense(), SLIDING: _window(keys)}
     layouts = _mixed(keys, fields, kinds, lambda index: FULL if index % 2 else SLIDING)
-    keys.skip("experts_per_token")
     return fields | {
         "layouts": layouts,
         "attention_sinks": True,
@@ -681,14 +793,9 @@ def llama4(keys: Reader) -> Fields:
     dense = keys.integer("intermediate_size_mlp", default=width, most=2**22)
     fields = _decoder(keys, bias=keys.flag("attention_bias", default=False))
     layers = fields["num_hidden_layers"]
-    chunk = keys.integer("attention_chunk_size", default=0, least=0)
+    chunk = keys.size("attention_chunk_size", otherwise=0, least=0)
     chunked: Layout = Chunked(chunk_length=chunk) if chunk else Dense()
-    interval = keys.integer("no_rope_layer_interval", default=4)
-    rotates = keys.integers("no_rope_layers") or [
-        int((index + 1) % interval != 0) for index in range(layers)
-    ]
-    if len(rotates) != layers:
-        raise keys.error("no_rope_layers", f"expected a 0 or 1 for each of {layers} layers")
+    rotates = _rotating(keys, layers)
     layouts = _mixed(
         keys,
         fields,
@@ -713,6 +820,103 @@ def llama4(keys: Reader) -> Fields:
         "mixture": mixture,
     }
 
+
+def _sizes(**sizes: int) -> Mapping[str, int]:
+    return MappingProxyType(sizes)
+
+
+_GEMMA3 = _sizes(
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    head_dim=256,
+    vocab_size=262_208,
+    sliding_window=4096,
+    max_position_embeddings=131_072,
+)
+_GLM = _sizes(num_key_value_heads=2, head_dim=128, max_position_embeddings=131_072)
+_LLAMA4 = _sizes(
+    num_key_value_heads=8,
+    head_dim=128,
+    attention_chunk_size=8192,
+    max_position_embeddings=131_072,
+)
+_MISTRAL = _sizes(num_key_value_heads=8, sliding_window=4096, max_position_embeddings=131_072)
+_MIXTRAL = _sizes(num_key_value_heads=8, max_position_embeddings=131_072)
+_DEEPSEEK_V3 = _sizes(
+    num_key_value_heads=128,
+    q_lora_rank=1536,
+    n_shared_experts=1,
+    first_k_dense_replace=3,
+    max_position_embeddings=4096,
+)
+_QWEN3_5 = _sizes(num_key_value_heads=4, head_dim=256, max_position_embeddings=32_768)
+_QWEN3_5_MOE = _sizes(num_key_value_heads=2, head_dim=256, max_position_embeddings=32_768)
+
+DEFAULTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "cohere": _sizes(max_position_embeddings=8192),
+        "cohere2": _sizes(sliding_window=4096, max_position_embeddings=8192),
+        "deepseek_v2": _sizes(q_lora_rank=1536, n_shared_experts=2),
+        "deepseek_v3": _DEEPSEEK_V3,
+        "ernie4_5": _sizes(num_key_value_heads=2, head_dim=128, max_position_embeddings=131_072),
+        "gemma": _sizes(num_key_value_heads=16, head_dim=256, max_position_embeddings=8192),
+        "gemma2": _sizes(
+            num_key_value_heads=4, head_dim=256, sliding_window=4096, max_position_embeddings=8192
+        ),
+        "gemma3": _GEMMA3,
+        "gemma3_text": _GEMMA3,
+        "glm": _GLM,
+        "glm4": _GLM,
+        "glm4_moe": _sizes(
+            num_key_value_heads=8,
+            n_shared_experts=1,
+            first_k_dense_replace=1,
+            max_position_embeddings=131_072,
+        ),
+        "gpt2": _sizes(n_positions=1024),
+        "gpt_oss": _sizes(
+            num_key_value_heads=8, head_dim=64, sliding_window=128, max_position_embeddings=131_072
+        ),
+        "kimi_k2": _DEEPSEEK_V3,
+        "llama4": _LLAMA4,
+        "llama4_text": _LLAMA4,
+        "minimax": _MIXTRAL,
+        "minimax_m2": _sizes(num_key_value_heads=8, head_dim=128, max_position_embeddings=196_608),
+        "ministral": _MISTRAL,
+        "mistral": _MISTRAL,
+        "mixtral": _MIXTRAL,
+        "olmo3": _sizes(sliding_window=4096),
+        "phi3": _sizes(max_position_embeddings=4096),
+        "qwen2": _sizes(
+            num_key_value_heads=32, sliding_window=4096, max_position_embeddings=32_768
+        ),
+        "qwen2_moe": _sizes(
+            num_key_value_heads=16, sliding_window=4096, max_position_embeddings=32_768
+        ),
+        "qwen3": _sizes(
+            num_key_value_heads=32,
+            head_dim=128,
+            sliding_window=4096,
+            max_position_embeddings=32_768,
+        ),
+        "qwen3_5": _QWEN3_5,
+        "qwen3_5_moe": _QWEN3_5_MOE,
+        "qwen3_5_moe_text": _QWEN3_5_MOE,
+        "qwen3_5_text": _QWEN3_5,
+        "qwen3_moe": _sizes(
+            num_key_value_heads=4, sliding_window=4096, max_position_embeddings=32_768
+        ),
+        "qwen3_next": _QWEN3_5_MOE,
+        "seed_oss": _sizes(num_key_value_heads=8, head_dim=128, max_position_embeddings=524_288),
+        "smollm3": _sizes(num_key_value_heads=4, max_position_embeddings=32_768),
+        "stablelm": _sizes(num_key_value_heads=32, max_position_embeddings=4096),
+        "starcoder2": _sizes(num_key_value_heads=2, max_position_embeddings=4096),
+    }
+)
+"""Sizes that a family's configuration in transformers has where a file leaves them out.
+
+Elsewhere an absent size follows from others, or must be stated.
+"""
 
 FAMILIES: Mapping[str, Callable[[Reader], Fields]] = MappingProxyType(
     {

@@ -1,16 +1,18 @@
 """From a `config.json` to the description of a model, and to a recipe if it is quantized."""
 
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
-from costmodels.errors import NotModelledError, SpecError, not_found_message
-from costmodels.huggingface.families import FAMILIES
+from costmodels.errors import NotModelledError, SpecError
+from costmodels.huggingface.families import DEFAULTS, FAMILIES, FULL, Fields
 from costmodels.huggingface.keys import HARMLESS, QUANTIZATION, STRUCTURAL
 from costmodels.huggingface.quantization import read_quantization
 from costmodels.huggingface.reader import Reader, parse_document, shown
 from costmodels.presets import preset_table
 from costmodels.rules import check_model
+from costmodels.specs.layouts import Dense, Latent
 from costmodels.specs.model import Model
 from costmodels.specs.precision import Precision, Quantization
 from costmodels.specs.tables import build
@@ -19,6 +21,7 @@ UNQUANTIZED_RECIPE = "bf16-mixed"
 """Recipe of the roles that a quantization section says nothing of."""
 
 _NAMED_NOTES = 100
+_QUOTES = "'\""
 _WRAPPED = ("text_config", "llm_config", "language_config")
 _QUANTIZED = ("quantization_config", "compression_config")
 _MODALITIES = ("vision_config", "audio_config", "speech_config", "video_config")
@@ -79,14 +82,17 @@ def import_config(
     document = parse_document(text, where)
     keys, family, notes = _text_model(document, where)
     if family not in FAMILIES:
-        message = not_found_message(
-            what=f"{where}: model_type", name=_plain(family), known=FAMILIES
+        near = get_close_matches(_plain(family), FAMILIES, n=1, cutoff=0.6)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise NotModelledError(
+            f"{where}: model_type '{_plain(family).strip(_QUOTES)}' is no known family: "
+            f"{hint}known: {', '.join(FAMILIES)}"
         )
-        raise NotModelledError(f"{message}; known: {', '.join(FAMILIES)}")
+    keys.defaults = DEFAULTS.get(family, {})
     fields = FAMILIES[family](keys)
     section = _quantization_section(document, keys, where)
     quantization = None if section is None else read_quantization(section)
-    unknown = _unknown_keys(keys, family)
+    unknown = _unknown_keys(keys, family, fields)
     if document is not keys.table_read:
         unknown += _wrapper_unknown(document)
     if section is not None:
@@ -171,7 +177,7 @@ def _quantization_section(document: dict[str, Any], keys: Reader, where: str) ->
     return None
 
 
-def _unknown_keys(keys: Reader, family: str) -> tuple[str, ...]:
+def _unknown_keys(keys: Reader, family: str, fields: Fields) -> tuple[str, ...]:
     """Return the unknown keys; raise for one that is known to change the architecture."""
     unknown = []
     for key, value in keys.unread().items():
@@ -179,12 +185,21 @@ def _unknown_keys(keys: Reader, family: str) -> tuple[str, ...]:
             continue
         if key not in STRUCTURAL:
             unknown.append(key)
+        elif key == "layer_types" and _all_full(value, fields):
+            continue
         elif value is not None and not any(_same(value, neutral) for neutral in STRUCTURAL[key]):
             raise NotModelledError(
                 f"{keys.where}: {key} ({shown(value)}): changes the architecture, and is not "
                 f"modelled for the family {family}"
             )
     return tuple(unknown)
+
+
+def _all_full(words: Any, fields: Fields) -> bool:
+    """Return whether a list says of every layer what a family without such a list has."""
+    full = isinstance(words, list) and all(word == FULL for word in words)
+    layouts = fields.get("layouts", (Dense(),))
+    return full and all(isinstance(layout, Dense | Latent) for layout in layouts)
 
 
 def _same(value: Any, neutral: Any) -> bool:
@@ -206,6 +221,9 @@ def _unused(unknown: tuple[str, ...], where: str) -> list[str]:
 
 
 def _built(fields: dict[str, Any], where: str) -> Model:
+    mixture = fields.get("mixture")
+    if mixture is not None and len(mixture.dense_layers) == fields["num_hidden_layers"]:
+        fields = fields | {"mixture": None}
     try:
         model = Model(**fields)
         check_model(model)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from costmodels.errors import NotModelledError, not_found_message
+from costmodels.errors import NotModelledError, SpecError
 from costmodels.huggingface.reader import Reader, shown
 from costmodels.specs.precision import Quantization
 
 _FLOATS = {8: "fp8-e4m3", 4: "fp4-e2m1"}
 _EXCLUDED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
+_MODULES = 10_000
 _WHOLE_ROW = (1, 0)
 _WHOLE_TENSOR = (0, 0)
 
@@ -41,11 +42,15 @@ def read_quantization(section: Reader) -> Quantization:
     method = (section.text("quant_method", "quantization_method") or "").lower()
     if not method and section.has("quant_algo"):
         method = "modelopt"
+    if not method and (section.has("load_in_4bit") or section.has("load_in_8bit")):
+        method = "bitsandbytes"
+    if not method:
+        raise SpecError(f"{section.where}: quant_method is missing; known: {', '.join(_METHODS)}")
     if method not in _METHODS:
-        message = not_found_message(
-            what=f"{section.where}: quant_method", name=shown(method), known=_METHODS
+        raise NotModelledError(
+            f"{section.where}: quant_method ({shown(method)}) is not known; known: "
+            f"{', '.join(_METHODS)}"
         )
-        raise NotModelledError(message)
     weights = _METHODS[method](section)
     return Quantization(
         method=method,
@@ -65,10 +70,14 @@ def _excluded(section: Reader) -> tuple[str, ...]:
         value = section.value(key)
         if value is None:
             continue
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise section.error(key, "expected a list of names")
+        if not isinstance(value, list) or len(value) > _MODULES or not all(map(_is_name, value)):
+            raise section.error(key, f"expected a list of at most {_MODULES:,} printable names")
         found.extend(name for name in value if name)
     return tuple(dict.fromkeys(found))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= 1000
 
 
 def _integers(bits: int, section: Reader, key: str) -> str:
@@ -82,7 +91,8 @@ def _group(size: int) -> tuple[int, int]:
 
 
 def _fp8(section: Reader) -> _Weights:
-    name = section.text("fmt", default="e4m3")
+    stated = section.text("fmt", default="e4m3") or ""
+    name = stated.removeprefix("float8_").removesuffix("fn")
     if name not in ("e4m3", "e5m2"):
         raise section.error("fmt", "expected e4m3 or e5m2")
     block = section.integers("weight_block_size")
@@ -93,6 +103,11 @@ def _fp8(section: Reader) -> _Weights:
         raise section.error("activation_scheme", "expected dynamic or static")
     group = _WHOLE_TENSOR if block is None else (block[0], block[1])
     return _Weights(f"fp8-{name}", group, "fp32", activation_format=f"fp8-{name}")
+
+
+def _fbgemm(section: Reader) -> _Weights:
+    section.number("activation_scale_ub")
+    return _Weights("fp8-e4m3", _WHOLE_ROW, "fp32", activation_format="fp8-e4m3")
 
 
 def _mxfp4(section: Reader) -> _Weights:
@@ -122,14 +137,18 @@ def _awq(section: Reader) -> _Weights:
 
 
 def _bitsandbytes(section: Reader) -> _Weights:
-    section.flag("load_in_8bit", default=False)
+    eight = section.flag("load_in_8bit", default=False)
     if section.flag("load_in_4bit", default=False):
         kind = section.text("bnb_4bit_quant_type", default="fp4")
+        if kind not in ("nf4", "fp4"):
+            raise section.error("bnb_4bit_quant_type", "expected nf4 or fp4")
         nested = section.flag("bnb_4bit_use_double_quant", default=False)
         if nested:
             section.notes.append(f"{section.where}: scales that are quantized again count as fp32")
         return _Weights("nf4" if kind == "nf4" else "fp4-e2m1", (1, 64), "fp32")
-    return _Weights("int8", _WHOLE_ROW, "fp16", activation_format="int8")
+    if not eight:
+        raise section.error("load_in_4bit", "expected load_in_4bit or load_in_8bit to be true")
+    return _Weights("int8", _WHOLE_ROW, "fp32", activation_format="int8")
 
 
 def _modelopt(section: Reader) -> _Weights:
@@ -152,18 +171,26 @@ def _compressed(section: Reader) -> _Weights:
     name, group = next(iter(groups.items()))
     if not isinstance(group, dict):
         raise section.error("config_groups", "expected an object for each group")
-    weights = Reader(group, f"{section.where}.config_groups.{shown(name)}").table("weights")
-    stated = Reader(weights, f"{section.where}.config_groups.weights")
+    inner = Reader(group, f"{section.where}.config_groups.{shown(name)}")
+    layout = inner.text("format") or layout
+    stated = Reader(inner.table("weights"), f"{inner.where}.weights")
+    if inner.value("targets") not in (None, ["Linear"]):
+        section.notes.append(
+            f"{inner.where}: targets ({shown(group['targets'])}) count as all linear modules but "
+            "those left out"
+        )
     bits = stated.integer("num_bits", least=2, most=8)
     size = stated.integer("group_size", default=0, least=-1, most=2**20)
-    kind, strategy = stated.text("type", default="int"), stated.text("strategy", default="tensor")
+    implied = "group" if size > 0 else "channel" if size else "tensor"
+    kind = stated.text("type", default="int")
+    strategy = stated.text("strategy", default=implied) or implied
     inputs = group.get("input_activations")
     symmetric = stated.flag("symmetric", default=True)
     if "nvfp4" in layout:
         return _Weights("nvfp4", (1, size or 16), "fp8-e4m3", activation_format=inputs and "nvfp4")
     if "mxfp4" in layout:
         return _Weights("mxfp4", (1, size or 32), "e8m0", activation_format=inputs and "mxfp4")
-    shape = _strategy(stated, strategy or "tensor", size)
+    shape = _strategy(stated, strategy, size)
     if kind == "float":
         if bits not in _FLOATS:
             raise stated.error("num_bits", "expected 8 or 4 bits of a float")
@@ -190,6 +217,7 @@ def _strategy(stated: Reader, strategy: str, size: int) -> tuple[int, int]:
 
 _METHODS: dict[str, Callable[[Reader], Any]] = {
     "fp8": _fp8,
+    "fbgemm_fp8": _fbgemm,
     "mxfp4": _mxfp4,
     "gptq": _gptq,
     "auto-round": _auto_round,

@@ -1,7 +1,9 @@
 """Reading a `config.json` key by key, so that what was not read can be named."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from costmodels.errors import SpecError
@@ -11,6 +13,7 @@ LARGEST_DOCUMENT = 16 * 2**20
 
 _REQUIRED: Any = object()
 _LAYERS = 2**16
+_TRUTH = "expected true or false"
 
 
 def shown(value: object) -> str:
@@ -21,7 +24,16 @@ def shown(value: object) -> str:
     >>> shown("a" * 100), shown(3)
     ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", '3')
     """
-    text = ascii(value)
+    if isinstance(value, dict):
+        return "{...}" if value else "{}"
+    if isinstance(value, list):
+        # Members may nest as deep as the parser allows: only plain ones are written out.
+        plain = all(isinstance(member, str | int | float | None) for member in value[:8])
+        text = ascii(value[:8]) if plain else "[...]"
+        if len(value) > 8:
+            text = f"{text[:-1]}, ...]"
+    else:
+        text = ascii(value[:100] if isinstance(value, str) else value)
     return text if len(text) <= 45 else text[:42] + "..."
 
 
@@ -51,8 +63,8 @@ def parse_document(text: str, where: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
             raise SpecError(f"{where}: key {shown(twice)} is given twice")
         return table
 
@@ -72,7 +84,7 @@ def parse_document(text: str, where: str) -> dict[str, Any]:
 class Reader:
     """A table whose keys are read one by one; `unread` tells which were not.
 
-    A key that is ``null`` counts as absent.
+    A key that is ``null`` counts as absent, except where families tell the two apart.
 
     Parameters
     ----------
@@ -84,6 +96,7 @@ class Reader:
 
     def __init__(self, table: dict[str, Any], where: str) -> None:
         self.where = where
+        self.defaults: Mapping[str, int] = MappingProxyType({})
         self.notes: list[str] = []
         self._table = table
         self._read: set[str] = set()
@@ -122,28 +135,52 @@ class Reader:
         value = self.value(*keys)
         if value is None:
             return self._default(keys[0], default)
+        for key in keys:
+            if self.has(key) and self._table[key] != value:
+                raise self.error(key, f"contradicts {self._given(keys)} ({shown(value)})")
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.error(
                 self._given(keys), f"expected a whole number from {least:,} to {most:,}"
             )
         return value
 
-    def family_default(self, key: str, default: int, most: int = 2**40) -> int:
-        """Return a whole number, or the default of the family, which a note then tells."""
-        if not self.has(key):
+    def size(
+        self, key: str, *, otherwise: Any = _REQUIRED, least: int = 1, most: int = 2**40
+    ) -> int:
+        """Return a whole number, or the default of the family, which a note then tells.
+
+        Parameters
+        ----------
+        key : str
+            Its key.
+        otherwise : int, optional
+            What ``null`` means, and an absent key in families that have no default.
+        least, most : int
+            Bounds.
+        """
+        if key not in self._table and key in self.defaults:
+            self._read.add(key)
+            number = self.defaults[key]
             self.notes.append(
-                f"key {key} of {self.where} is absent: {default:,}, the default of its family, is "
+                f"key {key} of {self.where} is absent: {number:,}, the default of its family, is "
                 "used"
             )
-        return int(self.integer(key, default=default, most=most))
+            return number
+        return int(self.integer(key, default=otherwise, least=least, most=most))
+
+    def false(self, key: str) -> bool:
+        """Return whether a key is given as false."""
+        return self._table.get(key) is False
 
     def flag(self, *keys: str, default: bool) -> bool:
         """Return a truth."""
         value = self.value(*keys)
         if value is None:
+            if default and any(key in self._table for key in keys):
+                raise self.error(next(key for key in keys if key in self._table), _TRUTH)
             return default
         if not isinstance(value, bool):
-            raise self.error(self._given(keys), "expected true or false")
+            raise self.error(self._given(keys), _TRUTH)
         return value
 
     def number(self, *keys: str, default: float = 0.0) -> float:

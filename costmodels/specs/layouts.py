@@ -194,9 +194,6 @@ LAYOUTS: dict[str, type[msgspec.Struct]] = {
 }
 """Every layout by its `type`."""
 
-NOT_SOFTMAX = ("latent", "gated-delta", "lightning")
-"""Layouts with projections of their own, not those of queries, keys and values of equal heads."""
-
 LAYOUT_FIELDS: dict[str, str] = {
     "causal": "whether the future is masked",
     "query_rank": "width of the compressed query of latent attention",

@@ -181,7 +181,7 @@ def test_recomputation_needs_the_largest_layer_for_a_moment() -> None:
     assert int(none["recompute_workspace_bytes"][0][0]) == 0
 
 
-BESIDE_THE_STANDARD = [
+BESIDE_THE_STANDARD: list[tuple[dict[str, Any], int, int, int]] = [
     # Changes, and what a layer keeps more: elements of 2 bytes whole and split, and other bytes.
     # Queries of 32 heads and keys of 8 before their norm, each head 128 wide.
     ({"model__query_key_norm": "head"}, 0, 32 * 128 + 8 * 128, 0),

@@ -66,6 +66,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
     "token": ("_tokens",),
     "pair": ("_pairs",),
     "row": ("_rows",),
+    "element": ("_elements",),
     "ratio": ("_ratio",),
     "step": ("_steps",),
     "replica": ("_size",),

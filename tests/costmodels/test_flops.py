@@ -210,8 +210,15 @@ def test_norms_and_sinks_multiply_no_matrices(changes: dict[str, Any]) -> None:
 
 
 def test_flash_backward_has_five_products_for_two() -> None:
-    assert layer_attention_backward_flop(200, 1) == 500
-    assert layer_attention_backward_flop(200, 0) == 400
+    sizes = {
+        "micro_batch_size": 1,
+        "executed_pairs": 50,
+        "num_attention_heads": 1,
+        "attention_query_size": 1,
+        "tensor_parallel_size": 1,
+    }
+    assert layer_attention_backward_flop(200, 1, **sizes) == 500
+    assert layer_attention_backward_flop(200, 0, **sizes) == 400
 
 
 def test_selective_recomputation_repeats_attention_only() -> None:

@@ -181,7 +181,7 @@ def test_elementwise_traffic_one_by_one(preset: str, ranks: int, sequence_parall
 HELD_WHOLE, SPLIT = 4096, 32 * 128
 """Elements of a token outside the split matrices of Llama 3.1 8B, and of all its query heads."""
 
-BESIDE_THE_STANDARD = {
+BESIDE_THE_STANDARD: dict[str, tuple[dict[str, Any], int, int]] = {
     # What each operation reads and writes: elements for each token, whole and split.
     "query_key_norm": (
         {"model__query_key_norm": "head"},

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cli.inputs import read_scenario
 from costmodels.analysis import CATALOGUE
+from costmodels.compilation import compile_columns, compile_model
 from costmodels.errors import NoReferenceDataError, PresetNotFoundError, SpecError
 from costmodels.quantities import ALGORITHM, Basis, weakest
 from costmodels.scenario import (
@@ -22,9 +23,10 @@ from costmodels.scenario import (
     scenario_hash,
     scenario_to_toml,
 )
+from costmodels.specs.layouts import Latent, Sliding
 from simulator import gaps, whatif
 from simulator.answer import GROUPS, Answer, Derivation, Difference
-from simulator.derivation import published_names
+from simulator.derivation import kind_labels, published_names
 from simulator.publishing import reached
 from simulator.training import PROGRAM_INPUTS, SIMULATED
 from tests.costmodels.formula_language import value_of
@@ -399,6 +401,86 @@ def test_a_derived_input_does_not_claim_to_be_stated() -> None:
     assert sources["chunk_layer_count"].startswith("derived: layers balanced")
     assert sources["expert_count"] == "no mixture: one expert"
     assert sources["global_batch_size"] == "stated in the scenario"
+
+
+def test_an_input_that_a_mixture_leaves_out_says_what_stands_for_it() -> None:
+    sources = {
+        leaf.name.partition(" = ")[0]: leaf.source
+        for leaf in leaves_of(whatif.explain(witness("mixtral-nodes"), "total_parameters"))
+    }
+    assert sources["expert_intermediate_size"].startswith("not stated: experts are as wide as")
+    assert sources["expert_count"].startswith("stated in the scenario")
+
+
+def labels(**changes: Any) -> list[str]:
+    """Return what the kinds of layer of a mixture of four layers are called."""
+    paths = {f"model.{name}": value for name, value in changes.items()}
+    scenario = scenario_from_toml(
+        FILES["one-gpu"].read_text(encoding="utf-8"),
+        {
+            "model.num_hidden_layers": 4,
+            "model.mixture": {"expert_count": 4, "experts_per_token": 1},
+            **paths,
+        },
+    )
+    return kind_labels(compile_columns(scenario))
+
+
+def test_kinds_of_layer_are_called_by_what_they_differ_in() -> None:
+    causal, open_ = ({"type": "dense", "causal": causal} for causal in (True, False))
+    assert labels() == ["dense layers (0)"]
+    assert labels(layouts=[causal, open_]) == [
+        "dense layers causal (0)",
+        "dense layers not causal (1)",
+    ]
+    dense_first = {"mixture.dense_layers": [0]}
+    assert labels(**dense_first) == [
+        "dense layers without experts (0)",
+        "dense layers with experts (1)",
+    ]
+    assert labels(layouts=[causal, open_], **dense_first) == [
+        "dense layers without experts causal (0)",
+        "dense layers with experts not causal (1)",
+        "dense layers with experts causal (2)",
+    ]
+
+
+def test_kinds_of_other_layouts_are_called_by_their_sizes() -> None:
+    sizes = {"key_value_rank": 512, "unrotated_size": 128, "rotated_size": 64, "value_size": 128}
+    layouts = (Latent(**sizes), Latent(**sizes, query_rank=1536), Sliding(window=8))
+    model = msgspec.structs.replace(witness("one-gpu").model, layouts=layouts)
+    assert kind_labels(compile_model(model)) == [
+        "latent layers of query_rank 0 (0)",
+        "latent layers of query_rank 1,536 (1)",
+        "sliding layers (2)",
+    ]
+
+
+def test_values_and_formulas_are_told_apart_by_kind() -> None:
+    derivation = whatif.explain(witness("shared-experts"), "layer_parameters")
+    assert derivation.substituted_for == "dense layers without experts (0)"
+    assert list(derivation.value) == [
+        "dense layers without experts (0)",
+        "dense layers with experts (1)",
+    ]
+
+
+def test_a_derivation_shows_the_inputs_of_the_layouts_that_there_are() -> None:
+    derivation = whatif.explain(witness("one-gpu"), "attention_matrix_parameters")
+    names = {leaf.name.partition(" = ")[0] for leaf in leaves_of(derivation)}
+    assert "num_attention_heads" in names
+    assert names.isdisjoint({"query_rank", "key_heads", "value_head_size"})
+
+
+def test_notes_of_a_model_come_first_in_every_answer() -> None:
+    notes = ("first: it was never trained", "second")
+    for scenario in (tight(), witness("shared-experts"), witness("one-gpu")):
+        model = msgspec.structs.replace(scenario.model, notes=notes)
+        noted = whatif.estimate(msgspec.structs.replace(scenario, model=model))
+        plain = whatif.estimate(scenario)
+        assert noted.notes[:2] == notes
+        assert noted.notes[2:] == plain.notes[len(scenario.model.notes) :]
+        assert noted.time == plain.time
 
 
 def test_what_is_withheld_is_not_explained_unless_asked() -> None:

@@ -1,0 +1,161 @@
+"""Elements of attention for one token, in each layout: projected, normalized or rotated, and kept.
+
+What belongs to heads is split over tensor-parallel ranks; what serves all heads is not.
+"""
+
+from costmodels.columns import Column
+
+
+def softmax_query_size(head_size: Column) -> Column:
+    """Return the width of a head's query and key [element]."""
+    return head_size
+
+
+def latent_query_size(unrotated_size: Column, rotated_size: Column) -> Column:
+    """Return the width of a head's query and key, both parts [element]."""
+    return unrotated_size + rotated_size
+
+
+def softmax_value_size(head_size: Column) -> Column:
+    """Return the width of a head's value [element]."""
+    return head_size
+
+
+def latent_value_size(value_size: Column) -> Column:
+    """Return the width of a head's value [element]."""
+    return value_size
+
+
+def softmax_projected_elements(
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    attention_output_gate: Column,
+    head_size: Column,
+) -> Column:
+    """Return what the projections write to heads and read from them, for one token [element].
+
+    Examples
+    --------
+    >>> softmax_projected_elements(32, 8, 0, 128)
+    10240
+    """
+    queries = (2 + attention_output_gate) * num_attention_heads
+    return (queries + 2 * num_key_value_heads) * head_size
+
+
+def latent_projected_elements(
+    num_attention_heads: Column,
+    unrotated_size: Column,
+    rotated_size: Column,
+    value_size: Column,
+) -> Column:
+    """Return what the projections write to heads and read from them, for one token [element].
+
+    Examples
+    --------
+    >>> latent_projected_elements(128, 128, 64, 128)
+    73728
+    """
+    return num_attention_heads * (2 * unrotated_size + rotated_size + 2 * value_size)
+
+
+def softmax_compressed_elements() -> Column:
+    """Return zero: nothing is compressed [element]."""
+    return 0
+
+
+def latent_compressed_elements(
+    query_rank: Column, key_value_rank: Column, rotated_size: Column
+) -> Column:
+    """Return the compressed vectors that projections write and read, for one token [element]."""
+    return 2 * (query_rank + key_value_rank) + rotated_size
+
+
+def softmax_rotated_elements(
+    positions_is_rotary: Column,
+    query_key_norm_is_none: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    attention_output_gate: Column,
+    head_size: Column,
+) -> Column:
+    """Return what rotation, norms and gate of heads read and write, for one token [element]."""
+    passes = 2 * (positions_is_rotary + 1 - query_key_norm_is_none)
+    heads = passes * (num_attention_heads + num_key_value_heads)
+    return (heads + 3 * attention_output_gate * num_attention_heads) * head_size
+
+
+def latent_rotated_elements(
+    num_attention_heads: Column, unrotated_size: Column, rotated_size: Column
+) -> Column:
+    """Return what rotation reads and writes, and the joined keys, for one token [element].
+
+    Notes
+    -----
+    Queries are rotated in part; the rotated part of the key, one for all heads, is copied to each
+    beside its own part.
+    """
+    return num_attention_heads * (3 * rotated_size + 2 * unrotated_size)
+
+
+def softmax_kept_elements(
+    query_key_norm_is_none: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    attention_output_gate: Column,
+    head_size: Column,
+) -> Column:
+    """Return what heads keep for the backward beside scores, for one token [element].
+
+    Notes
+    -----
+    Query, key, value and output; queries and keys before their norm; a gate and its product.
+    """
+    projected = (3 - query_key_norm_is_none) * (num_attention_heads + num_key_value_heads)
+    return (projected + 2 * attention_output_gate * num_attention_heads) * head_size
+
+
+def latent_kept_elements(
+    num_attention_heads: Column,
+    unrotated_size: Column,
+    rotated_size: Column,
+    value_size: Column,
+) -> Column:
+    """Return what heads keep for the backward beside scores, for one token [element].
+
+    Notes
+    -----
+    Query and joined key; the expanded keys and values, of which the value is a view; output.
+    """
+    query = unrotated_size + rotated_size
+    return num_attention_heads * (2 * query + unrotated_size + 2 * value_size)
+
+
+def softmax_kept_compressed_elements() -> Column:
+    """Return zero: nothing is compressed [element]."""
+    return 0
+
+
+def latent_kept_compressed_elements(
+    query_rank: Column, key_value_rank: Column, rotated_size: Column
+) -> Column:
+    """Return the compressed vectors before and after their norm, for one token [element]."""
+    return 2 * (query_rank + key_value_rank) + rotated_size
+
+
+def softmax_compressing_parameters() -> Column:
+    """Return zero: nothing is compressed [parameter]."""
+    return 0
+
+
+def latent_compressing_parameters(
+    hidden_size: Column, query_rank: Column, key_value_rank: Column, rotated_size: Column
+) -> Column:
+    """Return the weights that compress a token for all heads [parameter].
+
+    Examples
+    --------
+    >>> latent_compressing_parameters(7168, 1536, 512, 64)
+    15138816
+    """
+    return hidden_size * (query_rank + key_value_rank + rotated_size)

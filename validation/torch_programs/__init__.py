@@ -1,0 +1,1 @@
+"""Real torch programs, small enough to read, that closed forms are compared with."""

@@ -1,0 +1,182 @@
+"""A decoder, or some of its layers, whose matrices may be split over tensor-parallel ranks.
+
+Activations have the shape (sequence, microbatch, hidden), as in Megatron-LM. Weights follow from
+their place in the model, so that every rank makes its own part of the same model.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from validation.torch_programs.sizes import Sizes
+
+
+class Whole:
+    """Matrices on one rank; the subclasses of `tensor_parallel` split them."""
+
+    size = 1
+    rank = 0
+
+    def part(self, weight: torch.Tensor, dim: int) -> nn.Parameter:
+        """Return this rank's part of a weight."""
+        return nn.Parameter(weight.chunk(self.size, dim)[self.rank].clone())
+
+    def embed(self, tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of tokens."""
+        return functional.embedding(tokens, weight)
+
+    def columns(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the product with a matrix that is split by its outputs."""
+        return functional.linear(hidden, weight)
+
+    def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the product with a matrix that is split by its inputs."""
+        return functional.linear(hidden, weight)
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross entropy of logits that are split by vocabulary."""
+        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def _weight(place: int, *shape: int) -> torch.Tensor:
+    """Return the weight at a place of the model, the same on every rank."""
+    generator = torch.Generator().manual_seed(place)
+    return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+
+
+def _norm(hidden_size: int) -> nn.Parameter:
+    return nn.Parameter(torch.ones(hidden_size))
+
+
+class Embedding(nn.Module):
+    """The input embedding, split by vocabulary."""
+
+    def __init__(self, sizes: Sizes, split: Whole) -> None:
+        super().__init__()
+        self.split = split
+        self.weight = split.part(_weight(1, sizes.vocabulary_size, sizes.hidden_size), 0)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of (microbatch, sequence) tokens, sequence first."""
+        return self.split.embed(tokens.T, self.weight)
+
+
+class Head(nn.Module):
+    """The final norm and the language-model head, split by vocabulary."""
+
+    def __init__(self, sizes: Sizes, split: Whole) -> None:
+        super().__init__()
+        self.split = split
+        place = 1 if sizes.tied_embeddings else 2
+        self.norm = _norm(sizes.hidden_size)
+        self.weight = split.part(_weight(place, sizes.vocabulary_size, sizes.hidden_size), 0)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        normed = functional.rms_norm(hidden, self.norm.shape, self.norm)
+        return self.split.columns(normed, self.weight)
+
+
+class Layer(nn.Module):
+    """A layer: attention and feed-forward network, each behind a norm."""
+
+    def __init__(self, sizes: Sizes, split: Whole, place: int) -> None:
+        super().__init__()
+        self.split, self.sizes = split, sizes
+        hidden, head = sizes.hidden_size, sizes.head_size
+        self.group = sizes.num_attention_heads // sizes.num_key_value_heads
+        first = 1000 + 10 * place
+        # Rows in the order of key and value heads: queries of the group, key, value.
+        rows = sizes.num_key_value_heads * (self.group + 2) * head
+        self.attention_norm = _norm(hidden)
+        self.query_key_value = split.part(_weight(first, rows, hidden), 0)
+        width = sizes.num_attention_heads * head
+        self.output = split.part(_weight(first + 1, hidden, width), 1)
+        self.ffn_norm = _norm(hidden)
+        matrices = 1 + sizes.gated
+        self.up = split.part(_weight(first + 2, matrices * sizes.intermediate_size, hidden), 0)
+        self.down = split.part(_weight(first + 3, hidden, sizes.intermediate_size), 1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output."""
+        normed = functional.rms_norm(hidden, self.attention_norm.shape, self.attention_norm)
+        hidden = hidden + self._attention(normed)
+        normed = functional.rms_norm(hidden, self.ffn_norm.shape, self.ffn_norm)
+        return hidden + self._ffn(normed)
+
+    def _attention(self, normed: torch.Tensor) -> torch.Tensor:
+        projected = self.split.columns(normed, self.query_key_value)
+        heads = projected.unflatten(-1, (-1, self.group + 2, self.sizes.head_size))
+        query, key, value = heads.split((self.group, 1, 1), dim=-2)
+        # (sequence, microbatch, groups, heads of a group, head) to heads before the sequence
+        attended = functional.scaled_dot_product_attention(
+            query.permute(1, 2, 3, 0, 4),
+            key.permute(1, 2, 3, 0, 4),
+            value.permute(1, 2, 3, 0, 4),
+            is_causal=True,
+        )
+        return self.split.rows(attended.permute(3, 0, 1, 2, 4).flatten(2), self.output)
+
+    def _ffn(self, normed: torch.Tensor) -> torch.Tensor:
+        wide = self.split.columns(normed, self.up)
+        if self.sizes.gated:
+            gate, wide = wide.unflatten(-1, (-1, 2)).unbind(-1)
+            wide = functional.silu(gate) * wide
+        else:
+            wide = functional.gelu(wide)
+        return self.split.rows(wide, self.down)
+
+
+class Decoder(nn.Module):
+    """A decoder, or the part of it that a chunk of a pipeline holds.
+
+    Parameters
+    ----------
+    sizes : Sizes
+        Of the whole model.
+    split : Whole
+        How matrices are split.
+    layers : sequence of int, optional
+        Layers that it holds; None for all [index].
+    holds_embedding, holds_head : bool
+        Whether it holds the ends. A tied head is one matrix where it holds both.
+    recompute : str
+        ``none``; ``full``: each layer is computed again as a whole; ``full-early-stop``: until the
+        last tensor that the backward needs, torch's default.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        split: Whole,
+        *,
+        layers: Sequence[int] | None = None,
+        holds_embedding: bool = True,
+        holds_head: bool = True,
+        recompute: str = "none",
+    ) -> None:
+        super().__init__()
+        held = range(sizes.num_hidden_layers) if layers is None else layers
+        self.split, self.recompute = split, recompute
+        self.embedding = Embedding(sizes, split) if holds_embedding else None
+        self.layers = nn.ModuleList(Layer(sizes, split, index) for index in held)
+        self.head = Head(sizes, split) if holds_head else None
+        if self.head and self.embedding and sizes.tied_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, entering: torch.Tensor) -> torch.Tensor:
+        """Return logits, or the activation for the next chunk."""
+        hidden: Any = entering if self.embedding is None else self.embedding(entering)
+        for layer in self.layers:
+            hidden = self._through(layer, hidden)
+        return hidden if self.head is None else self.head(hidden)
+
+    def _through(self, layer: nn.Module, hidden: torch.Tensor) -> Any:
+        if self.recompute == "none":
+            return layer(hidden)
+        reentrant = self.recompute == "full"
+        return checkpoint(layer, hidden, use_reentrant=reentrant)

@@ -1,0 +1,146 @@
+"""Rings over messages between neighbours, and recorded calls run again as such rings.
+
+The bytes that a rank sends are counted on its messages. A ring splits a message into as many
+shards as it has ranks, padded to be equal.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from validation.torch_programs.interception import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    RECEIVE,
+    REDUCE_SCATTER,
+    SEND,
+    Call,
+    Recorder,
+)
+
+
+def _passed_on(shard: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+    """Send a shard to the next rank of the ring, and return what the one before sends."""
+    place = ranks.index(dist.get_rank())
+    received = torch.empty_like(shard)
+    sending = dist.isend(shard, ranks[(place + 1) % len(ranks)])
+    dist.recv(received, ranks[place - 1])
+    if sending is not None:
+        sending.wait()
+    return received
+
+
+def ring_all_gather(shard: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+    """Return the shards of all ranks of a ring, in their order."""
+    place, size = ranks.index(dist.get_rank()), len(ranks)
+    shards = [torch.empty_like(shard) for _ in ranks]
+    shards[place] = shard
+    for step in range(size - 1):
+        shards[(place - step - 1) % size] = _passed_on(shards[(place - step) % size], ranks)
+    return torch.cat(shards)
+
+
+def ring_reduce_scatter(message: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+    """Return this rank's shard of the sum over a ring, the last shard padded with zeros."""
+    place, size = ranks.index(dist.get_rank()), len(ranks)
+    missing = -message.numel() % size
+    shards = list(torch.nn.functional.pad(message, (0, missing)).reshape(size, -1))
+    for step in range(size - 1):
+        arrived = _passed_on(shards[(place - step - 1) % size], ranks)
+        shards[(place - step - 2) % size] = shards[(place - step - 2) % size] + arrived
+    return shards[place]
+
+
+def ring_all_reduce(message: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+    """Return the sum over a ring: scattered, and gathered again."""
+    gathered = ring_all_gather(ring_reduce_scatter(message, ranks), ranks)
+    return gathered[: message.numel()]
+
+
+def ring_bytes(kind: str, elements: int, dtype: str) -> tuple[int, bool]:
+    """Return the bytes that a rank sends in one ring over all ranks, and whether the result is right.
+
+    Parameters
+    ----------
+    kind : str
+        ``all-reduce``, ``all-gather`` or ``reduce-scatter``.
+    elements : int
+        Of the whole message [count].
+    dtype : str
+        Format of an element, by torch's name.
+
+    Returns
+    -------
+    tuple of int and bool
+        Sent bytes of this rank [byte], and whether torch's own collective gives the same numbers.
+    """
+    ranks, rank = range(dist.get_world_size()), dist.get_rank()
+    size = len(ranks)
+    message = (torch.arange(elements) % 5 + rank).to(getattr(torch, dtype))
+    wanted = message.clone()
+    padded = -(-elements // size) * size
+    recorder = Recorder()
+    if kind == ALL_GATHER:
+        own = torch.nn.functional.pad(wanted, (0, padded - elements)).chunk(size)[rank]
+        pieces = [torch.empty_like(own) for _ in ranks]
+        dist.all_gather(pieces, own)
+        wanted = torch.cat(pieces)
+        with recorder:
+            result = ring_all_gather(own, ranks)
+    else:
+        dist.all_reduce(wanted)
+        ring = ring_all_reduce if kind == ALL_REDUCE else ring_reduce_scatter
+        with recorder:
+            result = ring(message, ranks)
+        if kind == REDUCE_SCATTER:
+            wanted = torch.nn.functional.pad(wanted, (0, padded - elements)).chunk(size)[rank]
+    return _sent(recorder.calls), bool(torch.equal(result, wanted))
+
+
+def replayed_bytes(calls: Sequence[Call]) -> int:
+    """Return the bytes that this rank sends when recorded calls are run again as rings [byte].
+
+    Parameters
+    ----------
+    calls : sequence of Call
+        Of this rank; every rank of their groups runs its own again at the same time. Messages
+        count as they were sent.
+
+    Raises
+    ------
+    ValueError
+        If a call is no ring and no message.
+    """
+    recorder = Recorder()
+    with recorder:
+        for call in calls:
+            if call.kind not in {SEND, RECEIVE}:
+                _replay(call)
+    return _sent(recorder.calls) + _sent(calls)
+
+
+def _replay(call: Call) -> None:
+    """Run one collective again as a ring over messages."""
+    dtype = getattr(torch, call.dtype)
+    if call.kind == ALL_REDUCE:
+        ring_all_reduce(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
+    elif call.kind == ALL_GATHER:
+        ring_all_gather(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
+    elif call.kind == REDUCE_SCATTER:
+        ring_reduce_scatter(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
+    else:
+        raise ValueError(f"{call.kind}: has no ring here")
+
+
+def _sent(calls: Sequence[Call]) -> int:
+    """Return the bytes of the messages that were sent [byte]."""
+    return sum(call.given_bytes for call in calls if call.kind == SEND)
+
+
+def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
+    """Return the bytes of `replayed_bytes` for each label of the calls [byte]."""
+    labels = dict.fromkeys(call.label for call in calls)
+    return {
+        label: replayed_bytes([call for call in calls if call.label == label]) for label in labels
+    }
