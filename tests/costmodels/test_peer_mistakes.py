@@ -1,0 +1,133 @@
+"""Mistakes that planners have made in public, each with a test that it is not made here.
+
+Each test names where it was reported.
+"""
+
+from typing import Any
+
+import pytest
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
+from costmodels.presets import preset_names, preset_table
+from costmodels.specs.cluster import Accelerator
+from costmodels.specs.tables import build
+from simulator.whatif import estimate
+from tests.costmodels.witnesses import witness
+
+
+def values(scenario: Any, *names: str) -> list[Any]:
+    found = evaluate(compile_columns(scenario), names)
+    return [found[name] for name in names]
+
+
+def number(value: Any) -> int:
+    """Return the one number of a column, along whatever axes of length one."""
+    while isinstance(value, tuple):
+        (value,) = value
+    return int(value) if isinstance(value, int) else int(value[0])
+
+
+def test_experts_are_divided_once_by_the_ranks_that_split_them() -> None:
+    """NVIDIA Megatron-Bridge pull request 3744: experts divided by the wrong group."""
+    whole = witness("mixture")
+    split = witness("mixture", plan__tensor_parallel_size=4)
+    expert = 3 * 4096 * 14336
+    for scenario, ranks in ((whole, 1), (split, 4)):
+        sharded, held = values(scenario, "layer_sharded_parameters", "layer_gpu_parameters")
+        attention = 4096 * (32 + 2 * 8 + 32) * 128
+        assert number(sharded) == attention + 8 * expert
+        replicated = 4096 * 8 + 2 * 4096
+        assert number(held) == (attention + 8 * expert) // ranks + replicated
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_states_are_sharded_once(stage: int) -> None:
+    """DeepSpeed issue 6796: sharding divided twice."""
+    scenario = witness("small", plan__zero_stage=stage)
+    names = ("stage_parameters", "weights_bytes", "gradients_bytes", "optimizer_bytes")
+    parameters, *states = (int(value[0][0]) for value in values(scenario, *names))
+    shards = [8 if stage >= least else 1 for least in (3, 2, 1)]
+    element_bytes = (2, 4, 12)
+    for state, count, size in zip(states, shards, element_bytes, strict=True):
+        assert state == -(-parameters // count) * size
+
+
+def test_the_heaviest_stage_is_reported_not_the_mean() -> None:
+    """NVIDIA Megatron-Bridge pull request 5077: uneven stages under-reported by a third."""
+    plan = {
+        "plan__pipeline_parallel_size": 4,
+        "plan__layers_per_stage": [5, 8, 9, 10],
+        "plan__schedule": "gpipe",
+    }
+    answer = estimate(witness("small", **plan), ignore_memory=True)
+    stages = answer.memory["stage_bytes"]
+    assert answer.memory["worst_stage_bytes"] == max(stages)
+    assert answer.memory["worst_stage_bytes"] > 1.1 * sum(stages) / len(stages)
+    assert stages.index(max(stages)) == answer.memory["worst_stage_index"]
+
+
+def test_the_stage_with_the_head_carries_its_work_and_parameters() -> None:
+    """aiconfigurator pull request 1459: pipelines as an ideal speedup, the head forgotten."""
+    plan = {"plan__pipeline_parallel_size": 4, "plan__layers_per_stage": [8, 8, 8, 8]}
+    scenario = witness("small", **plan)
+    parameters, forward = values(scenario, "stage_parameters", "chunk_forward_flop")
+    head = 128_256 * 4096
+    assert int(parameters[-1][0]) - int(parameters[1][0]) == head + 4096
+    assert int(forward[-1][0][0]) - int(forward[1][0][0]) == 2 * 1024 * head
+
+
+SPARSE_BF16_TFLOPS = {
+    "a100-80gb-sxm": 624,
+    "h100-sxm": 1978.9,
+    "h200-sxm": 1979,
+    "l40s": 733,
+    "b200-sxm": 4500,
+    "mi300x": 2614.9,
+}
+
+
+@pytest.mark.parametrize("name", SPARSE_BF16_TFLOPS)
+def test_peaks_are_dense(name: str) -> None:
+    """inference-sim issue 815: a peak 'fixed' to the datasheet's number with sparsity."""
+    entry = build(Accelerator, preset_table("accelerator", name), "accelerator")
+    sparse = SPARSE_BF16_TFLOPS[name]
+    assert entry.peak_flop_per_s["bf16"] == pytest.approx(sparse * 1e12 / 2, rel=0.02)
+
+
+def test_narrower_formats_are_twice_as_fast_where_both_are_tensor_core_peaks() -> None:
+    """A sparse number beside dense ones would stand out by a factor of two."""
+    for name in preset_names("accelerator"):
+        peaks = build(Accelerator, preset_table("accelerator", name), "accelerator").peak_flop_per_s
+        if "bf16" in peaks and "fp8" in peaks:
+            ratio = peaks["fp8"] / peaks["bf16"]
+            # TPU v5p and Gaudi 3 compute FP8 at the rate of bf16.
+            assert ratio == pytest.approx(2, rel=0.02) or ratio == pytest.approx(1, rel=0.02), name
+
+
+def test_selective_recomputation_saves_nothing_that_flash_attention_has_not_saved() -> None:
+    """Megatron-LM issue 1225: 30 % expected, 25.5 to 24.9 GB measured."""
+    bytes_of = {
+        (kernel, recompute): number(
+            *values(
+                witness("small", plan__attention_kernel=kernel, plan__recompute=recompute),
+                "layer_stored_bytes",
+            )
+        )
+        for kernel in ("flash", "naive")
+        for recompute in ("none", "selective")
+    }
+    logsumexp = 4 * 32 * 1024
+    scores = 2 * 32 * 1024**2
+    assert bytes_of["flash", "none"] - bytes_of["flash", "selective"] == logsumexp
+    assert bytes_of["naive", "none"] - bytes_of["naive", "selective"] == scores
+    assert bytes_of["flash", "selective"] == bytes_of["naive", "selective"]
+
+
+def test_a_plan_that_does_not_fit_gets_no_throughput_unasked() -> None:
+    """Primus' example projects 582.8 GB for a plan on a 288 GB GPU, beside a measured speed."""
+    scenario = witness("small", cluster__accelerator__memory_bytes=2**30)
+    answer = estimate(scenario)
+    assert not answer.fits
+    assert not {key for key, value in answer.time.items() if value} - {"basis"}
+    assert estimate(scenario, ignore_memory=True).time["step_s"] > 0
