@@ -196,6 +196,9 @@ def _structural_leaves() -> dict[str, Leaf]:
             stages, "count", "layers of a chunk by kind", (STAGE, CHUNK, KIND)
         ),
         "chunk_exists": Leaf(stages, "truth", "whether the stage has the chunk", (STAGE, CHUNK)),
+        "chunk_index": Leaf(
+            stages, "index", "place of a chunk among those of its rank", (STAGE, CHUNK)
+        ),
         "chunk_holds_embedding": Leaf(
             stages, "truth", "whether the chunk holds the embedding", (STAGE, CHUNK)
         ),

@@ -243,6 +243,7 @@ def stage_columns(
             for index in range(class_count)
         ),
         "chunk_exists": by_chunk(_one),
+        "chunk_index": by_chunk(_place),
         "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
         "chunk_holds_head": by_chunk(lambda stage, chunk: stage.holds_head[chunk]),
     }
@@ -255,3 +256,8 @@ def _layers_of(kind: int) -> Callable[[StageClass, int], int]:
 def _one(stage: StageClass, chunk: int) -> int:
     del stage, chunk
     return 1
+
+
+def _place(stage: StageClass, chunk: int) -> int:
+    del stage
+    return chunk

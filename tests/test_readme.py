@@ -38,6 +38,7 @@ def test_the_commands_of_the_table_run_and_their_plans_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "validation").symlink_to(generate.ROOT / "validation")
     commands = _table_commands()
     assert len(commands) >= 8
     for command in commands:

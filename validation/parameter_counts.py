@@ -1,4 +1,4 @@
-"""Parameter counts of the presets, against transformers' modules and published totals."""
+"""Parameter counts of presets and imported models, against modules and published totals."""
 
 import csv
 import json
@@ -8,8 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from costmodels.analysis import evaluate
-from costmodels.compilation import compile_columns
-from costmodels.scenario import scenario_from_table
+from costmodels.compilation import compile_model
+from costmodels.huggingface.families import FAMILIES
+from costmodels.huggingface.importing import import_config
+from costmodels.presets import preset_table
+from costmodels.specs.model import Model
+from costmodels.specs.tables import build
 from validation.cases import Case
 
 BUILT, PUBLISHED = "parameters-built", "parameters-published"
@@ -20,6 +24,15 @@ CONFIGURATIONS: Mapping[str, str] = MappingProxyType(
         "llama-3.1-70b": "Llama-3.1-70B",
         "llama-3.1-405b": "Llama-3.1-405B",
         "mixtral-8x7b": "Mixtral-8x7B-v0.1",
+        "mixtral-8x22b": "Mixtral-8x22B-v0.1",
+        "qwen3-8b": "Qwen3-8B",
+        "qwen3-32b": "Qwen3-32B",
+        "qwen3-30b-a3b": "Qwen3-30B-A3B",
+        "qwen3-235b-a22b": "Qwen3-235B-A22B",
+        "qwen3.5-27b": "Qwen3.5-27B",
+        "deepseek-v3": "DeepSeek-V3",
+        "gpt-oss-20b": "gpt-oss-20b",
+        "gpt-oss-120b": "gpt-oss-120b",
     }
 )
 """Presets, and the public `config.json` of each in validation/data/huggingface."""
@@ -44,6 +57,18 @@ _GPT_3_SOURCE = (
 _QUANTITIES = {"total": "total_parameters", "active": "active_parameters"}
 
 
+def parameters_of_model(model: Model) -> dict[str, int]:
+    """Return the parameters of a model by the closed forms: ``total`` and ``active`` [parameter].
+
+    Parameters
+    ----------
+    model : Model
+        Any description; its parameters need neither cluster nor plan.
+    """
+    values = evaluate(compile_model(model), list(_QUANTITIES.values()))
+    return {quantity: int(values[name][0]) for quantity, name in _QUANTITIES.items()}
+
+
 def predicted_parameters(model: str, quantity: str) -> int:
     """Return the parameters of a preset by the closed form [parameter].
 
@@ -53,28 +78,36 @@ def predicted_parameters(model: str, quantity: str) -> int:
         Name of the preset.
     quantity : str
         ``total``, or ``active`` for those that one token passes through.
-
-    Returns
-    -------
-    int
-        What a scenario with this model says [parameter].
     """
-    scenario = scenario_from_table(
-        {
-            "model": model,
-            "cluster": "a100-80gb-sxm:1",
-            "workload": {"global_batch_size": 1, "sequence_length": 1024},
-        }
-    )
-    name = _QUANTITIES[quantity]
-    return int(evaluate(compile_columns(scenario), [name])[name][0])
+    description = build(Model, preset_table("model", model), "model")
+    return parameters_of_model(description)[quantity]
+
+
+def imported_parameters(table: Mapping[str, Any]) -> dict[str, int]:
+    """Return the parameters of the model that a `config.json` describes [parameter].
+
+    Parameters
+    ----------
+    table : mapping
+        Its keys.
+    """
+    return parameters_of_model(import_config(json.dumps(dict(table)), name="imported").model)
 
 
 def configuration(model: str) -> Mapping[str, Any]:
     """Return the public configuration of a preset's model, as transformers takes it."""
-    if model not in CONFIGURATIONS:
-        return GPT_3
-    path = _data() / "huggingface" / f"{CONFIGURATIONS[model]}.json"
+    return published_configuration(CONFIGURATIONS[model]) if model in CONFIGURATIONS else GPT_3
+
+
+def published_files() -> list[str]:
+    """Return the names of the published configurations, without their ending."""
+    files = (_data() / "huggingface").iterdir()
+    return sorted(file.name.removesuffix(".json") for file in files if ".json" in file.name)
+
+
+def published_configuration(name: str) -> Mapping[str, Any]:
+    """Return a published configuration by the name of its file."""
+    path = _data() / "huggingface" / f"{name}.json"
     table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return table
 
@@ -90,36 +123,57 @@ def _configuration_source(model: str) -> str:
 
 
 def built_cases() -> list[Case]:
-    """Return for each preset its count against the modules that transformers builds.
+    """Return for each model its count against the modules that transformers builds.
 
     Returns
     -------
     list of Case
-        Total parameters, and active ones where they differ. Needs torch and transformers.
+        Total parameters, and active ones where they differ: of presets, of the published
+        configurations without a preset, and of the default configuration of each family that is
+        imported. Needs torch and transformers.
     """
     from validation import torch_runtime
 
     cases = []
     for model in (*CONFIGURATIONS, "gpt-3-175b"):
-        counts = torch_runtime.parameter_counts(configuration(model))
-        measured = {"total": counts.total}
-        if counts.active != counts.total:
-            measured["active"] = counts.active
-        for quantity, count in measured.items():
-            case = Case(
-                suite=BUILT,
-                name=f"{model} {quantity}",
-                claim=f"{model} has as many {quantity} parameters as its modules",
-                prediction=predicted_parameters(model, quantity),
-                measurement=count,
-                unit="parameter",
-                tolerance_fraction=0,
-                tolerance_reason="both count the same integers",
-                method=f"elements of all parameters on the meta device, {torch_runtime.versions()}",
-                source=_configuration_source(model),
-            )
-            cases.append(case)
+        predicted = {quantity: predicted_parameters(model, quantity) for quantity in _QUANTITIES}
+        cases += _built_cases(model, predicted, configuration(model), _configuration_source(model))
+    for name in published_files():
+        if name not in CONFIGURATIONS.values():
+            table = published_configuration(name)
+            source = f"validation/data/huggingface/{name}.json"
+            cases += _built_cases(name, imported_parameters(table), table, source)
+    for family in FAMILIES:
+        table = torch_runtime.default_configuration(family)
+        source = "default configuration of the family in transformers"
+        cases += _built_cases(f"{family} by default", imported_parameters(table), table, source)
     return cases
+
+
+def _built_cases(
+    name: str, predicted: Mapping[str, int], table: Mapping[str, Any], source: str
+) -> list[Case]:
+    from validation import torch_runtime
+
+    counts = torch_runtime.parameter_counts(table)
+    measured = {"total": counts.total}
+    if counts.active != counts.total:
+        measured["active"] = counts.active
+    return [
+        Case(
+            suite=BUILT,
+            name=f"{name} {quantity}",
+            claim=f"{name} has as many {quantity} parameters as its modules",
+            prediction=predicted[quantity],
+            measurement=count,
+            unit="parameter",
+            tolerance_fraction=0,
+            tolerance_reason="both count the same integers",
+            method=f"elements of all parameters on the meta device, {torch_runtime.versions()}",
+            source=source,
+        )
+        for quantity, count in measured.items()
+    ]
 
 
 def rounding_step(parameters: int, stated: str) -> int:

@@ -793,7 +793,7 @@ def llama4(keys: Reader) -> Fields:
     dense = keys.integer("intermediate_size_mlp", default=width, most=2**22)
     fields = _decoder(keys, bias=keys.flag("attention_bias", default=False))
     layers = fields["num_hidden_layers"]
-    chunk = keys.size("attention_chunk_size", otherwise=0, least=0)
+    chunk = keys.size("attention_chunk_size", otherwise=0)
     chunked: Layout = Chunked(chunk_length=chunk) if chunk else Dense()
     rotates = _rotating(keys, layers)
     layouts = _mixed(

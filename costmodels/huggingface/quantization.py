@@ -184,7 +184,7 @@ def _compressed(section: Reader) -> _Weights:
     implied = "group" if size > 0 else "channel" if size else "tensor"
     kind = stated.text("type", default="int")
     strategy = stated.text("strategy", default=implied) or implied
-    inputs = group.get("input_activations")
+    inputs = _inputs(Reader(inner.table("input_activations"), f"{inner.where}.input_activations"))
     symmetric = stated.flag("symmetric", default=True)
     if "nvfp4" in layout:
         return _Weights("nvfp4", (1, size or 16), "fp8-e4m3", activation_format=inputs and "nvfp4")
@@ -195,23 +195,39 @@ def _compressed(section: Reader) -> _Weights:
         if bits not in _FLOATS:
             raise stated.error("num_bits", "expected 8 or 4 bits of a float")
         weight = _FLOATS[bits]
-        return _Weights(weight, shape, "bf16", activation_format="fp8-e4m3" if inputs else None)
+        return _Weights(weight, shape, "bf16", activation_format=inputs)
     weight = _integers(bits, stated, "num_bits")
-    activation = "int8" if inputs else None
-    return _Weights(weight, shape, "bf16", not symmetric, activation)
+    return _Weights(weight, shape, "bf16", not symmetric, inputs)
+
+
+def _inputs(stated: Reader) -> str | None:
+    """Return the format to which inputs are quantized, None where they are not."""
+    if not stated.unread():
+        return None
+    bits = stated.integer("num_bits", default=8, least=4, most=8)
+    kind = stated.text("type", default="int") or ""
+    formats = {("float", 8): "fp8-e4m3", ("float", 4): "nvfp4", ("int", 8): "int8"}
+    formats["int", 4] = "int4"
+    if (kind, bits) not in formats:
+        raise stated.error("num_bits", "expected 4 or 8 bits of int or float")
+    return formats[kind, bits]
 
 
 def _strategy(stated: Reader, strategy: str, size: int) -> tuple[int, int]:
-    block = stated.integers("block_structure") if stated.has("block_structure") else None
-    shapes = {
-        "tensor": _WHOLE_TENSOR,
-        "channel": _WHOLE_ROW,
-        "group": _group(size),
-        "tensor_group": _group(size),
-        "block": (block[0], block[1]) if block and len(block) == 2 else (128, 128),
-    }
+    if strategy == "block":
+        block = stated.integers("block_structure")
+        if block is None or len(block) != 2 or min(block) < 1:
+            raise stated.error("block_structure", "expected two whole numbers above 0")
+        return block[0], block[1]
+    if strategy in ("group", "tensor_group"):
+        if size < 1:
+            raise stated.error("group_size", f"must be above 0 for the strategy {strategy}")
+        return 1, size
+    shapes = {"tensor": _WHOLE_TENSOR, "channel": _WHOLE_ROW}
     if strategy not in shapes:
-        raise stated.error("strategy", f"expected one of {', '.join(shapes)}")
+        raise stated.error(
+            "strategy", "expected one of tensor, channel, group, tensor_group and block"
+        )
     return shapes[strategy]
 
 

@@ -5,7 +5,16 @@ the end of its backward. The peak is over the rank's own sequence of actions: ho
 takes does not matter, since a rank stores before a forward and releases after a backward.
 """
 
-from costmodels.columns import Axis, Column, largest, maximum, minimum, total, weighted_total
+from costmodels.columns import (
+    Axis,
+    Column,
+    first_of_largest,
+    largest,
+    maximum,
+    minimum,
+    total,
+    weighted_total,
+)
 from costmodels.pipelining.interleaving import interleaved_warmup_count, microbatches_per_round
 
 
@@ -237,6 +246,56 @@ def interleaved_peak_activation_bytes(
     ... )
     22
     """
+    moments = _interleaved_moments(
+        chunk_activation_bytes,
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+    return largest([held_bytes for _, held_bytes in moments])
+
+
+def _interleaved_moments(
+    chunk_activation_bytes: Axis,
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> list[tuple[Column, Column]]:
+    """Return the backwards done, and the bytes held, at every moment that may be the peak."""
+    moments = []
+    for index in range(len(chunk_activation_bytes)):
+        backward_count = index * microbatches_per_round(
+            pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
+        )
+        in_flight = [
+            _interleaved_held_count(
+                backward_count,
+                chunk,
+                pipeline_parallel_size=pipeline_parallel_size,
+                virtual_stages=virtual_stages,
+                microbatch_count=microbatch_count,
+                stage_index=stage_index,
+            )
+            for chunk in range(len(chunk_activation_bytes))
+        ]
+        moments.append((backward_count, weighted_total(in_flight, chunk_activation_bytes)))
+    # Once all forwards are done the rank only releases, so a multiple past the end does no harm.
+    return moments
+
+
+def _interleaved_held_count(
+    backward_count: Column,
+    chunk_index: Column,
+    *,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return what a rank holds of a chunk just before a backward, after one forward more [count]."""
     round_size = microbatches_per_round(
         pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
     )
@@ -246,19 +305,10 @@ def interleaved_peak_activation_bytes(
         microbatch_count=microbatch_count,
         stage_index=stage_index,
     )
-    forward_count = virtual_stages * microbatch_count
-
-    def held_bytes(backward_count: Column) -> Column:
-        done_forward_count = minimum(warmup_count + 1 + backward_count, forward_count)
-        in_flight = [
-            _done_of_chunk(done_forward_count, chunk, virtual_stages, round_size)
-            - _done_of_chunk(backward_count, virtual_stages - 1 - chunk, virtual_stages, round_size)
-            for chunk in range(len(chunk_activation_bytes))
-        ]
-        return weighted_total(in_flight, chunk_activation_bytes)
-
-    # Once all forwards are done the rank only releases, so a multiple past the end does no harm.
-    return largest([held_bytes(index * round_size) for index in range(len(chunk_activation_bytes))])
+    forward_count = minimum(warmup_count + 1 + backward_count, virtual_stages * microbatch_count)
+    return _done_of_chunk(forward_count, chunk_index, virtual_stages, round_size) - _done_of_chunk(
+        backward_count, virtual_stages - 1 - chunk_index, virtual_stages, round_size
+    )
 
 
 def _done_of_chunk(
@@ -268,3 +318,80 @@ def _done_of_chunk(
     cycle_size = virtual_stages * round_size
     in_cycle = done_count % cycle_size - place * round_size
     return done_count // cycle_size * round_size + minimum(maximum(in_cycle, 0), round_size)
+
+
+def at_once_peak_backward_count(microbatch_count: Column) -> Column:
+    """Return the backwards done when a rank of one chunk holds most: none [count].
+
+    Examples
+    --------
+    >>> at_once_peak_backward_count(8)
+    0
+    """
+    return 0 * microbatch_count
+
+
+def interleaved_peak_backward_count(
+    chunk_activation_bytes: Axis,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the backwards done when a rank holds most under interleaved 1F1B, the first time [count].
+
+    Examples
+    --------
+    >>> interleaved_peak_backward_count([10, 1], 2, 2, 2, 0)
+    0
+    """
+    moments = _interleaved_moments(
+        chunk_activation_bytes,
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+    return first_of_largest([done for done, _ in moments], [held for _, held in moments])
+
+
+def gpipe_chunk_in_flight_count(microbatch_count: Column, chunk_exists: Column) -> Column:
+    """Return the microbatches of a chunk that a rank holds at its peak under GPipe [count]."""
+    return microbatch_count * chunk_exists
+
+
+def one_f_one_b_chunk_in_flight_count(
+    pipeline_parallel_size: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+    chunk_exists: Column,
+) -> Column:
+    """Return the microbatches of a chunk that a rank holds at its peak under 1F1B [count]."""
+    return minimum(pipeline_parallel_size - stage_index, microbatch_count) * chunk_exists
+
+
+def interleaved_chunk_in_flight_count(
+    peak_backward_count: Column,
+    chunk_index: Column,
+    chunk_exists: Column,
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    microbatch_count: Column,
+    stage_index: Column,
+) -> Column:
+    """Return the microbatches of a chunk that a rank holds at its peak, interleaved [count].
+
+    Examples
+    --------
+    >>> [interleaved_chunk_in_flight_count(0, chunk, 1, 2, 2, 2, 0) for chunk in (0, 1)]
+    [2, 2]
+    """
+    held = _interleaved_held_count(
+        peak_backward_count,
+        chunk_index,
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+        stage_index=stage_index,
+    )
+    return held * chunk_exists

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from costmodels.columns import Column
 from costmodels.pipelining import bubble
 from costmodels.pipelining.schedules import SCHEDULES
-from costmodels.quantities import ALGORITHM, STAGE, Basis, Quantity, Scope, quantity
+from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Quantity, Scope, quantity
 
 _ORDER = "equal to the schedule's list of actions, replayed"
 
@@ -34,6 +34,32 @@ ACTIVATIONS_BYTES = Quantity(
     formula=ALGORITHM,
     source=_ORDER,
     variants=MappingProxyType({str(s.name): s.peak_activation_bytes for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
+PEAK_BACKWARD_COUNT = Quantity(
+    name="peak_backward_count",
+    unit="count",
+    scope=Scope.GPU,
+    axes=(STAGE,),
+    definition="Backwards, counted for each chunk, that a GPU has done when it holds most.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_ORDER + "; the first such moment",
+    variants=MappingProxyType({str(s.name): s.peak_backward_count for s in SCHEDULES.values()}),
+    selector="schedule",
+)
+
+CHUNK_IN_FLIGHT_COUNT = Quantity(
+    name="chunk_in_flight_count",
+    unit="count",
+    scope=Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    definition="Microbatches of a chunk whose activations a GPU holds when it holds most.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_ORDER,
+    variants=MappingProxyType({str(s.name): s.chunk_in_flight_count for s in SCHEDULES.values()}),
     selector="schedule",
 )
 

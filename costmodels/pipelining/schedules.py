@@ -18,10 +18,15 @@ from costmodels.pipelining.imbalance import (
     one_f_one_b_imbalance_s,
 )
 from costmodels.pipelining.in_flight import (
+    at_once_peak_backward_count,
+    gpipe_chunk_in_flight_count,
     gpipe_in_flight_count,
     gpipe_peak_activation_bytes,
+    interleaved_chunk_in_flight_count,
     interleaved_in_flight_count,
     interleaved_peak_activation_bytes,
+    interleaved_peak_backward_count,
+    one_f_one_b_chunk_in_flight_count,
     one_f_one_b_in_flight_count,
     one_f_one_b_peak_activation_bytes,
 )
@@ -126,6 +131,10 @@ class Schedule:
         How many (microbatch, chunk) activations a rank holds at most.
     peak_activation_bytes : PeakActivationFunction
         How many bytes they are.
+    peak_backward_count : callable
+        How many backwards a rank has done when it holds most; inputs of the graph.
+    chunk_in_flight_count : callable
+        How many microbatches of each chunk it holds then; inputs of the graph.
     uneven_s : callable
         What unequal stages add to the ideal bubble; inputs of the graph.
     exposed_hops_s : callable
@@ -140,6 +149,8 @@ class Schedule:
     order: OrderFunction
     in_flight_count: InFlightFunction
     peak_activation_bytes: PeakActivationFunction
+    peak_backward_count: Callable[..., Column]
+    chunk_in_flight_count: Callable[..., Column]
     uneven_s: Callable[..., Column]
     exposed_hops_s: Callable[..., Column]
 
@@ -158,6 +169,8 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=gpipe,
                 in_flight_count=gpipe_in_flight_count,
                 peak_activation_bytes=gpipe_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=gpipe_chunk_in_flight_count,
                 uneven_s=gpipe_imbalance_s,
                 exposed_hops_s=gpipe_hops_s,
             ),
@@ -171,6 +184,8 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=one_f_one_b,
                 in_flight_count=one_f_one_b_in_flight_count,
                 peak_activation_bytes=one_f_one_b_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=one_f_one_b_chunk_in_flight_count,
                 uneven_s=one_f_one_b_imbalance_s,
                 exposed_hops_s=one_f_one_b_hops_s,
             ),
@@ -184,6 +199,8 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 order=interleaved_one_f_one_b,
                 in_flight_count=interleaved_in_flight_count,
                 peak_activation_bytes=interleaved_peak_activation_bytes,
+                peak_backward_count=interleaved_peak_backward_count,
+                chunk_in_flight_count=interleaved_chunk_in_flight_count,
                 uneven_s=interleaved_imbalance_s,
                 exposed_hops_s=interleaved_hops_s,
             ),

@@ -12,14 +12,17 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 COSTMODELS = [path for path in FILES if path.is_relative_to(ROOT / "costmodels")]
 
 # Scaling happens in units.py; descriptions bound their fields by powers of two.
-MAY_SCALE = ("costmodels/units.py", "costmodels/specs/", "costmodels/rules.py")
+MAY_SCALE = (
+    *("costmodels/units.py", "costmodels/specs/", "costmodels/rules.py"),
+    "costmodels/huggingface/",
+)
 SCALES = {10.0**exponent for exponent in (9, 12, 15, 18)}
 POWERS = {(2, exponent) for exponent in (10, 20, 30, 40)} | {(10, e) for e in (3, 6, 9, 12)}
 
 ENDINGS = (
     *("_bytes", "_flop", "_s", "_w", "_j", "_usd", "_per_s", "_per_gpu"),
     *("_count", "_size", "_length", "_fraction", "_index", "_parameters", "_tokens", "_pairs"),
-    *("_rows", "_steps", "_stride", "_members", "_layers", "_reduces", "_passes", "_hops"),
+    *("_rows", "_elements", "_steps", "_stride", "_members", "_layers", "_reduces", "_passes", "_hops"),
     *("_is_legal", "_is_valid", "microbatches_per_round"),
 )
 # Helpers that keep the unit of what they are given, and verdicts.

@@ -191,7 +191,8 @@ def test_a_model_has_the_sizes_of_its_published_configuration(name: str, file: s
 def test_published_counts_name_presets() -> None:
     with (DATA / "published_parameters.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["model"] for row in rows} == set(preset_names("model"))
+    without = {"infini-transformer", "longnet"}  # their papers print no usable total
+    assert {row["model"] for row in rows} == set(preset_names("model")) - without
     assert all(row["source"] for row in rows)
 
 

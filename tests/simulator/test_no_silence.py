@@ -32,12 +32,12 @@ def effects_of(path: str) -> dict[str, list[Effect]]:
 def _complaints(name: str, path: str, effect: Effect) -> list[str]:
     about = [remark for remark in remarks(base_answer(name)) if remark.names(path)]
     old, scenario = old_value(name, path), witness(name)
-    noted = [remark for remark in about if remark.covers(effect.value, old, scenario)]
     change = f"{name}: {path} from {spoken(old)} to {spoken(effect.value)}"
     if effect.refusal:
         if _refused_as(path) in effect.refusal:
             return []
         return [f"{change} is refused without its name: {effect.refusal}"]
+    noted = [remark for remark in about if remark.covers(effect.value, old, scenario)]
     if effect.moved and noted:
         return [f"{change} moves {sorted(effect.moved)}, but a note denies it: {noted}"]
     if not effect.moved and not noted:

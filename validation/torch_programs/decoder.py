@@ -52,6 +52,10 @@ def _norm(hidden_size: int) -> nn.Parameter:
     return nn.Parameter(torch.ones(hidden_size))
 
 
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
 class Embedding(nn.Module):
     """The input embedding, split by vocabulary."""
 
@@ -84,9 +88,9 @@ class Head(nn.Module):
 class Layer(nn.Module):
     """A layer: attention and feed-forward network, each behind a norm."""
 
-    def __init__(self, sizes: Sizes, split: Whole, place: int) -> None:
+    def __init__(self, sizes: Sizes, split: Whole, place: int, *, selective: bool) -> None:
         super().__init__()
-        self.split, self.sizes = split, sizes
+        self.split, self.sizes, self.selective = split, sizes, selective
         hidden, head = sizes.hidden_size, sizes.head_size
         self.group = sizes.num_attention_heads // sizes.num_key_value_heads
         first = 1000 + 10 * place
@@ -113,12 +117,11 @@ class Layer(nn.Module):
         heads = projected.unflatten(-1, (-1, self.group + 2, self.sizes.head_size))
         query, key, value = heads.split((self.group, 1, 1), dim=-2)
         # (sequence, microbatch, groups, heads of a group, head) to heads before the sequence
-        attended = functional.scaled_dot_product_attention(
-            query.permute(1, 2, 3, 0, 4),
-            key.permute(1, 2, 3, 0, 4),
-            value.permute(1, 2, 3, 0, 4),
-            is_causal=True,
-        )
+        parts = [part.permute(1, 2, 3, 0, 4) for part in (query, key, value)]
+        if self.selective:
+            attended = checkpoint(_attend, *parts, use_reentrant=False)
+        else:
+            attended = _attend(*parts)
         return self.split.rows(attended.permute(3, 0, 1, 2, 4).flatten(2), self.output)
 
     def _ffn(self, normed: torch.Tensor) -> torch.Tensor:
@@ -145,8 +148,9 @@ class Decoder(nn.Module):
     holds_embedding, holds_head : bool
         Whether it holds the ends. A tied head is one matrix where it holds both.
     recompute : str
-        ``none``; ``full``: each layer is computed again as a whole; ``full-early-stop``: until the
-        last tensor that the backward needs, torch's default.
+        ``none``; ``selective``: the inside of attention is computed again; ``full``: each layer is,
+        as a whole; ``full-early-stop``: until the last tensor that the backward needs, which is
+        torch's default.
     """
 
     def __init__(
@@ -163,7 +167,10 @@ class Decoder(nn.Module):
         held = range(sizes.num_hidden_layers) if layers is None else layers
         self.split, self.recompute = split, recompute
         self.embedding = Embedding(sizes, split) if holds_embedding else None
-        self.layers = nn.ModuleList(Layer(sizes, split, index) for index in held)
+        selective = recompute == "selective"
+        self.layers = nn.ModuleList(
+            Layer(sizes, split, index, selective=selective) for index in held
+        )
         self.head = Head(sizes, split) if holds_head else None
         if self.head and self.embedding and sizes.tied_embeddings:
             self.head.weight = self.embedding.weight
@@ -176,7 +183,6 @@ class Decoder(nn.Module):
         return hidden if self.head is None else self.head(hidden)
 
     def _through(self, layer: nn.Module, hidden: torch.Tensor) -> Any:
-        if self.recompute == "none":
+        if not self.recompute.startswith("full"):
             return layer(hidden)
-        reentrant = self.recompute == "full"
-        return checkpoint(layer, hidden, use_reentrant=reentrant)
+        return checkpoint(layer, hidden, use_reentrant=self.recompute == "full")

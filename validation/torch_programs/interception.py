@@ -11,15 +11,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import _resolve_process_group
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER = "all-reduce", "all-gather", "reduce-scatter"
-ALL_TO_ALL, BROADCAST, SEND, RECEIVE = "all-to-all", "broadcast", "send", "receive"
+from validation.torch_programs.records import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    BROADCAST,
+    RECEIVE,
+    REDUCE_SCATTER,
+    SEND,
+    Call,
+)
 
 _KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -47,49 +56,6 @@ _NO_MESSAGE = frozenset({"_c10d_functional.wait_tensor", "_c10d_functional._wrap
 _NAMESPACES = frozenset({"c10d", "_c10d_functional", "_c10d_functional_autograd"})
 
 _label: ContextVar[str] = ContextVar("_label", default="")
-
-
-class Call(NamedTuple):
-    """One collective, or one message sent or received, as one rank sees it.
-
-    Attributes
-    ----------
-    kind : str
-        What it does, such as ``all-reduce``; torch's name where it has no other.
-    label : str
-        Part of the program that made it, see `labelled`.
-    ranks : tuple of int
-        The group.
-    peer : int
-        The other rank of a message, -1 for a collective [index].
-    dtype : str
-        Format of the elements.
-    element_bytes : int
-        Size of one [byte].
-    given_elements : int
-        Elements that the rank hands over [count].
-    gained_elements : int
-        Elements that it gets [count].
-    """
-
-    kind: str
-    label: str
-    ranks: tuple[int, ...]
-    peer: int
-    dtype: str
-    element_bytes: int
-    given_elements: int
-    gained_elements: int
-
-    @property
-    def given_bytes(self) -> int:
-        """Return the bytes that the rank hands over [byte]."""
-        return self.given_elements * self.element_bytes
-
-    @property
-    def message_bytes(self) -> int:
-        """Return the whole tensor: before it is scattered, or once it is gathered [byte]."""
-        return max(self.given_elements, self.gained_elements) * self.element_bytes
 
 
 @contextmanager
@@ -161,7 +127,7 @@ def _group(given: Mapping[str, Any]) -> dist.ProcessGroup:
     """Return the group of an operator: a boxed one, or one by its name."""
     if "process_group" in given:
         return dist.ProcessGroup.unbox(given["process_group"])
-    return dist.distributed_c10d._resolve_process_group(given["group_name"])  # noqa: SLF001
+    return _resolve_process_group(given["group_name"])
 
 
 def _peer(group: dist.ProcessGroup, given: Mapping[str, Any]) -> int:

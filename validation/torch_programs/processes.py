@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore
 
 _T = TypeVar("_T")
 _PROGRAMS = tuple(
@@ -106,7 +107,7 @@ def _received(reader: Connection, rank: int) -> Any:
     except EOFError:
         raise RuntimeError(f"rank {rank} ended without a result") from None
     if isinstance(result, _Failure):
-        raise RuntimeError(f"rank {rank} failed:\n{result.text}")
+        raise RuntimeError(f"rank {rank} failed:\n{result.text}")  # noqa: TRY004 - not a type
     return result
 
 
@@ -123,7 +124,7 @@ def _rank_main(
     try:
         dist.init_process_group(
             "gloo",
-            store=dist.FileStore(store, ranks),
+            store=FileStore(store, ranks),
             rank=rank,
             world_size=ranks,
             timeout=timedelta(seconds=timeout_s),

@@ -13,17 +13,14 @@ import torch
 import torch.distributed as dist
 from torch.autograd import Function
 
-from validation.torch_programs import training, wire
+from validation.torch_programs import training
 from validation.torch_programs.decoder import Decoder, Whole
-from validation.torch_programs.interception import Recorder, backend_calls, labelled
+from validation.torch_programs.interception import labelled
+from validation.torch_programs.records import REGATHER, REPLICATED, Observed
 from validation.torch_programs.sizes import Sizes, Work
-from validation.torch_programs.training import Observed
 
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
-
-REPLICATED, REGATHER = "replicated", "regather"
-"""Labels: gradients of weights that every rank holds; inputs gathered for weight gradients."""
 
 
 def _sum(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,11 +48,11 @@ class _Enter(Function):
     """f: nothing in the forward, the gradient summed in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(_: Any, hidden: torch.Tensor) -> torch.Tensor:
         return hidden.view_as(hidden)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
         return _sum(gradient)
 
 
@@ -63,11 +60,11 @@ class _Leave(Function):
     """g: the partial products summed in the forward, nothing in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, partial: torch.Tensor) -> torch.Tensor:
+    def forward(_: Any, partial: torch.Tensor) -> torch.Tensor:
         return _sum(partial)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
         return gradient
 
 
@@ -75,11 +72,11 @@ class _LeaveToSequence(Function):
     """Partial products summed and scattered along the sequence, gradients gathered."""
 
     @staticmethod
-    def forward(ctx: Any, partial: torch.Tensor) -> torch.Tensor:
+    def forward(_: Any, partial: torch.Tensor) -> torch.Tensor:
         return _scatter(partial)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
         return _gather(gradient)
 
 
@@ -181,21 +178,15 @@ def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) 
     """Train with tensor parallelism over all ranks, and return what this rank saw."""
     split = SequenceParallel() if sequence_parallel else TensorParallel()
     model = Decoder(sizes, split, recompute=recompute)
-    losses = []
-    recorder = Recorder()
-    for step in range(training.STEPS):
-        before = backend_calls()
-        recorder = Recorder()
-        with recorder:
-            found = [
-                training.backpropagate(model, split, tokens, targets)
-                for tokens, targets in training.microbatches(sizes, work, step=step)
-            ]
-            if sequence_parallel:
-                _reduce_replicated(model)
-        counted = backend_calls() - before
-        training.descend(list(model.parameters()), microbatch_count=len(found))
-        losses.append(sum(found) / len(found))
-    return Observed(
-        tuple(losses), tuple(recorder.calls), counted, wire.replayed_by_label(recorder.calls)
-    )
+
+    def run_step(step: int) -> float:
+        losses = [
+            training.backpropagate(model, split, tokens, targets)
+            for tokens, targets in training.microbatches(sizes, work, step=step)
+        ]
+        if sequence_parallel:
+            _reduce_replicated(model)
+        training.descend(list(model.parameters()), microbatch_count=len(losses))
+        return sum(losses) / len(losses)
+
+    return training.observed(run_step)

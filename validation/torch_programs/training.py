@@ -1,38 +1,19 @@
 """Steps of training that all programs share, and what they return."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from validation.torch_programs.decoder import Decoder, Whole
-from validation.torch_programs.interception import Call, labelled
+from validation.torch_programs.interception import Recorder, backend_calls, labelled
+from validation.torch_programs.records import BACKWARD, FORWARD, LOSS, Observed
 from validation.torch_programs.sizes import Sizes, Work
+from validation.torch_programs.wire import replayed_by_label
 
 LEARNING_RATE = 0.5
-STEPS = 2
-"""The first step warms up, as torch makes buckets and buffers in it; the last is recorded."""
-
-
-class Observed(NamedTuple):
-    """What one rank saw.
-
-    Attributes
-    ----------
-    losses : tuple of float
-        Of each step, the mean over this rank's microbatches; NaN where the rank has no loss.
-    calls : tuple of Call
-        Communication of the recorded step.
-    backend_calls : int
-        Operations of that step on the group of all ranks, as the backend counts them [count].
-    sent_bytes : dict of str to int
-        Bytes that the rank sends when the calls run again as rings, by label [byte].
-    """
-
-    losses: tuple[float, ...]
-    calls: tuple[Call, ...]
-    backend_calls: int
-    sent_bytes: dict[str, int]
+STEPS = 3
+"""The last is recorded. DistributedDataParallel agrees on its buckets in the second, with broadcasts;
+a pipeline agrees on shapes in the first."""
 
 
 def batch(sizes: Sizes, work: Work, *, step: int, replica: int = 0) -> tuple[torch.Tensor, ...]:
@@ -57,12 +38,12 @@ def backpropagate(
     model: torch.nn.Module, split: Whole, tokens: torch.Tensor, targets: torch.Tensor
 ) -> float:
     """Run forward, loss and backward of one microbatch, and return its loss."""
-    with labelled("forward"):
+    with labelled(FORWARD):
         logits = model(tokens)
-    with labelled("loss"):
+    with labelled(LOSS):
         loss = split.loss(logits, targets.T)
-    with labelled("backward"):
-        loss.backward()  # type: ignore[no-untyped-call]
+    with labelled(BACKWARD):
+        loss.backward()
     return float(loss.detach())
 
 
@@ -71,8 +52,26 @@ def descend(parameters: Sequence[torch.nn.Parameter], *, microbatch_count: int) 
     """Take one step down the mean gradient of so many microbatches, and clear it."""
     for parameter in parameters:
         assert parameter.grad is not None  # noqa: S101 - every parameter takes part
-        parameter -= LEARNING_RATE / microbatch_count * parameter.grad
+        parameter.sub_(parameter.grad, alpha=LEARNING_RATE / microbatch_count)
         parameter.grad = None
+
+
+def observed(run_step: Callable[[int], float]) -> Observed:
+    """Return what this rank sees while it runs all steps, calls from the last one.
+
+    Parameters
+    ----------
+    run_step : callable
+        Runs the step of an index and returns its loss.
+    """
+    losses = [run_step(step) for step in range(STEPS - 1)]
+    before = backend_calls()
+    recorder = Recorder()
+    with recorder:
+        losses.append(run_step(STEPS - 1))
+    counted = backend_calls() - before
+    calls = tuple(recorder.calls)
+    return Observed(tuple(losses), calls, counted, replayed_by_label(calls))
 
 
 def reference_losses(sizes: Sizes, work: Work, replicas: int = 1) -> tuple[float, ...]:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from validation.torch_programs.interception import (
+from validation.torch_programs.interception import Recorder
+from validation.torch_programs.records import (
     ALL_GATHER,
     ALL_REDUCE,
     RECEIVE,
     REDUCE_SCATTER,
     SEND,
     Call,
-    Recorder,
 )
 
 
@@ -58,44 +58,47 @@ def ring_all_reduce(message: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor
     return gathered[: message.numel()]
 
 
-def ring_bytes(kind: str, elements: int, dtype: str) -> tuple[int, bool]:
-    """Return the bytes that a rank sends in one ring over all ranks, and whether the result is right.
+def ring_bytes(messages: Sequence[tuple[str, int, str]]) -> list[int]:
+    """Return the bytes that this rank sends in rings over all ranks [byte].
 
     Parameters
     ----------
-    kind : str
-        ``all-reduce``, ``all-gather`` or ``reduce-scatter``.
-    elements : int
-        Of the whole message [count].
-    dtype : str
-        Format of an element, by torch's name.
+    messages : sequence of tuple
+        Of each: ``all-reduce``, ``all-gather`` or ``reduce-scatter``; elements of the whole
+        message [count]; format of an element by torch's name.
 
-    Returns
-    -------
-    tuple of int and bool
-        Sent bytes of this rank [byte], and whether torch's own collective gives the same numbers.
+    Raises
+    ------
+    ValueError
+        If a ring's result is not that of torch's own collective.
     """
+    return [_ring_bytes(*message) for message in messages]
+
+
+def _ring_bytes(kind: str, elements: int, dtype: str) -> int:
     ranks, rank = range(dist.get_world_size()), dist.get_rank()
     size = len(ranks)
     message = (torch.arange(elements) % 5 + rank).to(getattr(torch, dtype))
-    wanted = message.clone()
-    padded = -(-elements // size) * size
-    recorder = Recorder()
-    if kind == ALL_GATHER:
-        own = torch.nn.functional.pad(wanted, (0, padded - elements)).chunk(size)[rank]
-        pieces = [torch.empty_like(own) for _ in ranks]
-        dist.all_gather(pieces, own)
-        wanted = torch.cat(pieces)
-        with recorder:
+    own = torch.nn.functional.pad(message, (0, -elements % size)).chunk(size)[rank]
+    summed = message.clone()
+    dist.all_reduce(summed)
+    with Recorder() as recorder:
+        if kind == ALL_GATHER:
             result = ring_all_gather(own, ranks)
-    else:
-        dist.all_reduce(wanted)
-        ring = ring_all_reduce if kind == ALL_REDUCE else ring_reduce_scatter
-        with recorder:
-            result = ring(message, ranks)
-        if kind == REDUCE_SCATTER:
-            wanted = torch.nn.functional.pad(wanted, (0, padded - elements)).chunk(size)[rank]
-    return _sent(recorder.calls), bool(torch.equal(result, wanted))
+        else:
+            result = (ring_all_reduce if kind == ALL_REDUCE else ring_reduce_scatter)(
+                message, ranks
+            )
+    pieces = [torch.empty_like(own) for _ in ranks]
+    dist.all_gather(pieces, own)
+    wanted = {
+        ALL_REDUCE: summed,
+        ALL_GATHER: torch.cat(pieces),
+        REDUCE_SCATTER: torch.nn.functional.pad(summed, (0, -elements % size)).chunk(size)[rank],
+    }
+    if not torch.equal(result, wanted[kind]):
+        raise ValueError(f"{kind} of {elements} {dtype}: the ring's result is not torch's")
+    return _sent(recorder.calls)
 
 
 def replayed_bytes(calls: Sequence[Call]) -> int:

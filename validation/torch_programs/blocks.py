@@ -1,0 +1,392 @@
+"""A decoder built from our description of a model, of any kind of layer, on one device.
+
+Attention is written as products and a softmax, so that a counter of work sees each of them.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+
+from costmodels.specs.layouts import Dense, Latent, Layout
+from costmodels.specs.model import Mixture, Model, Norm, Positions, QueryKeyNorm
+from costmodels.specs.plan import Recompute
+
+_MASKED = float("-inf")
+
+
+def norm(kind: Norm, size: int) -> nn.Module:
+    """Return a normalization of vectors of one size."""
+    if kind is Norm.RMSNORM:
+        return nn.RMSNorm(size)
+    return nn.LayerNorm(size, bias=kind is Norm.LAYERNORM)
+
+
+def rotated(heads: torch.Tensor) -> torch.Tensor:
+    """Return (..., sequence, width) queries or keys, rotated by their positions; an odd rest stays."""
+    half = heads.shape[-1] // 2
+    frequencies = 10_000.0 ** -(torch.arange(half, device=heads.device) / max(half, 1))
+    angles = torch.arange(heads.shape[-2], device=heads.device)[:, None] * frequencies
+    first, second, rest = heads.split((half, half, heads.shape[-1] - 2 * half), dim=-1)
+    cosine, sine = angles.cos(), angles.sin()
+    turned = (first * cosine - second * sine, second * cosine + first * sine, rest)
+    return torch.cat(turned, dim=-1)
+
+
+def attention_core(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    sinks: torch.Tensor | None,
+    *,
+    causal: bool,
+) -> torch.Tensor:
+    """Return attention of (batch, heads, sequence, width), with its matrix of scores in memory."""
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if causal:
+        future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(future, _MASKED)
+    if sinks is not None:
+        column = sinks[:, None, None].expand(*scores.shape[:-1], 1)
+        scores = torch.cat((scores, column), dim=-1)
+    return scores.softmax(dim=-1)[..., : key.shape[-2]] @ value
+
+
+class Attention(nn.Module):
+    """Softmax attention of grouped queries, every key or the past ones.
+
+    Parameters
+    ----------
+    model : Model
+        Sizes, biases, norms of queries and keys, sinks and output gate.
+    layout : Dense
+        Whether the future is masked.
+    """
+
+    def __init__(self, model: Model, layout: Dense) -> None:
+        super().__init__()
+        self.causal, self.head_size = layout.causal, model.head_size
+        self.group = model.num_attention_heads // model.num_key_value_heads
+        self.rotary = model.positions is Positions.ROTARY
+        width = model.num_attention_heads * model.head_size
+        shared_width = model.num_key_value_heads * model.head_size
+        hidden, bias = model.hidden_size, model.attention_bias
+        self.query = nn.Linear(hidden, width, bias=bias)
+        self.key = nn.Linear(hidden, shared_width, bias=bias)
+        self.value = nn.Linear(hidden, shared_width, bias=bias)
+        self.gate = nn.Linear(hidden, width, bias=bias) if model.attention_output_gate else None
+        self.output = nn.Linear(width, hidden, bias=model.attention_output_bias)
+        self.query_key_norm = model.query_key_norm
+        self.query_norm = self._norm(model, width)
+        self.key_norm = self._norm(model, shared_width)
+        self.sinks = (
+            nn.Parameter(torch.zeros(model.num_attention_heads)) if model.attention_sinks else None
+        )
+        self.recompute_core = False
+
+    @staticmethod
+    def _norm(model: Model, width: int) -> nn.Module:
+        match model.query_key_norm:
+            case QueryKeyNorm.HEAD:
+                return norm(model.norm, model.head_size)
+            case QueryKeyNorm.FULL:
+                return norm(model.norm, width)
+            case QueryKeyNorm.UNSCALED:
+                return nn.RMSNorm(model.head_size, elementwise_affine=False)
+            case QueryKeyNorm.NONE:
+                return nn.Identity()
+
+    def _heads(self, projected: torch.Tensor, normalize: nn.Module | None = None) -> torch.Tensor:
+        """Return (batch, heads, sequence, width) of a projection, normalized."""
+        whole = self.query_key_norm is QueryKeyNorm.FULL
+        if normalize is not None and whole:
+            projected = normalize(projected)
+        heads = projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        return normalize(heads) if normalize is not None and not whole else heads
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        query = self._heads(self.query(hidden), self.query_norm)
+        key = self._heads(self.key(hidden), self.key_norm)
+        if self.rotary:
+            query, key = rotated(query), rotated(key)
+        key = key.repeat_interleave(self.group, dim=1)
+        value = self._heads(self.value(hidden)).repeat_interleave(self.group, dim=1)
+        core = (query, key, value, self.sinks)
+        attended = _core(core, causal=self.causal, again=self.recompute_core)
+        attended = attended.transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            attended = attended * self.gate(hidden).sigmoid()
+        out: torch.Tensor = self.output(attended)
+        return out
+
+
+class LatentAttention(nn.Module):
+    """Multi-head latent attention: queries, keys and values from small vectors, causal.
+
+    Parameters
+    ----------
+    model : Model
+        Width, heads and biases.
+    layout : Latent
+        Widths of the compressed vectors and of heads.
+
+    Notes
+    -----
+    As DeepSeek-AI 2024, arXiv:2405.04434, section 2.1, and transformers' DeepSeek-V3 compute it:
+    the compressed vectors pass an RMSNorm, all heads share the rotated part of their keys, and
+    `attention_bias` gives the two compressing projections a bias.
+    """
+
+    def __init__(self, model: Model, layout: Latent) -> None:
+        super().__init__()
+        self.layout, self.heads = layout, model.num_attention_heads
+        hidden, bias, heads = model.hidden_size, model.attention_bias, model.num_attention_heads
+        query_width = heads * (layout.unrotated_size + layout.rotated_size)
+        rank = layout.query_rank
+        self.query_down = nn.Linear(hidden, rank, bias=bias) if rank else None
+        self.query_norm = nn.RMSNorm(rank) if rank else None
+        self.query = nn.Linear(rank or hidden, query_width, bias=False)
+        shared = layout.key_value_rank
+        self.key_value_down = nn.Linear(hidden, shared + layout.rotated_size, bias=bias)
+        self.key_value_norm = nn.RMSNorm(shared)
+        key_value_width = heads * (layout.unrotated_size + layout.value_size)
+        self.key_value = nn.Linear(shared, key_value_width, bias=False)
+        self.output = nn.Linear(heads * layout.value_size, hidden, bias=model.attention_output_bias)
+        self.recompute_core = False
+
+    def _of_heads(self, projected: torch.Tensor, last: int) -> list[torch.Tensor]:
+        """Return the unrotated part of (batch, heads, sequence, width), and the rest."""
+        heads = projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return list(heads.split((self.layout.unrotated_size, last), dim=-1))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        layout = self.layout
+        source = hidden
+        if self.query_down is not None and self.query_norm is not None:
+            source = self.query_norm(self.query_down(hidden))
+        query, query_turned = self._of_heads(self.query(source), layout.rotated_size)
+        compressed, turned = self.key_value_down(hidden).split(
+            (layout.key_value_rank, layout.rotated_size), dim=-1
+        )
+        expanded = self.key_value(self.key_value_norm(compressed))
+        key, value = self._of_heads(expanded, layout.value_size)
+        shared = rotated(turned[:, None]).expand(-1, self.heads, -1, -1)
+        query = torch.cat((query, rotated(query_turned)), dim=-1)
+        key = torch.cat((key, shared), dim=-1)
+        attended = _core((query, key, value, None), causal=True, again=self.recompute_core)
+        out: torch.Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+_Core = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def _core(tensors: _Core, *, causal: bool, again: bool) -> torch.Tensor:
+    """Return the core of attention, computed again in the backward where asked."""
+    if not again:
+        return attention_core(*tensors, causal=causal)
+    core: torch.Tensor = checkpoint(attention_core, *tensors, causal=causal, use_reentrant=False)
+    return core
+
+
+class FeedForward(nn.Module):
+    """A feed-forward network, gated or not.
+
+    Parameters
+    ----------
+    model : Model
+        Width of the residual stream, gate and biases.
+    width : int
+        Width inside [count].
+    """
+
+    def __init__(self, model: Model, width: int) -> None:
+        super().__init__()
+        hidden, bias = model.hidden_size, model.ffn_bias
+        self.gate = nn.Linear(hidden, width, bias=bias) if model.gated else None
+        self.up = nn.Linear(hidden, width, bias=bias)
+        self.down = nn.Linear(width, hidden, bias=bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (..., hidden)."""
+        wide = self.up(hidden)
+        inner = functional.gelu(wide) if self.gate is None else self._gated(hidden, wide)
+        out: torch.Tensor = self.down(inner)
+        return out
+
+    def _gated(self, hidden: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
+        assert self.gate is not None  # noqa: S101 - tells the type checker
+        return functional.silu(self.gate(hidden)) * wide
+
+
+class Experts(nn.Module):
+    """A mixture of experts whose router gives every expert as many tokens, up to one.
+
+    Parameters
+    ----------
+    model : Model
+        Width of the residual stream, gate, biases, and width of an expert without its own.
+    mixture : Mixture
+        Experts, how many a token visits, and shared ones.
+
+    Notes
+    -----
+    Experts are dealt out in turn, whatever the router says, so that shapes do not depend on
+    values; its probabilities weigh the outputs of the experts, so that it has a gradient.
+    """
+
+    def __init__(self, model: Model, mixture: Mixture) -> None:
+        super().__init__()
+        self.visited = mixture.experts_per_token
+        width = mixture.expert_intermediate_size or model.intermediate_size
+        self.router = nn.Linear(model.hidden_size, mixture.expert_count, bias=mixture.router_bias)
+        self.experts = nn.ModuleList(FeedForward(model, width) for _ in range(mixture.expert_count))
+        shared = mixture.shared_intermediate_size
+        self.shared = FeedForward(model, shared) if shared else None
+        self.shared_gate = (
+            nn.Linear(model.hidden_size, 1, bias=False) if mixture.shared_gate else None
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        tokens = hidden.flatten(0, -2)
+        probabilities = self.router(tokens).softmax(dim=-1)
+        out = torch.zeros_like(tokens)
+        visits = torch.arange(len(tokens) * self.visited, device=tokens.device)
+        for number, expert in enumerate(self.experts):
+            rows = visits[number :: len(self.experts)] // self.visited
+            weighed = expert(tokens[rows]) * probabilities[rows, number, None]
+            out = out.index_add(0, rows, weighed)
+        if self.shared is not None:
+            out = out + self._shared(tokens)
+        return out.view_as(hidden)
+
+    def _shared(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the output of the experts that every token visits."""
+        assert self.shared is not None  # noqa: S101 - tells the type checker
+        out: torch.Tensor = self.shared(tokens)
+        return out if self.shared_gate is None else out * self.shared_gate(tokens).sigmoid()
+
+
+def _attention(model: Model, layout: Layout) -> Attention | LatentAttention:
+    match layout:
+        case Dense():
+            return Attention(model, layout)
+        case Latent():
+            return LatentAttention(model, layout)
+        case _:
+            raise ValueError(f"layout ({type(layout).__name__}): there is no module of it here")
+
+
+class Block(nn.Module):
+    """A layer: attention and feed-forward network, each behind a norm, or between two.
+
+    Parameters
+    ----------
+    model : Model
+        Description of the whole model.
+    layer : int
+        Which of its layers [index].
+    recompute : Recompute
+        ``selective`` computes the core of attention again in the backward; ``full`` is the
+        decoder's.
+    """
+
+    def __init__(self, model: Model, layer: int, recompute: Recompute = Recompute.NONE) -> None:
+        super().__init__()
+        mixture = model.mixture if model.has_experts(layer) else None
+        self.attention = _attention(model, model.layouts[layer % len(model.layouts)])
+        self.attention.recompute_core = recompute is Recompute.SELECTIVE
+        self.ffn = (
+            FeedForward(model, model.intermediate_size)
+            if mixture is None
+            else Experts(model, mixture)
+        )
+        after = model.norms_per_layer == 4
+        self.attention_norm = norm(model.norm, model.hidden_size)
+        self.ffn_norm = norm(model.norm, model.hidden_size)
+        self.attention_out_norm = norm(model.norm, model.hidden_size) if after else nn.Identity()
+        self.ffn_out_norm = norm(model.norm, model.hidden_size) if after else nn.Identity()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        attended = self.attention(self.attention_norm(hidden))
+        hidden = hidden + self.attention_out_norm(attended)
+        out: torch.Tensor = hidden + self.ffn_out_norm(self.ffn(self.ffn_norm(hidden)))
+        return out
+
+
+class Head(nn.Module):
+    """The final norm and the language-model head.
+
+    Parameters
+    ----------
+    model : Model
+        Description of the model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.norm = norm(model.norm, model.hidden_size)
+        self.projection = nn.Linear(model.hidden_size, model.vocabulary_size, bias=model.head_bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits of (batch, sequence, hidden)."""
+        logits: torch.Tensor = self.projection(self.norm(hidden))
+        return logits
+
+
+class Decoder(nn.Module):
+    """A whole decoder with its loss.
+
+    Parameters
+    ----------
+    model : Model
+        Description of the model.
+    recompute : Recompute
+        What the backward computes again.
+    early_stop : bool
+        Whether that ends at the last tensor that the backward needs, as torch does by default.
+    """
+
+    def __init__(
+        self, model: Model, recompute: Recompute = Recompute.NONE, *, early_stop: bool = False
+    ) -> None:
+        super().__init__()
+        self.recompute_layers, self.early_stop = recompute is Recompute.FULL, early_stop
+        hidden = model.hidden_size
+        self.embedding = nn.Embedding(model.vocabulary_size, hidden)
+        rows = model.max_position_embeddings + model.reserved_positions
+        self.positions = (
+            nn.Embedding(rows, hidden) if model.positions is Positions.LEARNED else None
+        )
+        self.reserved = model.reserved_positions
+        self.embedding_norm = norm(model.norm, hidden) if model.embedding_norm else nn.Identity()
+        layers = range(model.num_hidden_layers)
+        self.layers = nn.ModuleList(Block(model, layer, recompute) for layer in layers)
+        self.head = Head(model)
+        if model.tied_embeddings:
+            self.head.projection.weight = self.embedding.weight
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross entropy of (batch, sequence) tokens and targets."""
+        hidden = self.embedding(tokens)
+        if self.positions is not None:
+            places = torch.arange(tokens.shape[1], device=tokens.device)
+            hidden = hidden + self.positions(places + self.reserved)
+        hidden = self.embedding_norm(hidden)
+        with set_checkpoint_early_stop(self.early_stop):
+            for layer in self.layers:
+                hidden = self._through(layer, hidden)
+        logits = self.head(hidden)
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def _through(self, layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = (
+            checkpoint(layer, hidden, use_reentrant=False)
+            if self.recompute_layers
+            else layer(hidden)
+        )
+        return out

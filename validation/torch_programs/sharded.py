@@ -1,0 +1,115 @@
+"""Sharded data parallelism: ZeRO stages 1 and 2 by hand, stage 3 with torch's FSDP2.
+
+References
+----------
+S. Rajbhandari et al., "ZeRO," 2020, section 5, arXiv:1910.02054; Y. Zhao et al., 2023,
+arXiv:2304.11277, for stage 3.
+"""
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from validation.torch_programs import training
+from validation.torch_programs.decoder import Decoder, Whole
+from validation.torch_programs.interception import labelled
+from validation.torch_programs.records import REDUCTION, UPDATE, Observed
+from validation.torch_programs.sizes import Sizes, Work
+
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+
+
+class _FlatShards:
+    """All weights as one vector, padded, of which each rank updates an equal part."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.parameters = list(model.parameters())
+        self.size, self.rank = dist.get_world_size(), dist.get_rank()
+        elements = sum(parameter.numel() for parameter in self.parameters)
+        self.padding = -elements % self.size
+        self.shard_elements = (elements + self.padding) // self.size
+
+    def _flat(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        return torch.nn.functional.pad(flat, (0, self.padding))
+
+    def scattered_gradient(self) -> torch.Tensor:
+        """Return this rank's part of the sum of all ranks' gradients, and clear them."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        shard = gradients[0].new_empty(self.shard_elements)
+        with labelled(REDUCTION):
+            _reduce_scatter(shard, self._flat(gradients))
+        for parameter in self.parameters:
+            parameter.grad = None
+        return shard
+
+    @torch.no_grad()
+    def update(self, gradient: torch.Tensor, *, microbatch_count: int) -> None:
+        """Take a step with this rank's part, and gather the weights from all ranks."""
+        flat = self._flat([parameter.data for parameter in self.parameters])
+        shard = flat.chunk(self.size)[self.rank]
+        shard = shard - training.LEARNING_RATE / microbatch_count * gradient
+        with labelled(UPDATE):
+            _all_gather(flat, shard)
+        sizes = [parameter.numel() for parameter in self.parameters]
+        pieces = flat[: sum(sizes)].split(sizes)
+        for parameter, piece in zip(self.parameters, pieces, strict=True):
+            parameter.copy_(piece.view_as(parameter))
+
+
+def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
+    """Train with ZeRO stage 1 or 2 over all ranks, and return what this rank saw.
+
+    Notes
+    -----
+    Stage 1 accumulates whole gradients and scatters them once; stage 2 scatters them after the
+    backward of every microbatch and accumulates its part.
+    """
+    split = Whole()
+    model = Decoder(sizes, split)
+    shards = _FlatShards(model)
+
+    def run_step(step: int) -> float:
+        losses, parts = [], []
+        for tokens, targets in training.microbatches(
+            sizes, work, step=step, replica=dist.get_rank()
+        ):
+            losses.append(training.backpropagate(model, split, tokens, targets))
+            if zero_stage == 2:
+                parts.append(shards.scattered_gradient())
+        if zero_stage == 1:
+            parts.append(shards.scattered_gradient())
+        shards.update(torch.stack(parts).sum(0), microbatch_count=len(losses) * shards.size)
+        return sum(losses) / len(losses)
+
+    return training.observed(run_step)
+
+
+def train_fully_sharded(sizes: Sizes, work: Work) -> Observed:
+    """Train with FSDP2 over all ranks, every part resharded after its forward.
+
+    Notes
+    -----
+    Embedding, layers and head are a group of weights each; with a tied head, the ends are one.
+    FSDP2 pads dimension 0 of each weight to a multiple of the ranks. Gradients are averaged.
+    """
+    split = Whole()
+    model = Decoder(sizes, split)
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    ends = [] if sizes.tied_embeddings else [model.embedding, model.head]
+    for part in (*ends, *model.layers, model):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+
+    def run_step(step: int) -> float:
+        losses = [
+            training.backpropagate(model, split, tokens, targets)
+            for tokens, targets in training.microbatches(
+                sizes, work, step=step, replica=dist.get_rank()
+            )
+        ]
+        training.descend(list(model.parameters()), microbatch_count=len(losses))
+        return sum(losses) / len(losses)
+
+    return training.observed(run_step)
