@@ -15,8 +15,11 @@ import numpy as np
 from costmodels import (
     activations,
     communication,
+    components,
+    conventions,
     flops,
     memory,
+    messages,
     parameters,
     placement,
     pricing,
@@ -26,6 +29,7 @@ from costmodels import (
     throughput,
     timing,
     traffic,
+    work,
 )
 from costmodels.attention import layouts
 from costmodels.compilation import Columns
@@ -41,9 +45,13 @@ _MODULES = (
     activations,
     pipelining,
     memory,
+    components,
     placement,
     communication,
     traffic,
+    messages,
+    work,
+    conventions,
     roofline,
     timing,
     step_end,

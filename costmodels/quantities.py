@@ -108,6 +108,8 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
         What computes it for each value of `selector`, where there are several.
     selector : str or None
         Field that chooses among the variants: `schedule`, or `layout` for each kind of layer.
+    formulas : mapping of str to str
+        Expression for each value of `selector` whose function one expression states.
     """
 
     name: str
@@ -123,6 +125,11 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     function: Callable[..., Column] | None = None
     variants: Mapping[str, Callable[..., Column]] = MappingProxyType({})
     selector: str | None = None
+    formulas: Mapping[str, str] = MappingProxyType({})
+
+    def formula_of(self, option: str | None) -> str:
+        """Return the expression for one value of the selector, `ALGORITHM` where none states it."""
+        return self.formulas.get(option or "", self.formula)
 
     def chosen(self, option: str | None) -> Callable[..., Column]:
         """Return the function for one value of the selector."""

@@ -260,7 +260,7 @@ def _quantity(entry: Quantity) -> str:
         "; ".join(fact for fact in facts if fact) + ".",
         "",
         "```text",
-        entry.formula,
+        *(_variant_formulas(entry) or [entry.formula]),
         "```",
         "",
     ]
@@ -270,6 +270,14 @@ def _quantity(entry: Quantity) -> str:
         needed = ", ".join(f"`{name}`" for name in inputs_of(entry.name))
         lines += [f"From: {needed}.", ""]
     return "\n".join([*lines, f"Source: {entry.source}."])
+
+
+def _variant_formulas(entry: Quantity) -> list[str]:
+    """Return a line for each formula of a quantity's variants, with the variants that share it."""
+    names: dict[str, list[str]] = {}
+    for option, formula in entry.formulas.items():
+        names.setdefault(formula, []).append(option)
+    return [f"{', '.join(options)}: {formula}" for formula, options in names.items()]
 
 
 _CONSOLE = re.compile(

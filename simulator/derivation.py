@@ -97,9 +97,8 @@ def _entry(entry: Quantity, **found: Any) -> Derivation:
         unit=entry.unit,
         scope=entry.scope.value,
         definition=entry.definition,
-        formula=entry.formula,
         source=entry.source,
-        **({"substituted": ""} | found),
+        **({"substituted": "", "formula": entry.formula} | found),
     )
 
 
@@ -116,9 +115,10 @@ def _derive(
             _derive(needed, scenario, columns, values, shown=shown)
             for needed in _inputs(entry, columns)
         )
-    has_numbers = entry.formula != ALGORITHM
+    has_numbers = entry.formula_of(_first_option(entry, columns)) != ALGORITHM
     return _entry(
         entry,
+        formula=_formula(entry, columns),
         value=_labelled(values[name], entry.axes, scenario, columns, values),
         substituted=_substituted(entry, columns, values) if has_numbers else "",
         substituted_for=_first_member(entry.axes, columns) if has_numbers else "",
@@ -154,14 +154,31 @@ def _input(name: str, scenario: Scenario, columns: Columns, values: dict[str, An
 
 def _substituted(entry: Quantity, columns: Columns, values: dict[str, Any]) -> str:
     """Return the formula with numbers for names: of the first member of each of its axes."""
-    inputs = inputs_of(entry.name, option_of(entry.name, columns.schedule))
+    option = _first_option(entry, columns) or option_of(entry.name, columns.schedule)
+    inputs = inputs_of(entry.name, option)
 
     def number(match: re.Match[str]) -> str:
         name = match[0]
         return _numbers(values[name], axes_of(name), entry.axes) if name in inputs else name
 
     # A keyword of a call, as in `latency_s=...`, is a name to keep.
-    return re.sub(rf"{_NAME.pattern}(?!\s*=[^=])", number, entry.formula)
+    formula = entry.formula_of(_first_option(entry, columns))
+    return re.sub(rf"{_NAME.pattern}(?!\s*=[^=])", number, formula)
+
+
+def _first_option(entry: Quantity, columns: Columns) -> str | None:
+    """Return what selects the function of a quantity's first member, None where there is one."""
+    return columns.layouts[0] if entry.selector == "layout" else None
+
+
+def _formula(entry: Quantity, columns: Columns) -> str:
+    """Return a quantity's formula: that of the model's layout, or of each of its layouts."""
+    if entry.selector != "layout":
+        return entry.formula
+    stated = {layout: entry.formula_of(layout) for layout in dict.fromkeys(columns.layouts)}
+    if len(set(stated.values())) == 1:
+        return next(iter(stated.values()))
+    return "; ".join(f"{layout}: {formula}" for layout, formula in stated.items())
 
 
 def _numbers(value: Any, axes: tuple[str, ...], fixed: tuple[str, ...]) -> str:

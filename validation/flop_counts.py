@@ -1,8 +1,8 @@
 """Work by the closed forms, against what torch's counter sees of real modules, exactly.
 
 Weights and scores are told apart by the operator: a weight multiplies in `mm` or `addmm`, a head
-in `bmm`. Every model of `validation.small_models` runs forward and backward on torch's meta
-device, where operators run with shapes and without values.
+in `bmm`. Every model of `validation.small_models` runs forward and backward; layers of some presets
+do so in full size on torch's meta device, where operators have shapes and no values.
 
 Recomputation has two conventions in torch. The closed forms count a layer, or the core of
 attention, that is computed again as a whole, as Megatron-LM's checkpoint and torch's reentrant one
@@ -13,6 +13,7 @@ own.
 
 from collections.abc import Iterator, Mapping
 from operator import mul
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from costmodels.scenario import Scenario
@@ -22,6 +23,17 @@ from validation.cases import Case
 from validation.small_models import MODELS, predicted, scenario_of
 
 SUITE = "flop-counted"
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gpt-3-175b": {},
+        "llama-3.1-8b": {},
+        "mixtral-8x7b": {},
+        "qwen3-30b-a3b": {},
+        "deepseek-v3": {"multi_token_prediction_layers": 0},
+    }
+)
+"""Presets whose layers run in full size, with the fields that differ."""
 
 _LAYER = ("layer_matmul_flop", "layer_attention_flop", "layer_attention_backward_flop")
 _SOURCE = "validation/torch_programs/blocks.py"
@@ -52,6 +64,22 @@ def flop_cases(models: Mapping[str, Mapping[str, Any]] = MODELS) -> list[Case]:
     return [_case(name, pair) for name, table in models.items() for pair in compared(table)]
 
 
+def preset_cases() -> list[Case]:
+    """Return the work of the layers of presets in full size, on one sequence of 2048 tokens.
+
+    Returns
+    -------
+    list of Case
+        Each kind of layer of each model of `PRESETS`. Needs torch.
+    """
+    shape = {"plan": {"micro_batch_size": 1}, "workload": {"sequence_length": 2048}}
+    return [
+        _case(name, pair)
+        for name, changes in PRESETS.items()
+        for pair in layers_compared(scenario_of({"preset": name} | changes, **shape), device="meta")
+    ]
+
+
 def compared(table: Mapping[str, Any]) -> Iterator[Compared]:
     """Return all predictions of a model beside their measurements.
 
@@ -68,20 +96,23 @@ def compared(table: Mapping[str, Any]) -> Iterator[Compared]:
         yield from recompute_compared(scenario_of(table, plan={"recompute": recompute.value}))
 
 
-def layers_compared(scenario: Scenario) -> Iterator[Compared]:
+def layers_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
     """Return the work of every kind of layer, weights and scores apart.
 
     Parameters
     ----------
     scenario : Scenario
         Of one process, with a naive kernel.
+    device : str
+        Where the layers run: ``meta`` for large ones.
     """
     from validation.torch_programs import counting
 
     said = predicted(scenario, _LAYER)
     kinds, _ = layer_kinds(scenario.model)
     for kind in range(max(kinds) + 1):
-        passes = counting.block_passes(scenario.model, kinds.index(kind), *_shape(scenario))
+        layer, shape = kinds.index(kind), _shape(scenario)
+        passes = counting.block_passes(scenario.model, layer, *shape, device=device)
         matmul, scores, scores_back = (said[name][kind] for name in _LAYER)
         yield from (
             Compared(
@@ -112,7 +143,7 @@ def layers_compared(scenario: Scenario) -> Iterator[Compared]:
 
 
 def head_compared(scenario: Scenario) -> Iterator[Compared]:
-    """Return the work of final norm and head; parameters as `layers_compared`."""
+    """Return the work of final norm and head, of a scenario as `layers_compared` takes it."""
     from validation.torch_programs import counting
 
     said = predicted(scenario, ("head_flop",))["head_flop"]
@@ -134,7 +165,7 @@ def head_compared(scenario: Scenario) -> Iterator[Compared]:
 
 
 def model_compared(scenario: Scenario) -> Iterator[Compared]:
-    """Return the work of a whole model with its loss; parameters as `layers_compared`."""
+    """Return the work of a whole model with its loss, of a scenario as `layers_compared` takes it."""
     from validation.torch_programs import counting
 
     said = predicted(scenario, ("chunk_forward_flop", "chunk_backward_flop"))
@@ -251,6 +282,6 @@ def _case(model: str, pair: Compared) -> Case:
         unit="FLOP",
         tolerance_fraction=0,
         tolerance_reason="both count the same products",
-        method=f"torch.utils.flop_counter.FlopCounterMode on the meta device, {counting.torch_version()}",
+        method=f"torch.utils.flop_counter.FlopCounterMode, {counting.torch_version()}",
         source=_SOURCE,
     )

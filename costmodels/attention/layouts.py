@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from costmodels.attention import dense, elements, latent, projections
+from costmodels.attention.formulas import FORMULAS
 from costmodels.columns import Column
 from costmodels.quantities import ALGORITHM, KIND, Basis, Quantity, Scope
 
@@ -61,6 +62,18 @@ def _by_layout(what: str, softmax: Callable[..., Column]) -> Mapping[str, Callab
     return MappingProxyType(dict.fromkeys((*_SOFTMAX, "infini"), softmax) | own)
 
 
+def _stated(variants: Mapping[str, Callable[..., Column]]) -> Mapping[str, str]:
+    """Return the expression of each layout's function."""
+    return MappingProxyType({name: FORMULAS[each.__name__] for name, each in variants.items()})
+
+
+_MATRIX = _by_layout("matrix", projections.softmax_matrix_parameters)
+_VECTOR = MappingProxyType(
+    dict(_by_layout("vector", projections.softmax_vector_parameters))
+    | {"infini": projections.infini_vector_parameters}
+)
+_WHOLE = _by_layout("whole", projections.softmax_whole_parameters)
+
 ATTENTION_MATRIX_PARAMETERS = Quantity(
     name="attention_matrix_parameters",
     unit="parameter",
@@ -70,7 +83,8 @@ ATTENTION_MATRIX_PARAMETERS = Quantity(
     basis=Basis.EXACT,
     formula=ALGORITHM,
     source=_PROJECTIONS,
-    variants=_by_layout("matrix", projections.softmax_matrix_parameters),
+    variants=_MATRIX,
+    formulas=_stated(_MATRIX),
     selector="layout",
 )
 
@@ -83,10 +97,8 @@ ATTENTION_VECTOR_PARAMETERS = Quantity(
     basis=Basis.EXACT,
     formula=ALGORITHM,
     source=_PROJECTIONS,
-    variants=MappingProxyType(
-        dict(_by_layout("vector", projections.softmax_vector_parameters))
-        | {"infini": projections.infini_vector_parameters}
-    ),
+    variants=_VECTOR,
+    formulas=_stated(_VECTOR),
     selector="layout",
 )
 
@@ -99,7 +111,8 @@ ATTENTION_WHOLE_PARAMETERS = Quantity(
     basis=Basis.EXACT,
     formula=ALGORITHM,
     source=_PROJECTIONS,
-    variants=_by_layout("whole", projections.softmax_whole_parameters),
+    variants=_WHOLE,
+    formulas=_stated(_WHOLE),
     selector="layout",
 )
 
@@ -116,6 +129,10 @@ def _of_heads(
     """Return a quantity that softmax attention has in one way, and latent attention in another."""
     stem = name.removeprefix("attention_")
     softmax = getattr(elements, f"softmax_{stem}")
+    variants = MappingProxyType(
+        dict.fromkeys((*_SOFTMAX, "infini"), softmax)
+        | {"latent": getattr(elements, f"latent_{stem}")}
+    )
     return Quantity(
         name=name,
         unit=unit,
@@ -125,10 +142,8 @@ def _of_heads(
         basis=basis,
         formula=ALGORITHM,
         source=_MEGATRON_LATENT,
-        variants=MappingProxyType(
-            dict.fromkeys((*_SOFTMAX, "infini"), softmax)
-            | {"latent": getattr(elements, f"latent_{stem}")}
-        ),
+        variants=variants,
+        formulas=_stated(variants),
         selector="layout",
     )
 

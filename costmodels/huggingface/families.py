@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from costmodels.huggingface.reader import Reader
+from costmodels.huggingface.reader import Reader, shown
 from costmodels.specs.layouts import (
     Chunked,
     Dense,
@@ -239,6 +239,8 @@ def ernie(keys: Reader) -> Fields:
 
 def starcoder2(keys: Reader) -> Fields:
     """Read StarCoder2: LayerNorm and biases, sliding where a window is given."""
+    keys.require("mlp_type", only=("default",), reason="another network is not modelled")
+    keys.require("norm_type", only=("layer_norm",), reason="another norm is not modelled")
     bias = keys.flag("use_bias", default=True)
     fields = _decoder(keys, gated=False, norm=Norm.LAYERNORM, bias=bias, ffn_bias=bias, tied=True)
     return fields | {"layouts": _everywhere(_window(keys))}
@@ -286,6 +288,10 @@ def gemma(keys: Reader) -> Fields:
 def gemma2(keys: Reader) -> Fields:
     """Read Gemma 2: norms before and after each half, every other layer slides."""
     fields = gemma(keys) | {"norms_per_layer": 4}
+    window = keys.value("sliding_window")
+    keys.require(
+        "sliding_window_size", only=(window,), reason=f"contradicts sliding_window {shown(window)}"
+    )
     kinds = {FULL: Dense(), SLIDING: _window(keys)}
     layouts = _mixed(keys, fields, kinds, lambda index: FULL if index % 2 else SLIDING)
     return fields | {"layouts": layouts}
@@ -418,6 +424,7 @@ def gpt2(keys: Reader) -> Fields:
 
 def gptj(keys: Reader) -> Fields:
     """Read GPT-J: one norm, no biases of attention, a bias of the head."""
+    keys.require("rotary", only=(True,), reason="other positions of this family are not known here")
     fields = _decoder(
         keys,
         gated=False,

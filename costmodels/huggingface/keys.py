@@ -18,7 +18,14 @@ HARMLESS = frozenset(
         # how training started and is regularized
         *("initializer_range", "init_std", "embedding_init_std", "layer_init_scale"),
         *("router_aux_loss_coef", "aux_loss_alpha", "router_z_loss_coef", "output_router_logits"),
-        *("router_jitter_noise", "seq_aux", "layerdrop", "label_smoothing", "z_loss_coefficient"),
+        *(
+            "router_jitter_noise",
+            "seq_aux",
+            "layerdrop",
+            "activation_dropout",
+            "label_smoothing",
+            "z_loss_coefficient",
+        ),
         # constants of elementwise operations
         *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon"),
         *("hidden_act", "hidden_activation", "activation_function", "activation", "pretraining_tp"),

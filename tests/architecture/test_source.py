@@ -22,7 +22,18 @@ POWERS = {(2, exponent) for exponent in (10, 20, 30, 40)} | {(10, e) for e in (3
 ENDINGS = (
     *("_bytes", "_flop", "_s", "_w", "_j", "_usd", "_per_s", "_per_gpu"),
     *("_count", "_size", "_length", "_fraction", "_index", "_parameters", "_tokens", "_pairs"),
-    *("_rows", "_elements", "_steps", "_stride", "_members", "_layers", "_reduces", "_passes", "_hops"),
+    *(
+        "_rows",
+        "_elements",
+        "_steps",
+        "_stride",
+        "_members",
+        "_layers",
+        "_reduces",
+        "_passes",
+        "_hops",
+    ),
+    "_calls",
     *("_is_legal", "_is_valid", "microbatches_per_round"),
 )
 # Helpers that keep the unit of what they are given, and verdicts.

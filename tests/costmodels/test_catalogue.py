@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from costmodels.analysis import CATALOGUE, axes_of, inputs_of
+from costmodels.attention.formulas import FORMULAS
 from costmodels.leaves import leaves
 from costmodels.quantities import ALGORITHM, AXES, Basis, Quantity, parameters_of
 from costmodels.rules import RULES
@@ -81,6 +82,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
         "_passes",
         "regathers",
         "_hops",
+        "_calls",
         "_size",
     ),
 }
@@ -145,6 +147,30 @@ def test_formula_says_what_the_function_computes(name: str) -> None:
 @pytest.mark.parametrize("name", WITH_FORMULA)
 def test_formula_names_every_input_and_nothing_else(name: str) -> None:
     assert names_in(CATALOGUE[name].formula) == set(inputs_of(name))
+
+
+VARIANTS = [(name, option) for name, entry in CATALOGUE.items() for option in entry.formulas]
+
+
+@pytest.mark.parametrize(("name", "option"), VARIANTS)
+def test_formula_of_a_variant_says_what_its_function_computes(name: str, option: str) -> None:
+    entry = CATALOGUE[name]
+    function, formula = entry.chosen(option), entry.formula_of(option)
+    assert names_in(formula) == set(inputs_of(name, option))
+    random = Random(name + option)
+    for _ in range(DRAWS):
+        inputs = {needed: draw_number(needed, random) for needed in inputs_of(name, option)}
+        assert is_equal(function(**inputs), value_of(formula, inputs)), inputs
+
+
+def test_every_function_of_an_attention_layout_has_its_formula() -> None:
+    functions = {
+        each.__name__
+        for entry in CATALOGUE.values()
+        for option, each in entry.variants.items()
+        if option in entry.formulas
+    }
+    assert functions == set(FORMULAS)
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,20 @@ def test_the_counter_would_notice_another_size() -> None:
     assert other.measurement - first.measurement == 2 * 16 * 3 * 24
 
 
-def test_work_is_the_same_on_a_device_with_values() -> None:
+def test_work_is_the_same_on_a_device_without_values() -> None:
     from validation.torch_programs.counting import decoder_passes
 
     for name in ("grouped queries", "shared experts", "latent"):
         model = scenario_of(MODELS[name]).model
-        assert decoder_passes(model, 2, 5, device="cpu") == decoder_passes(model, 2, 5)
+        assert decoder_passes(model, 2, 5, device="meta") == decoder_passes(model, 2, 5)
+
+
+@pytest.mark.slow
+def test_layers_of_presets_have_the_work_of_their_modules_in_full_size() -> None:
+    full = flop_counts.preset_cases()
+    assert {case.name.split(":")[0] for case in full} == set(flop_counts.PRESETS)
+    assert len(full) == 4 * (len(flop_counts.PRESETS) + 1)
+    assert [case for case in full if not passed(case)] == []
 
 
 def test_fused_attention_counts_for_nothing_on_a_cpu_and_is_refused() -> None:

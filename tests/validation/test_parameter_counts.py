@@ -250,6 +250,8 @@ def consistent(table: Mapping[str, Any], layers: int) -> dict[str, Any]:
     if "layer_types" in table:
         kinds = table["layer_types"]
         changes["layer_types"] = [kinds[index % len(kinds)] for index in range(layers)]
+    if table.get("use_sliding_window") and not table.get("sliding_window", 1):
+        changes["sliding_window"] = 16
     if table.get("moe_layers"):
         changes["moe_layers"] = [layer for layer in table["moe_layers"] if layer < layers]
     if "word_embed_proj_dim" in table:

@@ -109,7 +109,7 @@ class WorkCounter:
             self._check()
 
     def _by_operator(self) -> dict[str, int]:
-        counts = self._counter.get_flop_counts()["Global"]
+        counts = self._counter.get_flop_counts().get("Global", {})
         return {str(packet): int(flop) for packet, flop in counts.items()}
 
     def _check(self) -> None:
@@ -137,9 +137,23 @@ def _passes(forward: Callable[[], torch.Tensor]) -> Passes:
     return Passes(there.work, back.work)
 
 
-def block_passes(model: Model, layer: int, batch: int, length: int) -> Passes:
-    """Return the work of one layer on (batch, length) tokens, on the meta device [FLOP]."""
-    with torch.device("meta"):
+def block_passes(
+    model: Model, layer: int, batch: int, length: int, *, device: str = "cpu"
+) -> Passes:
+    """Return the work of one layer on (batch, length) tokens [FLOP].
+
+    Parameters
+    ----------
+    model : Model
+        Description of the model.
+    layer : int
+        Which of its layers [index].
+    batch, length : int
+        Sequences, and tokens of each [count].
+    device : str
+        Where it runs: on ``meta`` operators have shapes and no values, so that any size does.
+    """
+    with torch.device(device):
         block = Block(model, layer)
         hidden = torch.empty(batch, length, model.hidden_size, requires_grad=True)
     return _passes(lambda: block(hidden))
@@ -147,7 +161,7 @@ def block_passes(model: Model, layer: int, batch: int, length: int) -> Passes:
 
 def head_passes(model: Model, batch: int, length: int) -> Passes:
     """Return the work of final norm and head on (batch, length) tokens [FLOP]."""
-    with torch.device("meta"):
+    with torch.device("cpu"):
         head = Head(model)
         hidden = torch.empty(batch, length, model.hidden_size, requires_grad=True)
     return _passes(lambda: head(hidden))
@@ -160,7 +174,7 @@ def decoder_passes(
     recompute: Recompute = Recompute.NONE,
     *,
     early_stop: bool = False,
-    device: str = "meta",
+    device: str = "cpu",
 ) -> Passes:
     """Return the work of a model and its loss on (batch, length) tokens [FLOP].
 
@@ -175,7 +189,7 @@ def decoder_passes(
     early_stop : bool
         Whether that ends at the last tensor that the backward needs.
     device : str
-        Where it runs; the counter sees the same operators anywhere.
+        Where it runs.
     """
     with torch.device(device):
         decoder = Decoder(model, recompute, early_stop=early_stop)

@@ -4,6 +4,7 @@ Activations have the shape (sequence, microbatch, hidden), as in Megatron-LM. We
 their place in the model, so that every rank makes its own part of the same model.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ class Whole:
 def _weight(place: int, *shape: int) -> torch.Tensor:
     """Return the weight at a place of the model, the same on every rank."""
     generator = torch.Generator().manual_seed(place)
-    return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+    return torch.randn(shape, generator=generator) / math.sqrt(shape[-1])
 
 
 def _norm(hidden_size: int) -> nn.Parameter:
@@ -180,7 +181,9 @@ class Decoder(nn.Module):
         hidden: Any = entering if self.embedding is None else self.embedding(entering)
         for layer in self.layers:
             hidden = self._through(layer, hidden)
-        return hidden if self.head is None else self.head(hidden)
+        if self.head is not None:
+            hidden = self.head(hidden)
+        return torch.as_tensor(hidden)
 
     def _through(self, layer: nn.Module, hidden: torch.Tensor) -> Any:
         if not self.recompute.startswith("full"):

@@ -45,7 +45,9 @@ def ring_reduce_scatter(message: torch.Tensor, ranks: Sequence[int]) -> torch.Te
     """Return this rank's shard of the sum over a ring, the last shard padded with zeros."""
     place, size = ranks.index(dist.get_rank()), len(ranks)
     missing = -message.numel() % size
-    shards = list(torch.nn.functional.pad(message, (0, missing)).reshape(size, -1))
+    shards: list[torch.Tensor] = list(
+        torch.nn.functional.pad(message, (0, missing)).reshape(size, -1)
+    )
     for step in range(size - 1):
         arrived = _passed_on(shards[(place - step - 1) % size], ranks)
         shards[(place - step - 2) % size] = shards[(place - step - 2) % size] + arrived

@@ -1,0 +1,200 @@
+"""Memory of a GPU by component: main weights, moments, and each part of the activations.
+
+The parts of activations are those that a GPU holds at the moment when it holds most; they add up
+to what the closed form of that peak says.
+"""
+
+from costmodels.columns import Axis, Column, maximum, weighted_total
+from costmodels.quantities import CHUNK, STAGE, Basis, Quantity, Scope, quantity, renamed
+
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, sections 4 and 5"
+_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
+_SUM = "what a microbatch keeps, times the microbatches held when the GPU holds most"
+_STAGE = (STAGE,)
+_CHUNK = (STAGE, CHUNK)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="optimizer_bytes // maximum(main_weight_element_bytes"
+    " + moment_count * moment_element_bytes, 1) * main_weight_element_bytes",
+    source=_ZERO,
+)
+def main_weights_bytes(
+    optimizer_bytes: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+) -> Column:
+    """Return the main weights, the copy that the optimizer updates [byte].
+
+    Examples
+    --------
+    >>> main_weights_bytes(1200, 4, 2, 4)
+    400
+    """
+    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
+    return optimizer_bytes // maximum(element_bytes, 1) * main_weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="optimizer_bytes - main_weights_bytes",
+    source=_ZERO,
+)
+def moments_bytes(optimizer_bytes: Column, main_weights_bytes: Column) -> Column:
+    """Return the optimizer's moments [byte]."""
+    return optimizer_bytes - main_weights_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="recompute_is_full * total(chunk_layer_count * layer_input_bytes)",
+    source=_KORTHIKANTI,
+)
+def chunk_layer_input_bytes(
+    recompute_is_full: Column, chunk_layer_count: Axis, layer_input_bytes: Column
+) -> Column:
+    """Return the inputs of a chunk's layers, all that full recomputation keeps [byte]."""
+    inputs = [layer_input_bytes for _ in chunk_layer_count]
+    return recompute_is_full * weighted_total(chunk_layer_count, inputs)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(1 - recompute_is_full) * total(chunk_layer_count * attention_saved_bytes)",
+    source=_KORTHIKANTI,
+)
+def chunk_attention_bytes(
+    recompute_is_full: Column, chunk_layer_count: Axis, attention_saved_bytes: Axis
+) -> Column:
+    """Return what a chunk keeps around attention, for one microbatch [byte]."""
+    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, attention_saved_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(1 - recompute_is_full - recompute_is_selective)"
+    " * total(chunk_layer_count * attention_core_bytes)",
+    source=_KORTHIKANTI,
+)
+def chunk_attention_core_bytes(
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    chunk_layer_count: Axis,
+    attention_core_bytes: Axis,
+) -> Column:
+    """Return what a chunk keeps inside attention, for one microbatch [byte]."""
+    kept = 1 - recompute_is_full - recompute_is_selective
+    return kept * weighted_total(chunk_layer_count, attention_core_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(1 - recompute_is_full) * total(chunk_layer_count * ffn_saved_bytes)",
+    source=_KORTHIKANTI,
+)
+def chunk_ffn_bytes(
+    recompute_is_full: Column, chunk_layer_count: Axis, ffn_saved_bytes: Axis
+) -> Column:
+    """Return what a chunk keeps for feed-forward networks or experts, for one microbatch [byte]."""
+    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, ffn_saved_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(1 - recompute_is_full) * total(chunk_layer_count * mixture_saved_bytes)",
+    source=_KORTHIKANTI,
+)
+def chunk_mixture_bytes(
+    recompute_is_full: Column, chunk_layer_count: Axis, mixture_saved_bytes: Axis
+) -> Column:
+    """Return what a chunk keeps to route tokens to experts, for one microbatch [byte]."""
+    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, mixture_saved_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_holds_embedding * embedding_saved_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_embedding_bytes(chunk_holds_embedding: Column, embedding_saved_bytes: Column) -> Column:
+    """Return what a chunk keeps behind the embedding, for one microbatch [byte]."""
+    return chunk_holds_embedding * embedding_saved_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_holds_head * head_saved_bytes",
+    source=_KORTHIKANTI,
+)
+def chunk_head_bytes(chunk_holds_head: Column, head_saved_bytes: Column) -> Column:
+    """Return what a chunk keeps for head and loss, for one microbatch [byte]."""
+    return chunk_holds_head * head_saved_bytes
+
+
+def held_bytes(chunk_in_flight_count: Axis, chunk_part_bytes: Axis) -> Column:
+    """Return what a GPU holds of one part, over its chunks [byte].
+
+    Examples
+    --------
+    >>> held_bytes([3, 2], [10, 100])
+    230
+    """
+    return weighted_total(chunk_in_flight_count, chunk_part_bytes)
+
+
+def _part(name: str, definition: str) -> Quantity:
+    """Return the quantity of one part of the activations of a GPU, at their peak."""
+    chunk = f"chunk_{name}_bytes"
+    own = f"{name}_activations_bytes"
+    return Quantity(
+        name=own,
+        unit="byte",
+        scope=Scope.GPU,
+        axes=_STAGE,
+        definition=definition,
+        basis=Basis.EXACT,
+        formula=f"total(chunk_in_flight_count * {chunk})",
+        source=_SUM,
+        function=renamed(held_bytes, own, {"chunk_part_bytes": chunk}),
+    )
+
+
+ACTIVATIONS = (
+    _part("layer_input", "Inputs of layers, which full recomputation keeps alone."),
+    _part("attention", "Activations kept around attention: norms, projections, output."),
+    _part("attention_core", "Activations kept inside attention: scores, or a logsumexp."),
+    _part("ffn", "Activations kept for feed-forward networks or experts."),
+    _part("mixture", "Activations kept to route tokens to experts and back."),
+    _part("embedding", "Activations kept behind the embedding."),
+    _part("head", "Activations kept for head and loss, logits included."),
+)
+"""The parts of `activations_bytes`, which they add up to."""

@@ -1,0 +1,477 @@
+"""Messages of one GPU over a step, collective by collective: calls, payload, bytes on the wire.
+
+The *payload* of a call is the whole tensor that a collective works on: what each rank has before
+an all-reduce or a reduce-scatter, and after an all-gather; for a send, what is sent. The bytes on
+the wire are those that one rank sends, by the ring algorithm [1]_.
+
+References
+----------
+.. [1] R. Thakur, R. Rabenseifner, W. Gropp, 2005, section 4. doi:10.1177/1094342005051521.
+"""
+
+from costmodels.collectives import ring_all_reduce_bytes
+from costmodels.columns import Axis, Column, as_float, minimum, total, where
+from costmodels.quantities import CHUNK, STAGE, Basis, Quantity, Scope, quantity, renamed
+
+_SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
+_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
+_RING = "Thakur et al. 2005, doi:10.1177/1094342005051521, section 4: a ring"
+_STAGE = (STAGE,)
+_CHUNK = (STAGE, CHUNK)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="4 * microbatch_tokens",
+    source=_SHOEYBI + ": one number of fp32 for each token",
+)
+def loss_message_bytes(microbatch_tokens: Column) -> Column:
+    """Return the payload of one all-reduce of the vocabulary-parallel loss [byte]."""
+    return 4 * microbatch_tokens
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="ring_all_reduce_bytes(loss_message_bytes, tensor_parallel_size)",
+    source=_RING,
+)
+def loss_call_bytes(loss_message_bytes: Column, tensor_parallel_size: Column) -> Column:
+    """Return the bytes sent in one all-reduce of the vocabulary-parallel loss [byte]."""
+    return ring_all_reduce_bytes(loss_message_bytes, tensor_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="vocabulary_rows * hidden_size * reduction_element_bytes",
+    source=_NARAYANAN,
+)
+def tied_message_bytes(
+    vocabulary_rows: Column, hidden_size: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of the all-reduce of a tied embedding's gradient [byte]."""
+    return vocabulary_rows * hidden_size * reduction_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="ring_all_reduce_bytes(tied_message_bytes, 2)",
+    source=_RING,
+)
+def tied_call_bytes(tied_message_bytes: Column) -> Column:
+    """Return the bytes sent in the all-reduce of a tied embedding's gradient [byte]."""
+    return ring_all_reduce_bytes(tied_message_bytes, 2)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_parameters * reduction_element_bytes",
+    source=_ZERO,
+)
+def chunk_gradient_message_bytes(
+    chunk_parameters: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of one reduction of a chunk's gradients [byte]."""
+    return chunk_parameters * reduction_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_parameters * weight_element_bytes",
+    source=_ZERO,
+)
+def chunk_weight_message_bytes(chunk_parameters: Column, weight_element_bytes: Column) -> Column:
+    """Return the payload of one all-gather of a chunk's weights [byte]."""
+    return chunk_parameters * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="2 * chunk_gradient_bytes",
+    source=_RING + ": an all-reduce is a reduce-scatter and an all-gather",
+)
+def chunk_gradient_call_bytes(chunk_gradient_bytes: Column) -> Column:
+    """Return the bytes sent in one all-reduce of a chunk's gradients [byte]."""
+    return 2 * chunk_gradient_bytes
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    " * (total(forward_all_reduces) + total(backward_all_reduces))",
+    source=_SHOEYBI,
+)
+def hidden_all_reduce_calls(
+    microbatch_count: Column,
+    tensor_parallel_size: Column,
+    forward_all_reduces: Axis,
+    backward_all_reduces: Axis,
+) -> Column:
+    """Return the all-reduces of activations and of their gradients, over a step [count]."""
+    calls = total(forward_all_reduces) + total(backward_all_reduces)
+    return as_float(microbatch_count) * minimum(tensor_parallel_size - 1, 1) * calls
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    " * total(chunk_holds_head)",
+    source=_SHOEYBI + ": maximum, sum of exponentials, label's logit",
+)
+def loss_all_reduce_calls(
+    microbatch_count: Column, tensor_parallel_size: Column, chunk_holds_head: Axis
+) -> Column:
+    """Return the all-reduces of the vocabulary-parallel loss, over a step [count]."""
+    return 3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1) * total(chunk_holds_head)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * sequence_parallel * ((6 + 2 * recompute_is_full)"
+    " * total(chunk_layers) + 2 * total(chunk_holds_head) + total(chunk_holds_embedding))",
+    source=_KORTHIKANTI + ": two a layer forward, of them again for weight gradients, two backward",
+)
+def sequence_all_gather_calls(
+    microbatch_count: Column,
+    sequence_parallel: Column,
+    recompute_is_full: Column,
+    chunk_layers: Axis,
+    chunk_holds_head: Axis,
+    chunk_holds_embedding: Axis,
+) -> Column:
+    """Return the all-gathers of sequence parallelism, over a step [count]."""
+    layers = (6 + 2 * recompute_is_full) * total(chunk_layers)
+    ends = 2 * total(chunk_holds_head) + total(chunk_holds_embedding)
+    return as_float(microbatch_count) * sequence_parallel * (layers + ends)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * sequence_parallel * ((4 + 2 * recompute_is_full)"
+    " * total(chunk_layers) + total(chunk_holds_head) + total(chunk_holds_embedding))",
+    source=_KORTHIKANTI + ": two a layer forward, two backward",
+)
+def sequence_reduce_scatter_calls(
+    microbatch_count: Column,
+    sequence_parallel: Column,
+    recompute_is_full: Column,
+    chunk_layers: Axis,
+    chunk_holds_head: Axis,
+    chunk_holds_embedding: Axis,
+) -> Column:
+    """Return the reduce-scatters of sequence parallelism, over a step [count]."""
+    layers = (4 + 2 * recompute_is_full) * total(chunk_layers)
+    ends = total(chunk_holds_head) + total(chunk_holds_embedding)
+    return as_float(microbatch_count) * sequence_parallel * (layers + ends)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * total(chunk_hops)",
+    source=_NARAYANAN,
+)
+def hop_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
+    """Return the sends of activations and of gradients to other stages, over a step [count]."""
+    return as_float(microbatch_count) * total(chunk_hops)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * total((chunk_exists - chunk_holds_embedding)"
+    " + (chunk_exists - chunk_holds_head))",
+    source=_NARAYANAN + ": an activation unless it is the first chunk, a gradient unless the last",
+)
+def hop_receive_calls(
+    microbatch_count: Column,
+    chunk_exists: Axis,
+    chunk_holds_embedding: Axis,
+    chunk_holds_head: Axis,
+) -> Column:
+    """Return the activations and gradients that a GPU receives from stages, over a step [count]."""
+    received = [
+        (exists - first) + (exists - last)
+        for exists, first, last in zip(
+            chunk_exists, chunk_holds_embedding, chunk_holds_head, strict=True
+        )
+    ]
+    return as_float(microbatch_count) * total(received)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * tied_embeddings * minimum(pipeline_parallel_size - 1, 1)"
+    " * (total(chunk_holds_embedding) + total(chunk_holds_head))",
+    source=_NARAYANAN,
+)
+def tied_all_reduce_calls(
+    tied_embeddings: Column,
+    pipeline_parallel_size: Column,
+    chunk_holds_embedding: Axis,
+    chunk_holds_head: Axis,
+) -> Column:
+    """Return the all-reduces of a tied embedding's gradient, over a step [count]."""
+    copies = as_float(tied_embeddings) * minimum(pipeline_parallel_size - 1, 1)
+    return copies * (total(chunk_holds_embedding) + total(chunk_holds_head))
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="1.0 * (zero_stage == 0) * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    source=_ZERO,
+)
+def gradient_all_reduce_calls(
+    zero_stage: Column, data_parallel_size: Column, chunk_exists: Column
+) -> Column:
+    """Return the all-reduces of a chunk's gradients, over a step [count]."""
+    return 1.0 * (zero_stage == 0) * minimum(data_parallel_size - 1, 1) * chunk_exists
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1))"
+    " * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    source=_ZERO + "; sharded gradients are scattered after every backward",
+)
+def gradient_reduce_scatter_calls(
+    zero_stage: Column, microbatch_count: Column, data_parallel_size: Column, chunk_exists: Column
+) -> Column:
+    """Return the reduce-scatters of a chunk's gradients, over a step [count]."""
+    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1))
+    return calls * minimum(data_parallel_size - 1, 1) * chunk_exists
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))"
+    " * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    source=_ZERO + "; sharded weights are gathered for every forward and every backward",
+)
+def weight_all_gather_calls(
+    zero_stage: Column, microbatch_count: Column, data_parallel_size: Column, chunk_exists: Column
+) -> Column:
+    """Return the all-gathers of a chunk's weights, over a step [count]."""
+    calls = where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))
+    return calls * minimum(data_parallel_size - 1, 1) * chunk_exists
+
+
+@quantity(
+    "fraction",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="1.0 * (pipeline_node_members < pipeline_parallel_size)",
+    source="the copies of a tied embedding are on the first and the last rank",
+)
+def tied_network_fraction(pipeline_node_members: Column, pipeline_parallel_size: Column) -> Column:
+    """Return the share of a tied embedding's hops that cross nodes: all or none [fraction]."""
+    return 1.0 * (pipeline_node_members < pipeline_parallel_size)
+
+
+def wire_bytes(calls: Column, call_bytes: Column) -> Column:
+    """Return the bytes that a rank sends in all calls of a collective [byte].
+
+    Examples
+    --------
+    >>> wire_bytes(3.0, 100)
+    300.0
+    """
+    return calls * call_bytes
+
+
+def crossing_bytes(sent_bytes: Column, network_fraction: Column) -> Column:
+    """Return the bytes of a collective that cross nodes [byte].
+
+    Examples
+    --------
+    >>> crossing_bytes(300.0, 0.25)
+    75.0
+    """
+    return sent_bytes * network_fraction
+
+
+def _sent(
+    name: str, what: str, *, calls: str, call: str, fraction: str, axes: tuple[str, ...] = _STAGE
+) -> tuple[Quantity, Quantity]:
+    """Return the bytes that a collective sends over a step, and those of them that cross nodes."""
+    scope = Scope.CHUNK if axes == _CHUNK else Scope.GPU
+    sent, crossing = f"{name}_sent_bytes", f"{name}_network_bytes"
+    return (
+        Quantity(
+            name=sent,
+            unit="byte",
+            scope=scope,
+            axes=axes,
+            definition=f"Bytes that a GPU sends in {what}, over a step.",
+            basis=Basis.EXACT,
+            formula=f"{calls} * {call}",
+            source=_RING,
+            function=renamed(wire_bytes, sent, {"calls": calls, "call_bytes": call}),
+        ),
+        Quantity(
+            name=crossing,
+            unit="byte",
+            scope=scope,
+            axes=axes,
+            definition=f"Bytes that a GPU sends across nodes in {what}, over a step.",
+            basis=Basis.ASSUMED,
+            formula=f"{sent} * {fraction}",
+            source="the share of the group's hops that cross nodes, a mean over the group",
+            function=renamed(
+                crossing_bytes, crossing, {"sent_bytes": sent, "network_fraction": fraction}
+            ),
+        ),
+    )
+
+
+SENT = (
+    *_sent(
+        "hidden_all_reduce",
+        "all-reduces of activations",
+        calls="hidden_all_reduce_calls",
+        call="hidden_all_reduce_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "loss_all_reduce",
+        "all-reduces of the loss",
+        calls="loss_all_reduce_calls",
+        call="loss_call_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "sequence_all_gather",
+        "all-gathers of sequence parallelism",
+        calls="sequence_all_gather_calls",
+        call="hidden_all_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "sequence_reduce_scatter",
+        "reduce-scatters of sequence parallelism",
+        calls="sequence_reduce_scatter_calls",
+        call="hidden_all_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "hop",
+        "hand-overs to other stages",
+        calls="hop_calls",
+        call="hop_bytes",
+        fraction="pipeline_network_fraction",
+    ),
+    *_sent(
+        "tied_all_reduce",
+        "all-reduces of a tied embedding",
+        calls="tied_all_reduce_calls",
+        call="tied_call_bytes",
+        fraction="tied_network_fraction",
+    ),
+    *_sent(
+        "gradient_all_reduce",
+        "all-reduces of a chunk's gradients",
+        calls="gradient_all_reduce_calls",
+        call="chunk_gradient_call_bytes",
+        fraction="data_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "gradient_reduce_scatter",
+        "reduce-scatters of a chunk's gradients",
+        calls="gradient_reduce_scatter_calls",
+        call="chunk_gradient_bytes",
+        fraction="data_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "weight_all_gather",
+        "all-gathers of a chunk's weights",
+        calls="weight_all_gather_calls",
+        call="chunk_gather_bytes",
+        fraction="data_network_fraction",
+        axes=_CHUNK,
+    ),
+)
+"""For each collective the bytes that a GPU sends, and those that cross nodes."""
+
+
+@quantity(
+    "byte",
+    Scope.TOTAL,
+    basis=Basis.EXACT,
+    formula="data_parallel_size * tensor_parallel_size * total(class_stage_count"
+    " * (tensor_bytes + sequence_bytes + hop_receive_calls * hop_bytes + tied_embedding_bytes"
+    " + data_bytes))",
+    source=_RING + " brings a rank as many bytes as it sends",
+)
+def received_bytes(
+    data_parallel_size: Column,
+    tensor_parallel_size: Column,
+    class_stage_count: Axis,
+    tensor_bytes: Axis,
+    sequence_bytes: Axis,
+    hop_receive_calls: Axis,
+    hop_bytes: Column,
+    tied_embedding_bytes: Axis,
+    data_bytes: Axis,
+) -> Column:
+    """Return the bytes that all GPUs receive, over a step [byte]."""
+    stages = [
+        count * (tensor + sequence + calls * hop_bytes + tied + data)
+        for count, tensor, sequence, calls, tied, data in zip(
+            class_stage_count,
+            tensor_bytes,
+            sequence_bytes,
+            hop_receive_calls,
+            tied_embedding_bytes,
+            data_bytes,
+            strict=True,
+        )
+    ]
+    return data_parallel_size * tensor_parallel_size * total(stages)

@@ -1,0 +1,311 @@
+"""Work of a step by component: projections of attention, scores, networks or experts, router, head.
+
+Forward and backward apart, of all GPUs of a stage; once as executed, once as the model needs.
+The components add up to the executed work and to the model's.
+"""
+
+from costmodels.columns import Axis, Column, as_float, total, weighted_total
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
+
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"
+_PALM = "Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); backward twice the forward"
+_LAYER = (KIND,)
+_STAGE = (STAGE,)
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * microbatch_tokens * attention_matrix_parameters // tensor_parallel_size"
+    " + 2 * sharded_tokens * attention_compressing_parameters",
+    source=_NARAYANAN,
+)
+def layer_projection_flop(
+    microbatch_tokens: Column,
+    attention_matrix_parameters: Column,
+    tensor_parallel_size: Column,
+    sharded_tokens: Column,
+    attention_compressing_parameters: Column,
+) -> Column:
+    """Return the forward work of the projections of a layer's attention, for a microbatch [FLOP]."""
+    split = 2 * microbatch_tokens * attention_matrix_parameters // tensor_parallel_size
+    return split + 2 * sharded_tokens * attention_compressing_parameters
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * sharded_tokens * router_parameters",
+    source=_NARAYANAN,
+)
+def layer_router_flop(sharded_tokens: Column, router_parameters: Column) -> Column:
+    """Return the forward work of a layer's router, for one microbatch [FLOP]."""
+    return 2 * sharded_tokens * router_parameters
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="layer_matmul_flop - layer_projection_flop - layer_router_flop",
+    source="the weights that are neither attention's nor the router's",
+)
+def layer_ffn_flop(
+    layer_matmul_flop: Column, layer_projection_flop: Column, layer_router_flop: Column
+) -> Column:
+    """Return the forward work of a layer's feed-forward network or experts, for a microbatch [FLOP]."""
+    return layer_matmul_flop - layer_projection_flop - layer_router_flop
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * sequence_length * (attention_matrix_parameters + attention_compressing_parameters)",
+    source=_NARAYANAN,
+)
+def layer_model_projection_flop(
+    sequence_length: Column,
+    attention_matrix_parameters: Column,
+    attention_compressing_parameters: Column,
+) -> Column:
+    """Return the forward work that attention's projections need, for one sequence [FLOP]."""
+    weights = attention_matrix_parameters + attention_compressing_parameters
+    return 2 * sequence_length * weights
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * attended_pairs * num_attention_heads"
+    " * (attention_query_size + attention_value_size)",
+    source=_NARAYANAN,
+)
+def layer_model_scores_flop(
+    attended_pairs: Column,
+    num_attention_heads: Column,
+    attention_query_size: Column,
+    attention_value_size: Column,
+) -> Column:
+    """Return the forward work that scores and weighted values need, for one sequence [FLOP]."""
+    widths = num_attention_heads * (attention_query_size + attention_value_size)
+    return 2 * attended_pairs * widths
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * sequence_length * router_parameters",
+    source=_NARAYANAN,
+)
+def layer_model_router_flop(sequence_length: Column, router_parameters: Column) -> Column:
+    """Return the forward work that a layer's router needs, for one sequence [FLOP]."""
+    return 2 * sequence_length * router_parameters
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="layer_model_flop - layer_model_projection_flop - layer_model_scores_flop"
+    " - layer_model_router_flop",
+    source="the weights that are neither attention's nor the router's",
+)
+def layer_model_ffn_flop(
+    layer_model_flop: Column,
+    layer_model_projection_flop: Column,
+    layer_model_scores_flop: Column,
+    layer_model_router_flop: Column,
+) -> Column:
+    """Return the forward work that a feed-forward network or experts need, for one sequence [FLOP]."""
+    attention = layer_model_projection_flop + layer_model_scores_flop
+    return layer_model_flop - attention - layer_model_router_flop
+
+
+@quantity(
+    "count",
+    Scope.TOTAL,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * data_parallel_size * tensor_parallel_size",
+    source="by definition",
+)
+def stage_pass_count(
+    microbatch_count: Column, data_parallel_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the microbatches of a step, counted for each GPU of a stage that works on it [count]."""
+    return as_float(microbatch_count) * data_parallel_size * tensor_parallel_size
+
+
+def layers_work_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) -> Column:
+    """Return the work of a stage's layers in a step [FLOP].
+
+    Examples
+    --------
+    >>> layers_work_flop(2.0, [1, 2], [10, 100])
+    420.0
+    """
+    return factor * weighted_total(stage_layer_count, [as_float(flop) for flop in layer_flop])
+
+
+def layers_double_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) -> Column:
+    """Return twice the work of a stage's layers in a step, the backward of matrix products [FLOP].
+
+    Examples
+    --------
+    >>> layers_double_flop(2.0, [1, 2], [10, 100])
+    840.0
+    """
+    return 2.0 * factor * weighted_total(stage_layer_count, [as_float(flop) for flop in layer_flop])
+
+
+def head_work_flop(factor: Column, chunk_holds_head: Axis, head_flop: Column) -> Column:
+    """Return the work of the head in a step, zero in stages without it [FLOP].
+
+    Examples
+    --------
+    >>> head_work_flop(2.0, [0, 1], 10)
+    20.0
+    """
+    return factor * total(chunk_holds_head) * head_flop
+
+
+def head_double_flop(factor: Column, chunk_holds_head: Axis, head_flop: Column) -> Column:
+    """Return twice the work of the head in a step, its backward [FLOP].
+
+    Examples
+    --------
+    >>> head_double_flop(2.0, [0, 1], 10)
+    40.0
+    """
+    return 2.0 * factor * total(chunk_holds_head) * head_flop
+
+
+@quantity(
+    "FLOP",
+    Scope.TOTAL,
+    basis=Basis.EXACT,
+    formula="2 * sequence_length * embedding_parameters",
+    source=_NARAYANAN,
+)
+def model_head_flop(sequence_length: Column, embedding_parameters: Column) -> Column:
+    """Return the forward work that the head needs, for one sequence [FLOP]."""
+    return 2 * sequence_length * embedding_parameters
+
+
+_LAYERS = {"work": layers_work_flop, "double": layers_double_flop}
+_HEAD = {"work": head_work_flop, "double": head_double_flop}
+
+
+def _of_stage(
+    name: str, layer: str, definition: str, *, factor: str, source: str, double: bool = False
+) -> Quantity:
+    """Return the work of one component on all GPUs of a stage, in a step."""
+    way = "double" if double else "work"
+    twice = "2.0 * " if double else ""
+    if "head" in layer:
+        names = {"factor": factor, "head_flop": layer}
+        function = renamed(_HEAD[way], name, names)
+        formula = f"{twice}{factor} * total(chunk_holds_head) * {layer}"
+    else:
+        names = {"factor": factor, "layer_flop": layer}
+        function = renamed(_LAYERS[way], name, names)
+        formula = f"{twice}{factor} * total(stage_layer_count * {layer})"
+    return Quantity(
+        name=name,
+        unit="FLOP",
+        scope=Scope.TOTAL,
+        axes=_STAGE,
+        definition=definition,
+        basis=Basis.EXACT,
+        formula=formula,
+        source=source,
+        function=function,
+    )
+
+
+_NAMES = {
+    "projection": ("layer_projection_flop", "attention's projections"),
+    "scores": ("layer_attention_flop", "scores and weighted values"),
+    "ffn": ("layer_ffn_flop", "feed-forward networks or experts"),
+    "router": ("layer_router_flop", "routers"),
+    "head": ("head_flop", "the head"),
+}
+
+_EXECUTED = "on all GPUs of a stage, in a step"
+
+
+def _executed(component: str) -> tuple[Quantity, Quantity]:
+    layer, what = _NAMES[component]
+    own_backward = component == "scores"
+    return (
+        _of_stage(
+            f"stage_{component}_forward_flop",
+            layer,
+            f"Work executed for {what} in the forward, {_EXECUTED}.",
+            factor="stage_pass_count",
+            source=_NARAYANAN,
+        ),
+        _of_stage(
+            f"stage_{component}_backward_flop",
+            "layer_attention_backward_flop" if own_backward else layer,
+            f"Work executed for {what} in the backward, nothing repeated, {_EXECUTED}.",
+            factor="stage_pass_count",
+            source=_NARAYANAN,
+            double=not own_backward,
+        ),
+    )
+
+
+def _needed(component: str) -> tuple[Quantity, Quantity]:
+    _, what = _NAMES[component]
+    layer = "model_head_flop" if component == "head" else f"layer_model_{component}_flop"
+    return (
+        _of_stage(
+            f"stage_model_{component}_forward_flop",
+            layer,
+            f"Work that the model needs for {what} in the forward, of a stage, in a step.",
+            factor="global_batch_size",
+            source=_PALM,
+        ),
+        _of_stage(
+            f"stage_model_{component}_backward_flop",
+            layer,
+            f"Work that the model needs for {what} in the backward, of a stage, in a step.",
+            factor="global_batch_size",
+            source=_PALM,
+            double=True,
+        ),
+    )
+
+
+EXECUTED = tuple(entry for component in _NAMES for entry in _executed(component))
+"""Executed work of a stage by component, forward and backward."""
+
+RECOMPUTED = (
+    _of_stage(
+        "stage_recompute_flop",
+        "layer_recompute_flop",
+        f"Work of forwards that the backward repeats, {_EXECUTED}.",
+        factor="stage_pass_count",
+        source=_KORTHIKANTI,
+    ),
+)
+"""Executed work of a stage that recomputation adds."""
+
+NEEDED = tuple(entry for component in _NAMES for entry in _needed(component))
+"""Work that the model needs of a stage by component, forward and backward."""
+
+COMPONENTS = tuple(_NAMES)
+"""The components of work, in the order of a layer."""

@@ -1,0 +1,636 @@
+"""Collectives and messages of real programs, against the closed forms of communication.
+
+Every program trains a small decoder on a few processes and records each call: how many, of what
+size, over which ranks. Bytes on the wire are counted on messages: recorded collectives run again
+as rings. Nothing that is measured comes from a closed form.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
+from itertools import product
+from typing import Any, NamedTuple
+
+from costmodels.analysis import evaluate
+from costmodels.collectives import (
+    ring_all_gather_bytes,
+    ring_all_reduce_bytes,
+    ring_reduce_scatter_bytes,
+)
+from costmodels.compilation import compile_columns
+from costmodels.scenario import scenario_from_table
+from validation.cases import Case
+from validation.torch_programs.records import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    BACKWARD,
+    FORWARD,
+    LOSS,
+    REDUCE_SCATTER,
+    REDUCTION,
+    REGATHER,
+    REPLICATED,
+    SEND,
+    TIED,
+    UPDATE,
+    Call,
+    Observed,
+)
+from validation.torch_programs.sizes import Sizes, Work
+
+COLLECTIVES, WIRE = "collectives-intercepted", "wire-counted"
+
+_COUNTED = "both count the same integers"
+_INTERCEPTED = "calls of torch's dispatcher on gloo, recorded in a step of training"
+_REPLAYED = "bytes of messages sent when the recorded collectives run again as rings"
+_GROUPED = Sizes(num_attention_heads=8, num_key_value_heads=4, head_size=4, gated=False)
+_UNEVEN = Sizes(hidden_size=20, vocabulary_size=50, num_hidden_layers=1)
+"""Sizes whose weights no number of ranks above two divides."""
+
+
+class Run(NamedTuple):
+    """A program on some processes, and the plan that describes it.
+
+    Attributes
+    ----------
+    program : str
+        ``tensor``, ``ddp``, ``flat``, ``fsdp2`` or ``pipeline``.
+    ranks : int
+        Processes [count].
+    plan : tuple of pairs
+        Fields of the plan.
+    sizes, work : Sizes, Work
+        The model, and the work of a replica.
+    option : str or float
+        What the plan does not say: how layers are recomputed, or how large buckets are [MiB].
+    """
+
+    program: str
+    ranks: int
+    plan: tuple[tuple[str, Any], ...]
+    sizes: Sizes = Sizes()
+    work: Work = Work()
+    option: str | float = ""
+
+    @property
+    def name(self) -> str:
+        """Return a name that no other run has."""
+        fields = [
+            *(f"{field}={value}" for field, value in self.plan),
+            *(
+                f"{field}={value}"
+                for stated, usual in ((self.sizes, Sizes()), (self.work, Work()))
+                for field, value in stated._asdict().items()
+                if value != getattr(usual, field)
+            ),
+        ]
+        option = f" ({self.option})" if self.option else ""
+        return f"{self.program}{option} x {self.ranks}, {', '.join(fields)}"
+
+
+def _tensor_run(ranks: int, *, sequence_parallel: bool, recompute: str, **changes: Any) -> Run:
+    plan = (
+        ("tensor_parallel_size", ranks),
+        ("sequence_parallel", sequence_parallel),
+        ("recompute", recompute.split("-")[0]),
+    )
+    return Run("tensor", ranks, plan, option=recompute, **changes)
+
+
+def _data_run(program: str, ranks: int, zero_stage: int, **changes: Any) -> Run:
+    return Run(program, ranks, (("zero_stage", zero_stage),), **changes)
+
+
+def _pipeline_run(
+    schedule: str, ranks: int, layers: tuple[int, ...], microbatches: int, *, tied: bool = False
+) -> Run:
+    plan = (
+        ("pipeline_parallel_size", ranks),
+        ("virtual_stages", len(layers) // ranks),
+        ("schedule", schedule),
+        ("layers_per_stage", layers),
+    )
+    sizes = Sizes(num_hidden_layers=sum(layers), tied_embeddings=tied)
+    return Run("pipeline", ranks, plan, sizes, Work(microbatch_count=microbatches))
+
+
+TENSOR_RUNS = (
+    _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_GROUPED),
+    _tensor_run(4, sequence_parallel=False, recompute="none"),
+    _tensor_run(3, sequence_parallel=False, recompute="selective", sizes=Sizes(3, 24, 6, 3)),
+    _tensor_run(4, sequence_parallel=False, recompute="full"),
+    _tensor_run(2, sequence_parallel=False, recompute="full-early-stop"),
+    _tensor_run(2, sequence_parallel=True, recompute="none", work=Work(1, 8, 3)),
+    _tensor_run(4, sequence_parallel=True, recompute="none", sizes=_GROUPED),
+    _tensor_run(2, sequence_parallel=True, recompute="selective"),
+    _tensor_run(4, sequence_parallel=True, recompute="full"),
+    _tensor_run(2, sequence_parallel=True, recompute="full-early-stop"),
+)
+DATA_RUNS = (
+    _data_run("ddp", 2, 0, option=25.0),
+    _data_run("ddp", 3, 0, option=0.01),
+    _data_run("ddp", 4, 0, option=0.01, sizes=Sizes(tied_embeddings=True)),
+    _data_run("flat", 2, 1),
+    _data_run("flat", 4, 1, work=Work(1, 12, 3)),
+    _data_run("flat", 3, 2),
+    _data_run("flat", 4, 2, work=Work(1, 12, 3)),
+    _data_run("fsdp2", 2, 3),
+    _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
+    _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
+)
+UNEVEN_RUNS = (
+    _data_run("flat", 3, 1, sizes=_UNEVEN),
+    _data_run("flat", 4, 2, sizes=_UNEVEN._replace(hidden_size=21)),
+    _data_run("fsdp2", 3, 3, sizes=_UNEVEN),
+    _data_run("fsdp2", 4, 3, sizes=_UNEVEN),
+)
+PIPELINE_RUNS = (
+    _pipeline_run("gpipe", 2, (1, 1), 3),
+    _pipeline_run("gpipe", 4, (0, 1, 1, 0), 5),
+    _pipeline_run("1f1b", 2, (1, 1), 4, tied=True),
+    _pipeline_run("1f1b", 3, (1, 2, 1), 5, tied=True),
+    _pipeline_run("1f1b", 4, (1, 1, 1, 1), 4),
+    _pipeline_run("interleaved-1f1b", 2, (0, 1, 1, 0), 4, tied=True),
+    _pipeline_run("interleaved-1f1b", 3, (1,) * 6, 3),
+    _pipeline_run("interleaved-1f1b", 2, (1,) * 6, 2),
+)
+
+
+@lru_cache(maxsize=64)
+def observe(run: Run) -> tuple[Observed, ...]:
+    """Return what each rank of a run saw; it runs once, however often that is asked."""
+    from validation.torch_programs import (
+        data_parallel,
+        pipeline_parallel,
+        processes,
+        sharded,
+        tensor_parallel,
+    )
+
+    plan = dict(run.plan)
+    programs: Mapping[str, Callable[[], Callable[..., Observed]]] = {
+        "tensor": lambda: partial(
+            tensor_parallel.train,
+            sequence_parallel=plan["sequence_parallel"],
+            recompute=str(run.option),
+        ),
+        "ddp": lambda: partial(data_parallel.train, bucket_mib=float(run.option)),
+        "flat": lambda: partial(sharded.train_flat, zero_stage=plan["zero_stage"]),
+        "fsdp2": lambda: sharded.train_fully_sharded,
+        "pipeline": lambda: partial(
+            pipeline_parallel.train,
+            schedule=plan["schedule"],
+            layers_per_stage=plan["layers_per_stage"],
+        ),
+    }
+    program = partial(programs[run.program](), run.sizes, run.work)
+    return tuple(processes.run(program, run.ranks))
+
+
+class Prediction:
+    """What the closed forms say of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The program, whose description they take.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._columns = compile_columns(scenario_from_table(_scenario_table(run)))
+
+    def __call__(self, quantity: str, rank: int = 0) -> int:
+        """Return a quantity of the pipeline rank, summed over its chunks or kinds of layer."""
+        values = evaluate(self._columns, [quantity, "class_stage_count"])
+        value = values[quantity]
+        if not isinstance(value, tuple):
+            return int(value[0])
+        counts = [int(count[0]) for count in values["class_stage_count"]]
+        if len(value) == len(counts):
+            places = [place for place, count in enumerate(counts) for _ in range(count)]
+            return _summed(value[places[rank]])
+        return _summed(value)
+
+
+def _summed(value: Any) -> int:
+    """Return the sum over the members of nested tuples of columns."""
+    return sum(map(_summed, value)) if isinstance(value, tuple) else int(value[0])
+
+
+def _scenario_table(run: Run) -> dict[str, Any]:
+    """Return the scenario that describes a run."""
+    plan = dict(run.plan)
+    model_ranks = plan.get("tensor_parallel_size", 1) * plan.get("pipeline_parallel_size", 1)
+    replicas = run.ranks // model_ranks
+    return {
+        "model": run.sizes._asdict()
+        | {
+            "name": "small decoder",
+            "norm": "rmsnorm",
+            "attention_bias": False,
+            "attention_output_bias": False,
+            "ffn_bias": False,
+            "positions": "none",
+            "max_position_embeddings": run.work.sequence_length,
+        },
+        "cluster": f"cpu:{run.ranks}",
+        "precision": "fp32",
+        "plan": {
+            key: list(value) if isinstance(value, tuple) else value for key, value in plan.items()
+        }
+        | {"micro_batch_size": run.work.micro_batch_size},
+        "workload": {
+            "global_batch_size": replicas * run.work.micro_batch_size * run.work.microbatch_count,
+            "sequence_length": run.work.sequence_length,
+        },
+    }
+
+
+class _Finding(NamedTuple):
+    """One number of a run, before it is a case."""
+
+    what: str
+    claim: str
+    prediction: int
+    measured: Callable[[Observed], int]
+    unit: str = "count"
+    method: str = _INTERCEPTED
+
+
+def _cases(run: Run, findings: Iterable[_Finding], ranks: Iterable[int] = ()) -> list[Case]:
+    """Return a case for each finding; ranks that are not named apart must agree."""
+    chosen = list(ranks) or range(run.ranks)
+    suffix = f", rank {chosen[0]}" if len(chosen) == 1 else ""
+    cases = []
+    for finding in findings:
+        measured = {finding.measured(observe(run)[rank]) for rank in chosen}
+        # Ranks that differ cannot all be as predicted: one that is not is shown.
+        worst = max(measured, key=lambda value, finding=finding: abs(value - finding.prediction))
+        case = Case(
+            suite=COLLECTIVES,
+            name=f"{run.name}: {finding.what}{suffix}",
+            claim=finding.claim,
+            prediction=finding.prediction,
+            measurement=worst,
+            unit=finding.unit,
+            tolerance_fraction=0,
+            tolerance_reason=_COUNTED,
+            method=finding.method,
+            source=f"validation/torch_programs, {run.program}",
+        )
+        cases.append(case)
+    return cases
+
+
+def _labelled(observed: Observed, *labels: str) -> list[Call]:
+    return [call for call in observed.calls if call.label in labels]
+
+
+def _count(*labels: str) -> Callable[[Observed], int]:
+    return lambda observed: len(_labelled(observed, *labels))
+
+
+def _wire(*labels: str) -> Callable[[Observed], int]:
+    return lambda observed: sum(observed.sent_bytes.get(label, 0) for label in labels)
+
+
+def _payload(kind: str, *labels: str) -> Callable[[Observed], int]:
+    """Return the bytes of whole messages of a kind: before they are scattered, once gathered."""
+    return lambda observed: sum(
+        call.message_bytes for call in _labelled(observed, *labels) if call.kind == kind
+    )
+
+
+def _only(values: Iterable[int]) -> int:
+    """Return the value that all have; -1 if they differ."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else -1
+
+
+def _message(*labels: str) -> Callable[[Observed], int]:
+    return lambda observed: _only(call.message_bytes for call in _labelled(observed, *labels))
+
+
+def _group_size(observed: Observed) -> int:
+    return _only(len(call.ranks) for call in observed.calls if call.peer < 0)
+
+
+def _tensor_cases(run: Run) -> list[Case]:
+    """Return calls, message and bytes of tensor and sequence parallelism."""
+    of, m = Prediction(run), run.work.microbatch_count
+    forward = of("forward_all_reduces") + of("forward_ring_passes")
+    backward = of("backward_all_reduces") + of("backward_ring_passes")
+    early = of("chunk_layers") if run.option == "full-early-stop" else 0
+    pass_bytes = of("hidden_all_reduce_bytes")
+    if dict(run.plan)["sequence_parallel"]:
+        pass_bytes = of("hidden_all_gather_bytes")
+    shorter = early * pass_bytes
+    stops = ", less the last reduction of each recomputed layer: torch stops before it"
+    note = stops if early else ""
+    findings = [
+        _Finding("group", "their group is the tensor-parallel ranks", run.ranks, _group_size),
+        _Finding("forward calls", "the forward has so many", m * forward, _count(FORWARD)),
+        _Finding(
+            "backward calls",
+            f"the backward has so many{note}",
+            m * (backward - early),
+            _count(BACKWARD),
+        ),
+        _Finding("regathers", "inputs are gathered again", m * of("regathers"), _count(REGATHER)),
+        _Finding(
+            "message",
+            "each carries the activation of a microbatch",
+            of("hidden_message_bytes"),
+            _message(FORWARD, BACKWARD, REGATHER),
+            "byte",
+        ),
+        _Finding(
+            "loss",
+            "the vocabulary-parallel loss sends so much",
+            m * of("loss_all_reduce_bytes"),
+            _wire(LOSS),
+            "byte",
+            _REPLAYED,
+        ),
+        _Finding(
+            "sent in the forward",
+            "the forward and the loss send so much",
+            m * (of("chunk_forward_tensor_bytes") + of("chunk_forward_sequence_bytes")),
+            _wire(FORWARD, LOSS),
+            "byte",
+            _REPLAYED,
+        ),
+        _Finding(
+            "sent in the backward",
+            f"the backward sends so much{note}",
+            m * (of("chunk_backward_tensor_bytes") + of("chunk_backward_sequence_bytes") - shorter),
+            _wire(BACKWARD, REGATHER),
+            "byte",
+            _REPLAYED,
+        ),
+        _Finding(
+            "sent in a step",
+            f"a step sends so much, gradients of the norms left out{note}",
+            of("tensor_bytes") + of("sequence_bytes") - m * shorter,
+            _wire(FORWARD, LOSS, BACKWARD, REGATHER),
+            "byte",
+            _REPLAYED,
+        ),
+        _Finding(
+            "replicated gradients",
+            "with sequence parallelism a step also sums the gradients of what every rank holds, "
+            "which sequence_bytes leaves out",
+            _replicated_gradient_bytes(of),
+            _payload(ALL_REDUCE, REPLICATED),
+            "byte",
+        ),
+    ]
+    return _cases(run, findings)
+
+
+def _replicated_gradient_bytes(of: Prediction) -> int:
+    """Return the gradients of norms, which sequence-parallel ranks see on parts of a sequence."""
+    layers = of("chunk_layers") * of("layer_replicated_parameters")
+    held = layers + of("norm_parameters")
+    return of("sequence_parallel") * held * of("reduction_element_bytes")
+
+
+def _data_cases(run: Run) -> list[Case]:
+    """Return message and bytes of data parallelism, where ranks divide the weights."""
+    of, m = Prediction(run), run.work.microbatch_count
+    gradients = of("chunk_parameters") * of("reduction_element_bytes")
+    weights = of("chunk_parameters") * of("weight_element_bytes")
+    parts = {
+        "ddp": (("gradients", ALL_REDUCE, gradients, (BACKWARD,), of("reduction_bytes")),),
+        "flat": (
+            (
+                "gradients",
+                REDUCE_SCATTER,
+                gradients * (m if of("zero_stage") == 2 else 1),
+                (REDUCTION,),
+                m * of("chunk_backward_data_bytes") + of("reduction_bytes"),
+            ),
+            ("updated weights", ALL_GATHER, weights, (UPDATE,), of("update_gather_bytes")),
+        ),
+        "fsdp2": (
+            (
+                "weights of the forward",
+                ALL_GATHER,
+                m * weights,
+                (FORWARD,),
+                m * of("chunk_forward_data_bytes"),
+            ),
+            (
+                "weights of the backward",
+                ALL_GATHER,
+                m * weights,
+                (BACKWARD,),
+                m * of("chunk_gather_bytes"),
+            ),
+            (
+                "gradients",
+                REDUCE_SCATTER,
+                m * gradients,
+                (BACKWARD,),
+                m * of("chunk_gradient_bytes"),
+            ),
+        ),
+    }[run.program]
+    findings = [
+        _Finding(
+            f"{what}, payload",
+            f"so much of {what} goes through {kind} calls in a step",
+            payload,
+            _payload(kind, *labels),
+            "byte",
+        )
+        for what, kind, payload, labels, _ in parts
+    ]
+    sent = {labels: 0 for _, _, _, labels, _ in parts}
+    for _, _, _, labels, wire in parts:
+        sent[labels] += wire
+    findings += [
+        _Finding(
+            f"sent, {' and '.join(labels)}",
+            "rings send so much of it",
+            wire,
+            _wire(*labels),
+            "byte",
+            _REPLAYED,
+        )
+        for labels, wire in sent.items()
+    ]
+    every = {label for labels in sent for label in labels}
+    findings += [
+        _Finding("group", "their group is the replicas", of("data_parallel_size"), _group_size),
+        _Finding(
+            "sent in a step",
+            "a step sends so much to other replicas",
+            of("data_bytes"),
+            _wire(*sorted(every)),
+            "byte",
+            _REPLAYED,
+        ),
+    ]
+    return _cases(run, findings)
+
+
+def _uneven_cases(run: Run) -> list[Case]:
+    """Return the same where ranks do not divide the weights: the padding is a term of its own."""
+    of, m = Prediction(run), run.work.microbatch_count
+    elements, size, element_bytes = of("chunk_parameters"), run.ranks, of("weight_element_bytes")
+    if run.program == "fsdp2":
+        padded = elements + sum(_row_padding(run.sizes, size))
+        claim = "FSDP2 gathers weights, dimension 0 of each padded to a multiple of the ranks"
+        labels, kind, passes = (FORWARD,), ALL_GATHER, m
+    else:
+        padded = size * -(-elements // size)
+        claim = "a flat vector is padded to whole elements for each rank"
+        labels, kind, passes = (UPDATE,), ALL_GATHER, 1
+    wire = element_bytes * ring_all_gather_bytes(padded, size)
+    findings = [
+        _Finding(
+            "padded payload",
+            claim,
+            passes * padded * element_bytes,
+            _payload(kind, *labels),
+            "byte",
+        ),
+        _Finding(
+            "sent with padding",
+            f"{claim}; the closed form of communication pads to whole bytes only",
+            passes * wire,
+            _wire(*labels),
+            "byte",
+            _REPLAYED,
+        ),
+    ]
+    return _cases(run, findings)
+
+
+def _row_padding(sizes: Sizes, ranks: int) -> list[int]:
+    """Return the elements that pad dimension 0 of each weight to a multiple of the ranks."""
+    s = sizes
+    projected = (s.num_attention_heads + 2 * s.num_key_value_heads) * s.head_size
+    layer = [
+        (s.hidden_size, 1),
+        (projected, s.hidden_size),
+        (s.hidden_size, s.num_attention_heads * s.head_size),
+        (s.hidden_size, 1),
+        ((1 + s.gated) * s.intermediate_size, s.hidden_size),
+        (s.hidden_size, s.intermediate_size),
+    ]
+    ends = [(s.vocabulary_size, s.hidden_size)] * (2 - s.tied_embeddings) + [(s.hidden_size, 1)]
+    return [-rows % ranks * width for rows, width in layer * s.num_hidden_layers + ends]
+
+
+def _pipeline_cases(run: Run) -> list[Case]:
+    """Return messages and bytes of each rank of a pipeline."""
+    of, m = Prediction(run), run.work.microbatch_count
+    cases = []
+    for rank in range(run.ranks):
+        tied = of("tied_embedding_bytes", rank)
+        findings = [
+            _Finding("sends", "a rank sends so often", m * of("chunk_hops", rank), _sends),
+            _Finding(
+                "message",
+                "each send carries an activation or its gradient",
+                of("hop_bytes"),
+                lambda observed: _only(
+                    call.given_bytes for call in observed.calls if call.kind == SEND
+                ),
+                "byte",
+            ),
+            _Finding(
+                "sent in a step",
+                "a rank sends so much to other stages, copies of a tied embedding included",
+                of("pipeline_bytes", rank),
+                _wire("", TIED),
+                "byte",
+                _REPLAYED,
+            ),
+            _Finding(
+                "tied embedding",
+                "the first and the last rank add the gradients of a tied embedding",
+                tied,
+                _wire(TIED),
+                "byte",
+                _REPLAYED,
+            ),
+        ]
+        if tied:
+            findings.append(_Finding("tied group", "they are two", 2, _group_size))
+        cases += _cases(run, findings, [rank])
+    return cases
+
+
+def _sends(observed: Observed) -> int:
+    return sum(call.kind == SEND for call in observed.calls)
+
+
+def collective_cases() -> list[Case]:
+    """Return calls, payload, group and bytes on the wire of every program.
+
+    Returns
+    -------
+    list of Case
+        Of tensor, sequence, data and pipeline parallelism. Needs torch; takes about a minute.
+    """
+    return [
+        case
+        for runs, cases_of in (
+            (TENSOR_RUNS, _tensor_cases),
+            (DATA_RUNS, _data_cases),
+            (UNEVEN_RUNS, _uneven_cases),
+            (PIPELINE_RUNS, _pipeline_cases),
+        )
+        for run in runs
+        for case in cases_of(run)
+    ]
+
+
+RING_SIZES = (2, 3, 4, 5, 8)
+"""Ranks of the rings [count]."""
+
+RING_ELEMENTS = (1, 7, 24, 1000, 1001)
+"""Elements of their messages [count]."""
+
+_RING_FORMS = {
+    ALL_REDUCE: ring_all_reduce_bytes,
+    ALL_GATHER: ring_all_gather_bytes,
+    REDUCE_SCATTER: ring_reduce_scatter_bytes,
+}
+_ELEMENT_BYTES = {"uint8": 1, "float32": 4}
+
+
+def wire_cases() -> list[Case]:
+    """Return the bytes that a rank sends in rings over messages, against the closed forms.
+
+    Returns
+    -------
+    list of Case
+        Messages of bytes, and of elements of four bytes, which a ring does not split: there the
+        closed form counts elements. Needs torch.
+    """
+    from validation.torch_programs import processes, wire
+
+    messages = list(product(_RING_FORMS, RING_ELEMENTS, _ELEMENT_BYTES))
+    cases = []
+    for ranks in RING_SIZES:
+        sent = processes.run(partial(wire.ring_bytes, messages), ranks)
+        for place, (kind, elements, dtype) in enumerate(messages):
+            measured = _only(rank[place] for rank in sent)
+            case = Case(
+                suite=WIRE,
+                name=f"{kind} of {elements} {dtype} over {ranks} ranks",
+                claim="each rank of a ring sends what the closed form says, padding included",
+                prediction=_ELEMENT_BYTES[dtype] * int(_RING_FORMS[kind](elements, ranks)),
+                measurement=measured,
+                unit="byte",
+                tolerance_fraction=0,
+                tolerance_reason=_COUNTED,
+                method="bytes of messages between neighbours of a ring over gloo, whose result is "
+                "that of torch's own collective",
+                source="validation/torch_programs/wire.py",
+            )
+            cases.append(case)
+    return cases
