@@ -186,6 +186,8 @@ def _compressed(section: Reader) -> _Weights:
     strategy = stated.text("strategy", default=implied) or implied
     inputs = _inputs(Reader(inner.table("input_activations"), f"{inner.where}.input_activations"))
     symmetric = stated.flag("symmetric", default=True)
+    if "fp4" in layout and size < 0:
+        raise stated.error("group_size", "must be above 0 for formats of 4-bit floats")
     if "nvfp4" in layout:
         return _Weights("nvfp4", (1, size or 16), "fp8-e4m3", activation_format=inputs and "nvfp4")
     if "mxfp4" in layout:

@@ -4,6 +4,7 @@ The bytes that a rank sends are counted on its messages. A ring splits a message
 shards as it has ranks, padded to be equal.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -103,26 +104,34 @@ def _ring_bytes(kind: str, elements: int, dtype: str) -> int:
     return _sent(recorder.calls)
 
 
-def replayed_bytes(calls: Sequence[Call]) -> int:
-    """Return the bytes that this rank sends when recorded calls are run again as rings [byte].
+def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
+    """Return the bytes that this rank sends when recorded calls run again as rings, by label.
 
     Parameters
     ----------
     calls : sequence of Call
-        Of this rank; every rank of their groups runs its own again at the same time. Messages
-        count as they were sent.
+        Of this rank; every rank of their groups runs its own again at the same time. Equal calls
+        run once and count as often as they were made. Messages count as they were sent.
+
+    Returns
+    -------
+    dict of str to int
+        For each label [byte].
 
     Raises
     ------
     ValueError
         If a call is no ring and no message.
     """
-    recorder = Recorder()
-    with recorder:
-        for call in calls:
-            if call.kind not in {SEND, RECEIVE}:
+    sent = dict.fromkeys((call.label for call in calls), 0)
+    for call, count in Counter(calls).items():
+        if call.kind == RECEIVE:
+            continue
+        with Recorder() as recorder:
+            if call.kind != SEND:
                 _replay(call)
-    return _sent(recorder.calls) + _sent(calls)
+        sent[call.label] += count * _sent([call, *recorder.calls])
+    return sent
 
 
 def _replay(call: Call) -> None:
@@ -141,11 +150,3 @@ def _replay(call: Call) -> None:
 def _sent(calls: Sequence[Call]) -> int:
     """Return the bytes of the messages that were sent [byte]."""
     return sum(call.given_bytes for call in calls if call.kind == SEND)
-
-
-def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
-    """Return the bytes of `replayed_bytes` for each label of the calls [byte]."""
-    labels = dict.fromkeys(call.label for call in calls)
-    return {
-        label: replayed_bytes([call for call in calls if call.label == label]) for label in labels
-    }

@@ -1,0 +1,527 @@
+"""The same numbers as an estimate's, part by part: memory, messages and work of each stage."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from costmodels.analysis import CATALOGUE, evaluate, inputs_of
+from costmodels.compilation import Columns, compile_columns
+from costmodels.components import ACTIVATIONS
+from costmodels.leaves import leaves
+from costmodels.quantities import CHUNK, STAGE
+from costmodels.scenario import Scenario, scenario_hash
+from costmodels.version import VERSION
+from costmodels.work import COMPONENTS
+from simulator.answer import SCHEMA_VERSION
+from simulator.publishing import by_stage, scalar
+from simulator.training import classes_of
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of the memory of a GPU.
+
+    Attributes
+    ----------
+    name : str
+        Quantity or input.
+    part_of : str
+        Quantity of the answer that it is a part of.
+    definition : str
+        One sentence.
+    stage_bytes : list of int
+        Its size on a GPU of each stage [byte].
+    """
+
+    name: str
+    part_of: str
+    definition: str
+    stage_bytes: list[int]
+
+
+class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of a GPU of every stage by component; components add up to the stage's total.
+
+    Attributes
+    ----------
+    schema_version, shardwise_version, scenario_hash
+        As of an `Answer`.
+    fits : bool
+        Whether every stage fits the memory of its GPUs.
+    accelerator_memory_bytes, headroom_bytes : int
+        What a GPU has, and what is left of it on the fullest; negative where it does not fit [byte].
+    worst_stage_index : int
+        Stage of the fullest GPUs [index].
+    worst_component : str
+        Largest component there.
+    chunk_layers, chunk_in_flight_count : list of list of int
+        Layers of each chunk, and its microbatches in flight when the GPU is fullest, by stage [count].
+    in_flight_count : list of int
+        Microbatches in flight at most, counted for each chunk, by stage [count].
+    components : tuple of Component
+        In the order of the catalogue.
+    stage_bytes : list of int
+        Their sum [byte].
+    """
+
+    schema_version: int
+    shardwise_version: str
+    scenario_hash: str
+    fits: bool
+    accelerator_memory_bytes: int
+    headroom_bytes: int
+    worst_stage_index: int
+    worst_component: str
+    chunk_layers: list[list[int]]
+    in_flight_count: list[int]
+    chunk_in_flight_count: list[list[int]]
+    components: tuple[Component, ...]
+    stage_bytes: list[int]
+
+    def component(self, name: str) -> Component:
+        """Return a component by its name."""
+        return next(entry for entry in self.components if entry.name == name)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One collective of one GPU over a step; lists are by stage.
+
+    Attributes
+    ----------
+    name : str
+        What is sent.
+    axis : str
+        Axis of parallelism: tensor, sequence, pipeline, tied embedding or data.
+    collective : str
+        all-reduce, all-gather, reduce-scatter or send.
+    algorithm : str
+        How it is done.
+    group_size : int
+        Ranks that take part [count].
+    tier : str
+        The links of the group: inside the node, across nodes, or both.
+    chunk_index : int or None
+        Chunk whose weights or gradients they are; None where all chunks are taken together.
+    calls : list of float
+        Calls in a step [count].
+    payload_bytes : list of float
+        The whole tensor that one call works on [byte].
+    call_sent_bytes : list of float
+        What a rank sends in one call [byte].
+    sent_bytes, network_bytes, scale_up_bytes : list of float
+        What it sends in all calls, and of it across nodes and inside the node [byte].
+    """
+
+    name: str
+    axis: str
+    collective: str
+    algorithm: str
+    group_size: int
+    tier: str
+    chunk_index: int | None
+    calls: list[float]
+    payload_bytes: list[float]
+    call_sent_bytes: list[float]
+    sent_bytes: list[float]
+    network_bytes: list[float]
+    scale_up_bytes: list[float]
+
+
+class TrafficAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """What one GPU of every stage sends over a step, collective by collective.
+
+    Attributes
+    ----------
+    schema_version, shardwise_version, scenario_hash
+        As of an `Answer`.
+    messages : tuple of Message
+        Collectives that take place in some stage.
+    network_bytes, scale_up_bytes, stage_sent_bytes : list of float
+        What a GPU of each stage sends across nodes, inside the node and together [byte].
+    busiest_stage_index : int
+        Stage whose GPUs send most [index].
+    sent_bytes, received_bytes : float
+        What all GPUs send, and receive [byte].
+    """
+
+    schema_version: int
+    shardwise_version: str
+    scenario_hash: str
+    messages: tuple[Message, ...]
+    network_bytes: list[float]
+    scale_up_bytes: list[float]
+    stage_sent_bytes: list[float]
+    busiest_stage_index: int
+    sent_bytes: float
+    received_bytes: float
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """Work of one component in a step, on all GPUs of each stage [FLOP].
+
+    Attributes
+    ----------
+    name : str
+        Component.
+    model_forward_flop, model_backward_flop : list of float
+        What the model needs, by stage.
+    hardware_forward_flop, hardware_backward_flop : list of float
+        What is executed, nothing repeated, by stage.
+    """
+
+    name: str
+    model_forward_flop: list[float]
+    model_backward_flop: list[float]
+    hardware_forward_flop: list[float]
+    hardware_backward_flop: list[float]
+
+
+class Convention(msgspec.Struct, frozen=True, kw_only=True):
+    """A published way to count the work of a step, beside what Shardwise counts.
+
+    Attributes
+    ----------
+    name, definition, source : str
+        From the catalogue.
+    flop : float
+        Work of the step [FLOP].
+    model_ratio, hardware_ratio : float
+        Over model FLOP and over hardware FLOP [ratio].
+    """
+
+    name: str
+    definition: str
+    source: str
+    flop: float
+    model_ratio: float
+    hardware_ratio: float
+
+
+class WorkAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Work of a step by component and stage, and the published conventions beside it.
+
+    Attributes
+    ----------
+    schema_version, shardwise_version, scenario_hash
+        As of an `Answer`.
+    components : tuple of Work
+        In the order of a layer.
+    recompute_flop : list of float
+        Forwards that the backward repeats, by stage [FLOP].
+    stage_gpu_count : int
+        GPUs of a stage [count].
+    model_flop, hardware_flop : float
+        What the model needs and what is executed, of the whole step [FLOP].
+    conventions : tuple of Convention
+        Model FLOP, hardware FLOP and the published conventions.
+    """
+
+    schema_version: int
+    shardwise_version: str
+    scenario_hash: str
+    components: tuple[Work, ...]
+    recompute_flop: list[float]
+    stage_gpu_count: int
+    model_flop: float
+    hardware_flop: float
+    conventions: tuple[Convention, ...]
+
+
+_DIVIDED: Mapping[str, tuple[str, ...]] = {
+    "optimizer_bytes": ("main_weights_bytes", "moments_bytes"),
+    "activations_bytes": tuple(entry.name for entry in ACTIVATIONS),
+    "buffers_bytes": inputs_of("buffers_bytes"),
+    "reserve_bytes": inputs_of("reserve_bytes"),
+}
+"""What the parts of a stage's memory are made of; other parts are components themselves."""
+
+
+def memory_components() -> tuple[tuple[str, str], ...]:
+    """Return every component of memory with the part of `stage_bytes` that it belongs to."""
+    return tuple(
+        (name, part)
+        for part in inputs_of("stage_bytes")
+        for name in _DIVIDED.get(part, (part,))
+    )
+
+
+def memory_account(scenario: Scenario) -> MemoryAccount:
+    """Return the memory of a GPU of every stage by component."""
+    table = _Table(scenario, [name for name, _ in memory_components()], _MEMORY)
+    components = tuple(
+        Component(
+            name=name,
+            part_of=part,
+            definition=_definition(name),
+            stage_bytes=table.stages(name),
+        )
+        for name, part in memory_components()
+    )
+    worst = table.one("worst_stage_index")
+    largest = max(components, key=lambda entry: entry.stage_bytes[worst])
+    return MemoryAccount(
+        **_named(scenario),
+        fits=bool(table.one("fits")),
+        accelerator_memory_bytes=int(table.one("accelerator_memory_bytes")),
+        headroom_bytes=table.one("headroom_bytes"),
+        worst_stage_index=worst,
+        worst_component=largest.name,
+        chunk_layers=table.stages("chunk_layers"),
+        in_flight_count=table.stages("in_flight_count"),
+        chunk_in_flight_count=table.stages("chunk_in_flight_count"),
+        components=components,
+        stage_bytes=table.stages("stage_bytes"),
+    )
+
+
+_MEMORY = (
+    "fits",
+    "accelerator_memory_bytes",
+    "headroom_bytes",
+    "worst_stage_index",
+    "chunk_layers",
+    "in_flight_count",
+    "chunk_in_flight_count",
+    "stage_bytes",
+)
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What is known of a collective beside its numbers; `name` is the stem of its quantities."""
+
+    name: str
+    axis: str
+    collective: str
+    payload: str
+    call: str
+    group: str
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Return the quantities that count it."""
+        return (
+            f"{self.name}_calls",
+            self.payload,
+            self.call,
+            f"{self.name}_sent_bytes",
+            f"{self.name}_network_bytes",
+        )
+
+
+_GATHERED = "hidden_all_gather_bytes"
+_MESSAGES = (
+    _Kind(
+        "hidden_all_reduce",
+        "tensor",
+        "all-reduce",
+        "hidden_message_bytes",
+        "hidden_all_reduce_bytes",
+        "tensor",
+    ),
+    _Kind(
+        "loss_all_reduce", "tensor", "all-reduce", "loss_message_bytes", "loss_call_bytes", "tensor"
+    ),
+    _Kind(
+        "sequence_all_gather", "sequence", "all-gather", "hidden_message_bytes", _GATHERED, "tensor"
+    ),
+    _Kind(
+        "sequence_reduce_scatter",
+        "sequence",
+        "reduce-scatter",
+        "hidden_message_bytes",
+        _GATHERED,
+        "tensor",
+    ),
+    _Kind("hop", "pipeline", "send", "hop_bytes", "hop_bytes", "pipeline"),
+    _Kind(
+        "tied_all_reduce",
+        "tied embedding",
+        "all-reduce",
+        "tied_message_bytes",
+        "tied_call_bytes",
+        "",
+    ),
+    _Kind(
+        "gradient_all_reduce",
+        "data",
+        "all-reduce",
+        "chunk_gradient_message_bytes",
+        "chunk_gradient_call_bytes",
+        "data",
+    ),
+    _Kind(
+        "gradient_reduce_scatter",
+        "data",
+        "reduce-scatter",
+        "chunk_gradient_message_bytes",
+        "chunk_gradient_bytes",
+        "data",
+    ),
+    _Kind(
+        "weight_all_gather",
+        "data",
+        "all-gather",
+        "chunk_weight_message_bytes",
+        "chunk_gather_bytes",
+        "data",
+    ),
+)
+_COPIES = 2
+"""Ranks that hold a copy of a tied embedding."""
+
+
+def traffic_account(scenario: Scenario) -> TrafficAccount:
+    """Return what one GPU of every stage sends over a step, collective by collective."""
+    names = [name for kind in _MESSAGES for name in kind.numbers]
+    sizes = [f"{kind.group}_parallel_size" for kind in _MESSAGES if kind.group]
+    fractions = [_fraction(kind) for kind in _MESSAGES]
+    table = _Table(scenario, names, sizes, fractions, _TRAFFIC)
+    messages = [entry for kind in _MESSAGES for entry in _messages(kind, table)]
+    network, inside = table.stages("network_bytes"), table.stages("scale_up_bytes")
+    return TrafficAccount(
+        **_named(scenario),
+        messages=tuple(entry for entry in messages if any(entry.calls)),
+        network_bytes=network,
+        scale_up_bytes=inside,
+        stage_sent_bytes=[first + second for first, second in zip(network, inside, strict=True)],
+        busiest_stage_index=table.one("busiest_stage_index"),
+        sent_bytes=float(table.one("sent_bytes")),
+        received_bytes=float(table.one("received_bytes")),
+    )
+
+
+_TRAFFIC = ("network_bytes", "scale_up_bytes", "busiest_stage_index", "sent_bytes", "received_bytes")
+
+
+def _fraction(kind: _Kind) -> str:
+    return f"{kind.group or 'tied'}_network_fraction"
+
+
+def _messages(kind: _Kind, table: "_Table") -> list[Message]:
+    """Return the rows of a collective: one, or one for each chunk that has its own."""
+    calls, payload, call, sent, network = kind.numbers
+    share = table.one(_fraction(kind))
+    tier = "across nodes" if share == 1 else "both" if share else "inside the node"
+    size = table.one(f"{kind.group}_parallel_size") if kind.group else _COPIES
+    by_chunk = CHUNK in CATALOGUE[calls].axes
+    found = []
+    for chunk in range(table.columns.sizes[CHUNK]) if by_chunk else (None,):
+        numbers = {name: table.numbers(name, chunk) for name in (calls, payload, call, sent)}
+        crossing = table.numbers(network, chunk)
+        found.append(
+            Message(
+                name=kind.name,
+                axis=kind.axis,
+                collective=kind.collective,
+                algorithm="point to point" if kind.collective == "send" else "ring",
+                group_size=size,
+                tier=tier,
+                chunk_index=chunk,
+                calls=numbers[calls],
+                payload_bytes=numbers[payload],
+                call_sent_bytes=numbers[call],
+                sent_bytes=numbers[sent],
+                network_bytes=crossing,
+                scale_up_bytes=[
+                    whole - outside for whole, outside in zip(numbers[sent], crossing, strict=True)
+                ],
+            )
+        )
+    return found
+
+
+_CONVENTIONS = (
+    "model_flop",
+    "hardware_flop",
+    "full_attention_flop",
+    "six_nd_flop",
+    "six_active_nd_flop",
+    "palm_flop",
+    "palm_causal_flop",
+    "megatron_flop",
+    "megatron_recompute_flop",
+)
+
+
+def work_account(scenario: Scenario) -> WorkAccount:
+    """Return the work of a step by component and stage, and published conventions beside it."""
+    names = [name for component in COMPONENTS for name in _phases(component).values()]
+    sizes = ("data_parallel_size", "tensor_parallel_size")
+    table = _Table(scenario, names, _CONVENTIONS, sizes, ("stage_recompute_flop",))
+    components = tuple(
+        Work(
+            name=component,
+            **{field: table.numbers(name) for field, name in _phases(component).items()},
+        )
+        for component in COMPONENTS
+    )
+    model, hardware = table.one("model_flop"), table.one("hardware_flop")
+    return WorkAccount(
+        **_named(scenario),
+        components=components,
+        recompute_flop=table.numbers("stage_recompute_flop"),
+        stage_gpu_count=table.one(sizes[0]) * table.one(sizes[1]),
+        model_flop=model,
+        hardware_flop=hardware,
+        conventions=tuple(
+            Convention(
+                name=name,
+                definition=CATALOGUE[name].definition,
+                source=CATALOGUE[name].source,
+                flop=table.one(name),
+                model_ratio=table.one(name) / model,
+                hardware_ratio=table.one(name) / hardware,
+            )
+            for name in _CONVENTIONS
+        ),
+    )
+
+
+def _phases(component: str) -> dict[str, str]:
+    """Return the quantity of each number of a component's work."""
+    return {
+        "model_forward_flop": f"stage_model_{component}_forward_flop",
+        "model_backward_flop": f"stage_model_{component}_backward_flop",
+        "hardware_forward_flop": f"stage_{component}_forward_flop",
+        "hardware_backward_flop": f"stage_{component}_backward_flop",
+    }
+
+
+class _Table:
+    """Quantities of one scenario, evaluated together and read by stage."""
+
+    def __init__(self, scenario: Scenario, *names: Sequence[str]) -> None:
+        self.columns: Columns = compile_columns(scenario)
+        wanted = dict.fromkeys(name for group in names for name in group)
+        self._values = evaluate(self.columns, (*wanted, "microbatch_count"))
+        self._classes = classes_of(scenario, scalar(self._values["microbatch_count"]))
+
+    def one(self, name: str) -> Any:
+        """Return a quantity without axes."""
+        return scalar(self._values[name])
+
+    def stages(self, name: str) -> list[Any]:
+        """Return a quantity for each stage, the same for all where it has no such axis."""
+        axes = CATALOGUE[name].axes if name in CATALOGUE else leaves()[name].axes
+        value = by_stage(self._values[name], axes, self._classes)
+        return list(value) if axes[:1] == (STAGE,) else [value] * len(self._classes)
+
+    def numbers(self, name: str, chunk: int | None = None) -> list[float]:
+        """Return a quantity for each stage as floats, of one chunk where it has some."""
+        stages = self.stages(name)
+        return [float(value[chunk] if isinstance(value, list) else value) for value in stages]
+
+
+def _definition(name: str) -> str:
+    if name in CATALOGUE:
+        return CATALOGUE[name].definition
+    text = leaves()[name].definition
+    return text[:1].upper() + text[1:] + "."
+
+
+def _named(scenario: Scenario) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "shardwise_version": VERSION,
+        "scenario_hash": scenario_hash(scenario),
+    }
