@@ -285,6 +285,25 @@ def read_text(file: Path) -> str:
         raise SpecError(f"cannot read {file}: {reason}") from None
 
 
+def one_question(largest: str | None, smallest: str | None) -> tuple[str, str] | None:
+    """Return the sense and the name of an inverse question, None where none is asked.
+
+    Raises
+    ------
+    SpecError
+        If two are asked at once.
+    """
+    asked = [
+        (sense, name) for sense, name in (("largest", largest), ("smallest", smallest)) if name
+    ]
+    if len(asked) > 1:
+        raise SpecError(
+            f"--largest {largest} --smallest {smallest}: ask one question at a time; all other "
+            "fields stay as they are"
+        )
+    return asked[0] if asked else None
+
+
 def check_figure(option: str, file: Path | None) -> None:
     """Raise where a figure is asked for that cannot be drawn, before anything is computed.
 

@@ -6,6 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.flags import (
+    AsJson,
+    IgnoreMemory,
+    Largest,
+    OptionalFile,
+    Plot,
+    PlotTraffic,
+    PlotWork,
+    RequireFit,
+    ScenarioFile,
+    Settings,
+    Smallest,
+    Strict,
+    Text,
+    describes_scenario,
+    flag,
+)
 from costmodels.errors import ShardwiseError
 from costmodels.version import VERSION
 
@@ -20,109 +37,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ScenarioFile = Annotated[
-    Path, typer.Argument(metavar="SCENARIO.toml", help="scenario file, - for standard input")
-]
-OptionalFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[SCENARIO.toml]",
-        help="scenario file, - for standard input; flags change its fields",
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="set any field, such as plan.schedule=1f1b, or a preset, model=llama-3.1-70b; "
-        "a field may be given one value only",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, in base units")]
-IgnoreMemory = Annotated[
-    bool, typer.Option("--ignore-memory", help="give times also for a plan that does not fit")
-]
-RequireFit = Annotated[
-    bool, typer.Option("--require-fit", help="exit with 3 if the plan does not fit")
-]
-Plot = Annotated[
-    Path | None, typer.Option("--plot", metavar="OUT.html", help="also draw memory by stage")
-]
-Text = str | None
-
-
-def _flag(names: str, text: str, metavar: str = "N") -> Any:
-    return typer.Option(*names.split(), metavar=metavar, help=text)
-
-
-Model = Annotated[
-    Text,
-    _flag(
-        "--model",
-        "preset of a model (see: shardwise list models), or a Hugging Face config.json",
-        "NAME|FILE",
-    ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="refuse unknown keys of a config.json, instead of a note")
-]
-Cluster = Annotated[
-    Text, _flag("--cluster", "preset and number of accelerators, h100-sxm:64", "NAME:N")
-]
-PrecisionName = Annotated[Text, _flag("--precision", "preset of a precision recipe", "NAME")]
-Tensor = Annotated[Text, _flag("--tensor-parallel-size --tp", "ranks that share each matrix")]
-Pipeline = Annotated[Text, _flag("--pipeline-parallel-size --pp", "pipeline ranks")]
-Data = Annotated[Text, _flag("--data-parallel-size --dp", "replicas; left out, it is derived")]
-Context = Annotated[Text, _flag("--context-parallel-size --cp", "ranks that share each sequence")]
-Expert = Annotated[Text, _flag("--expert-parallel-size --ep", "ranks that share the experts")]
-Virtual = Annotated[Text, _flag("--virtual-stages --vpp", "chunks of layers on each pipeline rank")]
-Layers = Annotated[
-    Text, _flag("--layers-per-stage", "layers of every virtual stage, 7,8,8,7", "N,N,...")
-]
-ScheduleOf = Annotated[Text, _flag("--schedule", "pipeline schedule", "NAME")]
-MicroBatch = Annotated[Text, _flag("--micro-batch-size --micro-batch", "sequences of a microbatch")]
-Sequence = Annotated[
-    bool | None,
-    typer.Option(
-        "--sequence-parallel/--no-sequence-parallel", help="split norms along the sequence"
-    ),
-]
-Zero = Annotated[Text, _flag("--zero-stage", "what replicas shard: 0 nothing to 3 everything")]
-Recompute = Annotated[Text, _flag("--recompute", "none, selective or full", "POLICY")]
-Kernel = Annotated[Text, _flag("--attention-kernel", "flash or naive", "NAME")]
-GlobalBatch = Annotated[
-    Text, _flag("--global-batch-size --global-batch", "sequences of a step, or 16M-tokens")
-]
-Length = Annotated[Text, _flag("--sequence-length --seq-len", "tokens of a sequence, 8k")]
-Total = Annotated[Text, _flag("--total-tokens", "tokens of the whole run, 15.6T")]
-OptimizerOf = Annotated[Text, _flag("--optimizer", "adam, sgd-momentum or sgd", "NAME")]
-
 
 @app.command()
+@describes_scenario
 def estimate(
     context: typer.Context,
     scenario: OptionalFile = None,
-    model: Model = None,
-    cluster: Cluster = None,
-    precision: PrecisionName = None,
-    tensor_parallel_size: Tensor = None,
-    pipeline_parallel_size: Pipeline = None,
-    data_parallel_size: Data = None,
-    context_parallel_size: Context = None,
-    expert_parallel_size: Expert = None,
-    virtual_stages: Virtual = None,
-    layers_per_stage: Layers = None,
-    schedule: ScheduleOf = None,
-    micro_batch_size: MicroBatch = None,
-    sequence_parallel: Sequence = None,
-    zero_stage: Zero = None,
-    recompute: Recompute = None,
-    attention_kernel: Kernel = None,
-    global_batch_size: GlobalBatch = None,
-    sequence_length: Length = None,
-    total_tokens: Total = None,
-    optimizer: OptimizerOf = None,
     settings: Settings = None,
     strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
@@ -149,6 +69,107 @@ def estimate(
         _write_figure(plot, memory.memory_by_stage(answer))
     if require_fit and not answer.fits:
         raise typer.Exit(DOES_NOT_FIT)
+
+
+@app.command()
+@describes_scenario
+def memory(
+    context: typer.Context,
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    largest: Largest = None,
+    smallest: Smallest = None,
+    strict: Strict = False,
+    require_fit: RequireFit = False,
+    as_json: AsJson = False,
+    plot: Plot = None,
+) -> None:
+    """Account for the memory of each stage by component, or find the largest job that fits."""
+    from cli.inputs import check_figure, one_question, read_scenario
+    from simulator.accounting import memory_account
+    from simulator.limits import limit
+
+    check_figure("--plot", plot)
+    question = one_question(largest, smallest)
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
+    if question is None:
+        account, found = memory_account(described), None
+    else:
+        found = limit(described, *question)
+        case = found.found or found.closest
+        account = case.memory if case else memory_account(described)
+    if as_json:
+        _print_json(found or account)
+    else:
+        from cli.accounts import show_limit, show_memory
+
+        if found is not None:
+            show_limit(found)
+        show_memory(account)
+    if plot:
+        from dashboard.figures import memory as figures
+
+        _write_figure(plot, figures.memory_by_component(account))
+    if require_fit and not account.fits:
+        raise typer.Exit(DOES_NOT_FIT)
+
+
+@app.command()
+@describes_scenario
+def comm(
+    context: typer.Context,
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    plot: PlotTraffic = None,
+) -> None:
+    """Account for what a GPU of each stage sends in a step, collective by collective."""
+    from cli.inputs import check_figure, read_scenario
+    from simulator.accounting import traffic_account
+
+    check_figure("--plot", plot)
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
+    account = traffic_account(described)
+    if as_json:
+        _print_json(account)
+    else:
+        from cli.accounts import show_traffic
+
+        show_traffic(account)
+    if plot:
+        from dashboard.figures import traffic
+
+        _write_figure(plot, traffic.sent_by_stage(account))
+
+
+@app.command()
+@describes_scenario
+def flops(
+    context: typer.Context,
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    plot: PlotWork = None,
+) -> None:
+    """Account for the work of a step by component, beside published conventions."""
+    from cli.inputs import check_figure, read_scenario
+    from simulator.accounting import work_account
+
+    check_figure("--plot", plot)
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
+    account = work_account(described)
+    if as_json:
+        _print_json(account)
+    else:
+        from cli.accounts import show_work
+
+        show_work(account)
+    if plot:
+        from dashboard.figures import work
+
+        _write_figure(plot, work.work_by_stage(account))
 
 
 @app.command()
@@ -250,13 +271,13 @@ def explain(
 @app.command()
 def init(
     model: Annotated[
-        str, _flag("--model", "preset of a model, or a config.json", "NAME|FILE")
+        str, flag("--model", "preset of a model, or a config.json", "NAME|FILE")
     ] = "llama-3.1-8b",
     cluster: Annotated[
-        str, _flag("--cluster", "preset and number of accelerators", "NAME:N")
+        str, flag("--cluster", "preset and number of accelerators", "NAME:N")
     ] = "h100-sxm:8",
     precision: Annotated[
-        Text, _flag("--precision", "preset of a recipe; left out, one that fits", "NAME")
+        Text, flag("--precision", "preset of a recipe; left out, one that fits", "NAME")
     ] = None,
 ) -> None:
     """Print a commented scenario file to start from."""
@@ -285,7 +306,7 @@ def import_model(
     file: Annotated[
         Path, typer.Argument(metavar="CONFIG.json", help="file, - for standard input, or folder")
     ],
-    name: Annotated[Text, _flag("--name", "label of the model", "NAME")] = None,
+    name: Annotated[Text, flag("--name", "label of the model", "NAME")] = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:

@@ -325,7 +325,7 @@ def _formulas(match: re.Match[str]) -> str:
         (
             f"[`{entry.name}`](quantities.md#{entry.name})",
             entry.definition,
-            f"`{entry.formula}`",
+            "; ".join(f"`{line}`" for line in _variant_formulas(entry) or [entry.formula]),
         )
         for entry in entries
     ]

@@ -239,9 +239,7 @@ _DIVIDED: Mapping[str, tuple[str, ...]] = {
 def memory_components() -> tuple[tuple[str, str], ...]:
     """Return every component of memory with the part of `stage_bytes` that it belongs to."""
     return tuple(
-        (name, part)
-        for part in inputs_of("stage_bytes")
-        for name in _DIVIDED.get(part, (part,))
+        (name, part) for part in inputs_of("stage_bytes") for name in _DIVIDED.get(part, (part,))
     )
 
 
@@ -390,7 +388,13 @@ def traffic_account(scenario: Scenario) -> TrafficAccount:
     )
 
 
-_TRAFFIC = ("network_bytes", "scale_up_bytes", "busiest_stage_index", "sent_bytes", "received_bytes")
+_TRAFFIC = (
+    "network_bytes",
+    "scale_up_bytes",
+    "busiest_stage_index",
+    "sent_bytes",
+    "received_bytes",
+)
 
 
 def _fraction(kind: _Kind) -> str:
@@ -502,14 +506,20 @@ class _Table:
 
     def stages(self, name: str) -> list[Any]:
         """Return a quantity for each stage, the same for all where it has no such axis."""
-        axes = CATALOGUE[name].axes if name in CATALOGUE else leaves()[name].axes
+        axes = _axes(name)
         value = by_stage(self._values[name], axes, self._classes)
         return list(value) if axes[:1] == (STAGE,) else [value] * len(self._classes)
 
     def numbers(self, name: str, chunk: int | None = None) -> list[float]:
         """Return a quantity for each stage as floats, of one chunk where it has some."""
         stages = self.stages(name)
-        return [float(value[chunk] if isinstance(value, list) else value) for value in stages]
+        if chunk is not None and CHUNK in _axes(name):
+            stages = [value[chunk] for value in stages]
+        return [float(value) for value in stages]
+
+
+def _axes(name: str) -> tuple[str, ...]:
+    return CATALOGUE[name].axes if name in CATALOGUE else leaves()[name].axes
 
 
 def _definition(name: str) -> str:

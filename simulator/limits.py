@@ -7,9 +7,8 @@ of, so each number of layers has columns of its own; where all layers are alike 
 with their number either.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -177,7 +176,8 @@ def _headroom(base: Scenario, field: str, values: _Ints) -> _Ints:
 def _legal(base: Scenario, field: str, values: _Ints) -> _Ints:
     """Return the values that obey every rule."""
     keep = np.broadcast_to(valid(compile_fields(base, {field: values})), values.shape)
-    return values[keep]
+    legal: _Ints = values[keep]
+    return legal
 
 
 def _among(values: _Ints, headroom: _Ints, *, largest: bool) -> _Tried:
@@ -199,9 +199,7 @@ _LAYERS, _COUNT = "model.num_hidden_layers", "cluster.accelerator_count"
 
 def _micro_batch(base: Scenario) -> _Tried:
     """Return the largest microbatch: of the divisors of a replica's share of the batch."""
-    replicas = scalar(
-        evaluate(compile_fields(base), ("data_parallel_size",))["data_parallel_size"]
-    )
+    replicas = scalar(evaluate(compile_fields(base), ("data_parallel_size",))["data_parallel_size"])
     values = _divisors(base.workload.global_batch_size // replicas)
     values = _legal(base, _MICRO, values[values <= _most(_MICRO)])
     return _among(values, _headroom(base, _MICRO, values), largest=True)
@@ -260,8 +258,16 @@ def _last(holds: Callable[[_Ints], npt.NDArray[np.bool_]], low: int, high: int) 
     return low
 
 
-_SCANNED = 64
-"""Numbers of layers beyond the first that does not fit that are tried where layers differ."""
+def _window(base: Scenario) -> int:
+    """Return how far beyond a number of layers that does not fit a larger one still might.
+
+    A number of layers that gives every stage a period of layouts more than it has now, all of them
+    behind the layers without experts, gives it as many of each kind at least.
+    """
+    plan, model = base.plan, base.model
+    dense = model.mixture.dense_layers if model.mixture else ()
+    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    return stages * (len(model.layouts) + max(dense, default=-1) + 2)
 
 
 def _layers(base: Scenario) -> _Tried:
@@ -277,24 +283,22 @@ def _layers(base: Scenario) -> _Tried:
     def next_legal(count: int, most: int) -> int | None:
         return next((n for n in range(count + 1, most + 1) if headroom(n) is not None), None)
 
-    most = _most(_LAYERS)
-    if base.plan.layers_per_stage is not None:
-        most = base.model.num_hidden_layers
     stated = base.model.num_hidden_layers
+    if base.plan.layers_per_stage is not None:
+        # They say how many layers there are.
+        return _among(np.asarray([stated]), np.asarray([headroom(stated)]), largest=True)
+    most = _most(_LAYERS)
     least = next(n for n in range(1, stated + 1) if headroom(n) is not None)
     low, high = least, least
-    if base.plan.layers_per_stage is None:
-        while high < most and _fits(headroom(high)):
-            low, high = high, min(2 * high, most)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if _fits(headroom(middle)) else (low, middle)
-    kinds = compile_fields(base).sizes[KIND]
-    if kinds > 1:
-        candidates: Sequence[int] = range(least, min(max(2 * high, high + _SCANNED), most) + 1)
-    else:
-        candidates = (least, low, high)
-    legal = sorted({n for n in candidates if headroom(n) is not None})
+    while high < most and _fits(headroom(high)):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(headroom(middle)) else (low, middle)
+    candidates = {least, low, high}
+    if compile_fields(base).sizes[KIND] > 1:
+        candidates |= set(range(low, min(high + min(_window(base), high), most) + 1))
+    legal = sorted(n for n in candidates if headroom(n) is not None)
     fitting = [n for n in legal if _fits(headroom(n))]
     if not fitting:
         return _Tried(None, None, max(legal, key=lambda n: headroom(n) or 0))

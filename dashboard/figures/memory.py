@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.units import UNITS
+from simulator.accounting import MemoryAccount
 from simulator.answer import Answer
 
 _GIB_BYTES = int(UNITS["bytes"]["GiB"])
@@ -44,7 +45,68 @@ def memory_by_stage(answer: Answer) -> go.Figure:
         )
         for name in inputs_of("stage_bytes")
     ]
-    capacity = _capacity_bytes(answer) / _GIB_BYTES
+    return _stacked(
+        bars,
+        capacity_bytes=_capacity_bytes(answer),
+        verdict=_verdict(
+            fits=answer.fits,
+            headroom_bytes=answer.memory["headroom_bytes"],
+            stage=answer.memory["worst_stage_index"],
+        ),
+    )
+
+
+def memory_by_component(account: MemoryAccount) -> go.Figure:
+    """Return the memory of a GPU of every stage by component, its capacity as a line.
+
+    Parameters
+    ----------
+    account : MemoryAccount
+        Memory by stage and component.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        One bar for each stage and component that is there [GiB]; components of a part share its
+        colour and differ in their pattern.
+    """
+    shown = [entry for entry in account.components if any(entry.stage_bytes)]
+    places = {
+        entry.name: [other.name for other in shown if other.part_of == entry.part_of].index(
+            entry.name
+        )
+        for entry in shown
+    }
+    bars = [
+        go.Bar(
+            name=entry.name.removesuffix("_bytes"),
+            x=list(range(len(entry.stage_bytes))),
+            y=[size_bytes / _GIB_BYTES for size_bytes in entry.stage_bytes],
+            marker={
+                "color": _COLOURS[entry.part_of],
+                "pattern": {"shape": _PATTERNS[places[entry.name] % len(_PATTERNS)]},
+            },
+            hovertemplate="stage %{x}: %{y:.3f} GiB<br>" + entry.definition,
+        )
+        for entry in shown
+    ]
+    return _stacked(
+        bars,
+        capacity_bytes=account.accelerator_memory_bytes,
+        verdict=_verdict(
+            fits=account.fits,
+            headroom_bytes=account.headroom_bytes,
+            stage=account.worst_stage_index,
+        ),
+    )
+
+
+_PATTERNS = ("", "/", "x", ".", "-", "+", "|")
+
+
+def _stacked(bars: list[go.Bar], *, capacity_bytes: int, verdict: str) -> go.Figure:
+    """Return bars of memory by stage on each other, the capacity as a line."""
+    capacity = capacity_bytes / _GIB_BYTES
     figure = go.Figure(bars)
     figure.add_hline(
         y=capacity,
@@ -53,13 +115,13 @@ def memory_by_stage(answer: Answer) -> go.Figure:
     )
     figure.update_layout(
         barmode="stack",
-        title={"text": f"Memory of a GPU by stage: {_verdict(answer)}"},
+        title={"text": f"Memory of a GPU by stage: {verdict}"},
         xaxis={"title": {"text": "pipeline stage"}, "tickmode": "linear", "tick0": 0},
         yaxis={"title": {"text": "memory [GiB]"}, "rangemode": "tozero"},
         legend={"traceorder": "reversed"},
         template="plotly_white",
     )
-    if len(stages) > 32:
+    if bars and len(bars[0].x) > 32:
         figure.update_xaxes(tickmode="auto")
     return figure
 
@@ -76,8 +138,6 @@ def _capacity_bytes(answer: Answer) -> int:
     return value
 
 
-def _verdict(answer: Answer) -> str:
-    headroom = answer.memory["headroom_bytes"] / _GIB_BYTES
-    margin = f"{abs(headroom):.2f} GiB {'left' if answer.fits else 'too much'}"
-    verdict = "fits" if answer.fits else "does not fit"
-    return f"{verdict}, {margin} on stage {answer.memory['worst_stage_index']}"
+def _verdict(*, fits: bool, headroom_bytes: int, stage: int) -> str:
+    margin = f"{abs(headroom_bytes) / _GIB_BYTES:.2f} GiB {'left' if fits else 'too much'}"
+    return f"{'fits' if fits else 'does not fit'}, {margin} on stage {stage}"

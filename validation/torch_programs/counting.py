@@ -1,7 +1,8 @@
 """The work of a program as torch counts it, and the parameters of its modules."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -128,12 +129,24 @@ class WorkCounter:
         )
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run small operators on one thread: more of them only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _passes(forward: Callable[[], torch.Tensor]) -> Passes:
     """Return the work of a program and of the backward of its sum."""
-    with WorkCounter() as there:
-        out = forward()
-    with WorkCounter() as back:
-        torch.autograd.backward(out.sum())
+    with _one_thread():
+        with WorkCounter() as there:
+            out = forward()
+        with WorkCounter() as back:
+            torch.autograd.backward(out.sum())
     return Passes(there.work, back.work)
 
 
