@@ -37,11 +37,11 @@ _COMPONENTS = {
 }
 
 _MESSAGES = {
-    "hidden_all_reduce": "activations, gradients",
+    "hidden_all_reduce": "hidden states",
     "loss_all_reduce": "loss",
-    "sequence_all_gather": "activations, gradients",
-    "sequence_reduce_scatter": "activations, gradients",
-    "hop": "activations, gradients",
+    "sequence_all_gather": "hidden states",
+    "sequence_reduce_scatter": "hidden states",
+    "hop": "hidden states",
     "tied_all_reduce": "gradient of the copies",
     "gradient_all_reduce": "gradients",
     "gradient_reduce_scatter": "gradients",
@@ -272,7 +272,11 @@ def show_work(account: WorkAccount) -> None:
 
 def _cited(source: str) -> str:
     """Return authors, year and number of a source, all of it where it is no publication."""
-    return ", ".join(source.split(": ")[0].split(", ")[:3]) if "arXiv" in source else source
+    return (
+        ", ".join(source.split(": ", maxsplit=1)[0].split(", ")[:3])
+        if "arXiv" in source
+        else source
+    )
 
 
 def _show_stages(out: Console, account: WorkAccount) -> None:

@@ -47,6 +47,7 @@ Text = str | None
 
 
 def flag(names: str, text: str, metavar: str = "N") -> Any:
+    """Return an option that takes one value."""
     return typer.Option(*names.split(), metavar=metavar, help=text)
 
 

@@ -5,7 +5,7 @@ The components add up to the executed work and to the model's.
 """
 
 from costmodels.columns import Axis, Column, as_float, total, weighted_total
-from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
+from costmodels.quantities import KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"

@@ -7,7 +7,7 @@ as rings. Nothing that is measured comes from a closed form.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     Attributes
     ----------
     program : str
-        ``tensor``, ``ddp``, ``flat``, ``fsdp2`` or ``pipeline``.
+        ``tensor``, ``ddp``, ``flat``, ``fsdp2``, ``combined`` or ``pipeline``.
     ranks : int
         Processes [count].
     plan : tuple of pairs
@@ -137,8 +137,21 @@ DATA_RUNS = (
     _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
     _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
 )
+COMBINED_RUNS = tuple(
+    Run(
+        "combined",
+        ranks,
+        (
+            ("tensor_parallel_size", 2),
+            ("sequence_parallel", sequence_parallel),
+            ("zero_stage", 1),
+        ),
+        sizes,
+    )
+    for ranks, sequence_parallel, sizes in ((4, True, Sizes()), (6, False, _GROUPED))
+)
 UNEVEN_RUNS = (
-    _data_run("flat", 3, 1, sizes=_UNEVEN),
+    _data_run("flat", 3, 1, sizes=_UNEVEN._replace(vocabulary_size=49)),
     _data_run("flat", 4, 2, sizes=_UNEVEN._replace(hidden_size=21)),
     _data_run("fsdp2", 3, 3, sizes=_UNEVEN),
     _data_run("fsdp2", 4, 3, sizes=_UNEVEN),
@@ -159,6 +172,7 @@ PIPELINE_RUNS = (
 def observe(run: Run) -> tuple[Observed, ...]:
     """Return what each rank of a run saw; it runs once, however often that is asked."""
     from validation.torch_programs import (
+        combined,
         data_parallel,
         pipeline_parallel,
         processes,
@@ -176,6 +190,11 @@ def observe(run: Run) -> tuple[Observed, ...]:
         "ddp": lambda: partial(data_parallel.train, bucket_mib=float(run.option)),
         "flat": lambda: partial(sharded.train_flat, zero_stage=plan["zero_stage"]),
         "fsdp2": lambda: sharded.train_fully_sharded,
+        "combined": lambda: partial(
+            combined.train,
+            tensor_parallel_size=plan["tensor_parallel_size"],
+            sequence_parallel=plan["sequence_parallel"],
+        ),
         "pipeline": lambda: partial(
             pipeline_parallel.train,
             schedule=plan["schedule"],
@@ -474,6 +493,55 @@ def _data_cases(run: Run) -> list[Case]:
     return _cases(run, findings)
 
 
+def _combined_cases(run: Run) -> list[Case]:
+    """Return group, message and bytes of both axes where tensor parallelism is inside ZeRO 1."""
+    of = Prediction(run)
+    inside, across = (FORWARD, LOSS, BACKWARD, REGATHER), (REDUCTION, UPDATE)
+    gradients = of("chunk_parameters") * of("reduction_element_bytes")
+    findings = [
+        _Finding(
+            "tensor-parallel group",
+            "activations stay with the tensor-parallel ranks",
+            of("tensor_parallel_size"),
+            lambda observed: _only(len(call.ranks) for call in _labelled(observed, *inside)),
+        ),
+        _Finding(
+            "distance of replicas",
+            "members of a data-parallel group are so many ranks apart",
+            of("data_stride"),
+            lambda observed: _only(
+                second - first
+                for call in _labelled(observed, *across)
+                for first, second in pairwise(call.ranks)
+            ),
+        ),
+        _Finding(
+            "gradients, payload",
+            "a rank reduces the gradients of its part of every matrix",
+            gradients,
+            _payload(REDUCE_SCATTER, REDUCTION),
+            "byte",
+        ),
+        _Finding(
+            "sent between tensor-parallel ranks",
+            "a step sends so much, gradients of the norms left out",
+            of("tensor_bytes") + of("sequence_bytes"),
+            _wire(*inside),
+            "byte",
+            _REPLAYED,
+        ),
+        _Finding(
+            "sent between replicas",
+            "a step sends so much to other replicas",
+            of("data_bytes"),
+            _wire(*across),
+            "byte",
+            _REPLAYED,
+        ),
+    ]
+    return _cases(run, findings)
+
+
 def _uneven_cases(run: Run) -> list[Case]:
     """Return the same where ranks do not divide the weights: the padding is a term of its own."""
     of, m = Prediction(run), run.work.microbatch_count
@@ -581,6 +649,7 @@ def collective_cases() -> list[Case]:
             (TENSOR_RUNS, _tensor_cases),
             (DATA_RUNS, _data_cases),
             (UNEVEN_RUNS, _uneven_cases),
+            (COMBINED_RUNS, _combined_cases),
             (PIPELINE_RUNS, _pipeline_cases),
         )
         for run in runs

@@ -72,12 +72,15 @@ def preset_cases() -> list[Case]:
     list of Case
         Each kind of layer of each model of `PRESETS`. Needs torch.
     """
-    shape = {"plan": {"micro_batch_size": 1}, "workload": {"sequence_length": 2048}}
     return [
         _case(name, pair)
         for name, changes in PRESETS.items()
-        for pair in layers_compared(scenario_of({"preset": name} | changes, **shape), device="meta")
+        for pair in layers_compared(_full_size({"preset": name, **changes}), device="meta")
     ]
+
+
+def _full_size(model: Mapping[str, Any]) -> Scenario:
+    return scenario_of(model, plan={"micro_batch_size": 1}, workload={"sequence_length": 2048})
 
 
 def compared(table: Mapping[str, Any]) -> Iterator[Compared]:

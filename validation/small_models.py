@@ -110,7 +110,9 @@ def scenario_of(
     Scenario
         The program's own sizes, formats and plan.
     """
-    planned = {"micro_batch_size": 2, "attention_kernel": "naive"} | dict(plan or {})
+    planned: dict[str, Any] = {"micro_batch_size": 2, "attention_kernel": "naive"} | dict(
+        plan or {}
+    )
     batch = replicas * planned["micro_batch_size"]
     return scenario_from_table(
         {

@@ -134,10 +134,16 @@ def _sharded_scenario(table: Mapping[str, Any], replicas: int, zero_stage: int) 
     return scenario_of(table, replicas=replicas, plan={"zero_stage": zero_stage})
 
 
-def _equal(where: str, said: Mapping[str, int], kept: Any) -> Iterator[Compared]:
-    """Return every part of a process's states beside what is said of it."""
+def _equal(
+    where: str,
+    said: Mapping[str, int],
+    kept: Any,
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Compared]:
+    """Return every part of a process's states beside what is said of it, with its own term."""
     for part, quantity in _QUANTITIES.items():
-        claim = f"{quantity} is the memory of a process's {part}"
+        term = beside.get(part, "")
+        claim = f"{quantity}{term} is the memory of a process's {part}"
         yield Compared(f"{where}: {part}", claim, said[part], getattr(kept, part))
 
 
@@ -147,15 +153,10 @@ def _flat_compared(
     """Return the states of replicas that shard one flat vector, on every rank."""
     said = said_bytes(_sharded_scenario(table, len(kept), zero_stage))
     padding = -(said["weights"] // _ELEMENT) % len(kept) * _ELEMENT
+    said["weights"] += padding
     for rank, own in enumerate(kept):
         place = f"{where}, ZeRO-{zero_stage}, rank {rank}"
-        yield from _equal(place, said, own._replace(weights=own.weights - padding))
-        yield Compared(
-            f"{place}: padding",
-            "whole weights that are parts of one padded vector take its padding too",
-            said["weights"] + padding,
-            own.weights,
-        )
+        yield from _equal(place, said, own, beside={"weights": " and the flat vector's padding"})
 
 
 def _fully_sharded_compared(
@@ -169,14 +170,9 @@ def _fully_sharded_compared(
     shapes = states.parameter_shapes(scenario.model)
     extra = row_padding_elements(shapes, len(kept)) * _ELEMENT
     whole = said_bytes(scenario_of(table))["moments"]
-    factors = {"weights": 1, "gradients": 1, "moments": 2}
-    for part, quantity in _QUANTITIES.items():
-        yield Compared(
-            f"{where}, FSDP2: {part}",
-            f"{quantity} and the padding of rows are the memory of the first replica's {part}",
-            said[part] + factors[part] * extra,
-            getattr(kept[0], part),
-        )
+    padded = {part: bytes_ + extra * (1 + (part == "moments")) for part, bytes_ in said.items()}
+    term = dict.fromkeys(said, " and the padding of rows")
+    yield from _equal(f"{where}, FSDP2, rank 0", padded, kept[0], beside=term)
     yield Compared(
         f"{where}, FSDP2: padding of rows",
         "rows that all divide by the replicas are split as the closed form splits their sum",

@@ -1,11 +1,12 @@
 """The blocks are the decoders that their description names, and have its parameters."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
-from tests.validation.test_flop_counts import KINDS, tables
+from tests.validation.shapes import KINDS, tables
 from validation.cases import Case, passed
 from validation.module_parameters import parameter_cases, parameters_compared
 from validation.small_models import MODELS, model_table, scenario_of
@@ -19,8 +20,12 @@ def model_of(name: str) -> Any:
 
 
 @pytest.fixture
-def seeded() -> None:
+def seeded() -> Iterator[None]:
+    from validation.torch_programs.counting import one_thread
+
     torch.manual_seed(1)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

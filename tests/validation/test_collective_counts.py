@@ -6,6 +6,7 @@ import pytest
 
 from validation.cases import Case, passed
 from validation.collective_counts import (
+    COMBINED_RUNS,
     DATA_RUNS,
     PIPELINE_RUNS,
     TENSOR_RUNS,
@@ -18,7 +19,7 @@ from validation.collective_counts import (
 )
 from validation.torch_programs.records import SEND, TIED
 
-RUNS = (*TENSOR_RUNS, *DATA_RUNS, *UNEVEN_RUNS, *PIPELINE_RUNS)
+RUNS = (*TENSOR_RUNS, *DATA_RUNS, *UNEVEN_RUNS, *COMBINED_RUNS, *PIPELINE_RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,9 @@ def test_programs_communicate_at_all(intercepted: list[Case]) -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    "run", [run for run in RUNS if run not in COMBINED_RUNS], ids=lambda run: run.name
+)
 def test_no_call_of_a_program_is_missed(torch_is_there: None, run: Run) -> None:
     for observed in observe(run):
         on_all = [call for call in observed.calls if call.label != TIED]

@@ -7,94 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.validation.shapes import KINDS, shapes, tables
 from validation import flop_counts
 from validation.cases import Case, passed
-from validation.small_models import MODELS, model_table, scenario_of
+from validation.small_models import MODELS, scenario_of
 
 pytest.importorskip("torch", reason="torch is not installed: the validation extra")
 pytestmark = pytest.mark.torch
-
-SMALL = st.integers(1, 24)
-KINDS = ("dense", "gated", "grouped queries", "mixture", "latent")
-
-
-@st.composite
-def tables(draw: st.DrawFn, kind: str) -> dict[str, Any]:
-    """Return the table of a model of a kind, its sizes drawn."""
-    heads = draw(st.integers(1, 6))
-    changes: dict[str, Any] = {
-        "hidden_size": draw(SMALL),
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "head_size": draw(st.integers(1, 9)),
-        "intermediate_size": draw(SMALL),
-        "vocabulary_size": draw(SMALL),
-        "gated": kind == "gated" or (kind != "dense" and draw(st.booleans())),
-        "num_hidden_layers": 1,
-    }
-    options = {
-        "norm": st.sampled_from(("rmsnorm", "layernorm", "layernorm-no-bias")),
-        "positions": st.sampled_from(("rotary", "learned", "none")),
-        "norms_per_layer": st.sampled_from((2, 4)),
-        "attention_bias": st.booleans(),
-        "attention_output_bias": st.booleans(),
-        "ffn_bias": st.booleans(),
-        "tied_embeddings": st.booleans(),
-    }
-    changes |= {name: draw(strategy) for name, strategy in options.items()}
-    if kind == "latent":
-        changes["layouts"] = [draw(latent_layouts())]
-    else:
-        changes |= draw(softmax_options())
-    if kind == "grouped queries":
-        changes["num_attention_heads"] = heads * draw(st.integers(2, 4))
-    if kind == "mixture":
-        changes["mixture"] = draw(mixtures())
-    return model_table(**changes)
-
-
-def latent_layouts() -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {
-            "type": st.just("latent"),
-            "query_rank": st.integers(0, 12),
-            "key_value_rank": st.integers(1, 12),
-            "unrotated_size": st.integers(1, 9),
-            "rotated_size": st.integers(1, 9),
-            "value_size": st.integers(1, 9),
-        }
-    )
-
-
-def softmax_options() -> st.SearchStrategy[dict[str, Any]]:
-    norms = ("none", "head", "full", "unscaled")
-    return st.fixed_dictionaries(
-        {
-            "layouts": st.sampled_from(
-                [[{"type": "dense", "causal": flag}] for flag in (True, False)]
-            ),
-            "query_key_norm": st.sampled_from(norms),
-            "attention_sinks": st.booleans(),
-            "attention_output_gate": st.booleans(),
-        }
-    )
-
-
-@st.composite
-def mixtures(draw: st.DrawFn) -> dict[str, Any]:
-    experts = draw(st.integers(2, 7))
-    shared = draw(st.integers(0, 12))
-    return {
-        "expert_count": experts,
-        "experts_per_token": draw(st.integers(1, experts)),
-        "expert_intermediate_size": draw(SMALL),
-        "shared_intermediate_size": shared,
-        "shared_gate": shared > 0 and draw(st.booleans()),
-        "router_bias": draw(st.booleans()),
-    }
-
-
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 12))
 
 
 def assert_equal(pairs: Any) -> None:

@@ -1,6 +1,8 @@
 """A decoder built from our description of a model, of any kind of layer, on one device.
 
-Attention is written as products and a softmax, so that a counter of work sees each of them.
+Attention is written as products and a softmax, so that a counter of work sees each of them. What
+is neither a product nor a parameter is left out where a description only names it: the bias of
+scores of ALiBi, and dropout.
 """
 
 import torch
@@ -49,7 +51,8 @@ def attention_core(
     if sinks is not None:
         column = sinks[:, None, None].expand(*scores.shape[:-1], 1)
         scores = torch.cat((scores, column), dim=-1)
-    return scores.softmax(dim=-1)[..., : key.shape[-2]] @ value
+    probabilities = scores.softmax(dim=-1)[..., : key.shape[-2]]
+    return torch.matmul(probabilities, value)
 
 
 class Attention(nn.Module):
@@ -101,8 +104,10 @@ class Attention(nn.Module):
         whole = self.query_key_norm is QueryKeyNorm.FULL
         if normalize is not None and whole:
             projected = normalize(projected)
-        heads = projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        return normalize(heads) if normalize is not None and not whole else heads
+        heads: torch.Tensor = projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        if normalize is not None and not whole:
+            heads = normalize(heads)
+        return heads
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the output of (batch, sequence, hidden)."""

@@ -62,7 +62,7 @@ class _SeenProducts(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Any,
-        types: Any,  # noqa: ARG002 - the signature is torch's
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
@@ -130,7 +130,7 @@ class WorkCounter:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run small operators on one thread: more of them only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -142,7 +142,7 @@ def _one_thread() -> Iterator[None]:
 
 def _passes(forward: Callable[[], torch.Tensor]) -> Passes:
     """Return the work of a program and of the backward of its sum."""
-    with _one_thread():
+    with one_thread():
         with WorkCounter() as there:
             out = forward()
         with WorkCounter() as back:

@@ -115,7 +115,8 @@ def counted(calls: list[Call]) -> dict[tuple[str, str], int]:
 def subgroup_calls() -> list[Call]:
     """Return the calls of a group of the first two ranks, of which the others make none."""
     group = dist.new_group([0, 1])
-    with Recorder() as recorder:
+    recorder = Recorder()
+    with recorder:
         if dist.get_rank() < 2:
             dist.all_reduce(torch.ones(ELEMENTS, dtype=torch.float64), group=group)
             if dist.get_rank() == 0:

@@ -21,12 +21,13 @@ _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
-class _FlatShards:
-    """All weights as one vector, padded, of which each rank updates an equal part."""
+class FlatShards:
+    """All weights as one vector, padded, of which each rank of a group updates an equal part."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
         self.parameters = list(model.parameters())
-        self.size, self.rank = dist.get_world_size(), dist.get_rank()
+        self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
         elements = sum(parameter.numel() for parameter in self.parameters)
         self.padding = -elements % self.size
         self.shard_elements = (elements + self.padding) // self.size
@@ -40,7 +41,7 @@ class _FlatShards:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         shard = gradients[0].new_empty(self.shard_elements)
         with labelled(REDUCTION):
-            _reduce_scatter(shard, self._flat(gradients))
+            _reduce_scatter(shard, self._flat(gradients), group=self.group)
         for parameter in self.parameters:
             parameter.grad = None
         return shard
@@ -52,7 +53,7 @@ class _FlatShards:
         shard = flat.chunk(self.size)[self.rank]
         shard = shard - training.LEARNING_RATE / microbatch_count * gradient
         with labelled(UPDATE):
-            _all_gather(flat, shard)
+            _all_gather(flat, shard, group=self.group)
         sizes = [parameter.numel() for parameter in self.parameters]
         pieces = flat[: sum(sizes)].split(sizes)
         for parameter, piece in zip(self.parameters, pieces, strict=True):
@@ -69,7 +70,7 @@ def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
     """
     split = Whole()
     model = Decoder(sizes, split)
-    shards = _FlatShards(model)
+    shards = FlatShards(model)
 
     def run_step(step: int) -> float:
         losses, parts = [], []

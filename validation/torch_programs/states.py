@@ -17,12 +17,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from costmodels.specs.model import Model
 from validation.torch_programs.blocks import Decoder
+from validation.torch_programs.counting import one_thread
 
 STEPS = 2
 _BATCH, _LENGTH = 2, 8
@@ -152,13 +152,14 @@ def whole(model: Model, optimizer_name: str, replicas: int = 1) -> list[Kept]:
     parameters = list(decoder.parameters())
     optimizer = optimizer_of(optimizer_name, parameters)
     losses: list[list[float]] = [[] for _ in range(replicas)]
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        for replica, found in enumerate(losses):
-            found.append(_backpropagated(decoder, model, step, replica))
-        for gradient in _gradients(parameters):
-            gradient /= replicas
-        optimizer.step()
+    with one_thread():
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            for replica, found in enumerate(losses):
+                found.append(_backpropagated(decoder, model, step, replica))
+            for gradient in _gradients(parameters):
+                gradient.div_(replicas)
+            optimizer.step()
     return [_kept(parameters, _gradients(parameters), optimizer, own) for own in losses]
 
 
@@ -253,6 +254,8 @@ def fully_sharded(model: Model, optimizer_name: str = "adam") -> Kept:
 
 def dealt_out(model: Model) -> Kept:
     """Return what this process keeps where torch's ZeroRedundancyOptimizer deals out the states."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
     decoder = _decoder(model)
     parameters = list(decoder.parameters())
     sharing: Any = ZeroRedundancyOptimizer(parameters, optimizer_class=Adam, lr=0.01, eps=0.01)
@@ -262,7 +265,7 @@ def dealt_out(model: Model) -> Kept:
         losses.append(_backpropagated(decoder, model, step, dist.get_rank()))
         for gradient in _gradients(parameters):
             dist.all_reduce(gradient)
-            gradient /= dist.get_world_size()
+            gradient.div_(dist.get_world_size())
         sharing.step()
     return _kept(parameters, _gradients(parameters), sharing.optim, losses)
 

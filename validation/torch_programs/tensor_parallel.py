@@ -7,7 +7,7 @@ loss split by vocabulary); V. Korthikanti et al., 2022, section 4.2.2, arXiv:220
 conjugate along the sequence, the input gathered again in the backward).
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -19,28 +19,30 @@ from validation.torch_programs.interception import labelled
 from validation.torch_programs.records import REGATHER, REPLICATED, Observed
 from validation.torch_programs.sizes import Sizes, Work
 
+Group: TypeAlias = dist.ProcessGroup | None
+
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
-def _sum(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the sum over all ranks."""
+def _sum(tensor: torch.Tensor, group: Group) -> torch.Tensor:
+    """Return the sum over a group."""
     total = tensor.contiguous().clone()
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=group)
     return total
 
 
-def _gather(tensor: torch.Tensor) -> torch.Tensor:
+def _gather(tensor: torch.Tensor, group: Group) -> torch.Tensor:
     """Return the parts of a sequence together."""
-    whole = tensor.new_empty(tensor.shape[0] * dist.get_world_size(), *tensor.shape[1:])
-    _all_gather(whole, tensor.contiguous())
+    whole = tensor.new_empty(tensor.shape[0] * dist.get_world_size(group), *tensor.shape[1:])
+    _all_gather(whole, tensor.contiguous(), group=group)
     return whole
 
 
-def _scatter(tensor: torch.Tensor) -> torch.Tensor:
-    """Return this rank's part of the sequence of the sum over all ranks."""
-    part = tensor.new_empty(tensor.shape[0] // dist.get_world_size(), *tensor.shape[1:])
-    _reduce_scatter(part, tensor.contiguous())
+def _scatter(tensor: torch.Tensor, group: Group) -> torch.Tensor:
+    """Return this rank's part of the sequence of the sum over a group."""
+    part = tensor.new_empty(tensor.shape[0] // dist.get_world_size(group), *tensor.shape[1:])
+    _reduce_scatter(part, tensor.contiguous(), group=group)
     return part
 
 
@@ -48,85 +50,91 @@ class _Enter(Function):
     """f: nothing in the forward, the gradient summed in the backward."""
 
     @staticmethod
-    def forward(_: Any, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, group: Group) -> torch.Tensor:
+        ctx.group = group
         return hidden.view_as(hidden)
 
     @staticmethod
-    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _sum(gradient)
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _sum(gradient, ctx.group), None
 
 
 class _Leave(Function):
     """g: the partial products summed in the forward, nothing in the backward."""
 
     @staticmethod
-    def forward(_: Any, partial: torch.Tensor) -> torch.Tensor:
-        return _sum(partial)
+    def forward(_: Any, partial: torch.Tensor, group: Group) -> torch.Tensor:
+        return _sum(partial, group)
 
     @staticmethod
-    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient
+    def backward(_: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
 
 
 class _LeaveToSequence(Function):
     """Partial products summed and scattered along the sequence, gradients gathered."""
 
     @staticmethod
-    def forward(_: Any, partial: torch.Tensor) -> torch.Tensor:
-        return _scatter(partial)
+    def forward(ctx: Any, partial: torch.Tensor, group: Group) -> torch.Tensor:
+        ctx.group = group
+        return _scatter(partial, group)
 
     @staticmethod
-    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _gather(gradient)
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _gather(gradient, ctx.group), None
 
 
 class _ColumnsFromSequence(Function):
     """Product with a matrix split by outputs, of an input that is split along the sequence."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, group: Group) -> torch.Tensor:
         ctx.save_for_backward(hidden, weight)
-        return _gather(hidden) @ weight.T
+        ctx.group = group
+        return _gather(hidden, group) @ weight.T
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         hidden, weight = ctx.saved_tensors
         with labelled(REGATHER):
-            whole = _gather(hidden)
+            whole = _gather(hidden, ctx.group)
         weight_gradient = gradient.flatten(0, 1).T @ whole.flatten(0, 1)
-        return _scatter(gradient @ weight), weight_gradient
+        return _scatter(gradient @ weight, ctx.group), weight_gradient, None
 
 
 class _VocabularyParallelLoss(Function):
     """Mean cross entropy of logits split by vocabulary: three sums of a number a token."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, group: Group
+    ) -> torch.Tensor:
         rows = logits.shape[-1]
-        local = targets - rows * dist.get_rank()
+        local = targets - rows * dist.get_rank(group)
         mine = (local >= 0) & (local < rows)
         index = local.clamp(0, rows - 1).unsqueeze(-1)
         largest = logits.amax(-1)
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
         shifted = logits - largest.unsqueeze(-1)
-        chosen = _sum(shifted.gather(-1, index).squeeze(-1) * mine)
+        chosen = _sum(shifted.gather(-1, index).squeeze(-1) * mine, group)
         exponentials = shifted.exp()
-        total = _sum(exponentials.sum(-1))
+        total = _sum(exponentials.sum(-1), group)
         ctx.save_for_backward(exponentials / total.unsqueeze(-1), index, mine)
         return (total.log() - chosen).mean()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         probabilities, index, mine = ctx.saved_tensors
         own = torch.zeros_like(probabilities).scatter_(-1, index, 1.0) * mine.unsqueeze(-1)
-        return gradient * (probabilities - own) / mine.numel(), None
+        return gradient * (probabilities - own) / mine.numel(), None, None
 
 
 class TensorParallel(Whole):
-    """Matrices split over all ranks; activations between them whole on every rank."""
+    """Matrices split over a group, by default all ranks; activations between them are whole."""
 
-    def __init__(self) -> None:
-        self.size, self.rank = dist.get_world_size(), dist.get_rank()
+    def __init__(self, group: Group = None) -> None:
+        self.group = group
+        self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
 
     def embed(self, tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the embeddings, those of other ranks' rows summed in."""
@@ -139,11 +147,11 @@ class TensorParallel(Whole):
         return rows * mine.unsqueeze(-1)
 
     def _leave(self, partial: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(_Leave.apply(partial))
+        return torch.as_tensor(_Leave.apply(partial, self.group))
 
     def columns(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with this rank's columns; their input's gradient is summed."""
-        return super().columns(torch.as_tensor(_Enter.apply(hidden)), weight)
+        return super().columns(torch.as_tensor(_Enter.apply(hidden, self.group)), weight)
 
     def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with all ranks' rows."""
@@ -151,27 +159,27 @@ class TensorParallel(Whole):
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean cross entropy of logits that are split by vocabulary."""
-        return torch.as_tensor(_VocabularyParallelLoss.apply(logits, targets))
+        return torch.as_tensor(_VocabularyParallelLoss.apply(logits, targets, self.group))
 
 
 class SequenceParallel(TensorParallel):
     """As tensor parallelism; activations between matrices are split along the sequence."""
 
     def _leave(self, partial: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(_LeaveToSequence.apply(partial))
+        return torch.as_tensor(_LeaveToSequence.apply(partial, self.group))
 
     def columns(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product of the whole sequence with this rank's columns."""
-        return torch.as_tensor(_ColumnsFromSequence.apply(hidden, weight))
+        return torch.as_tensor(_ColumnsFromSequence.apply(hidden, weight, self.group))
 
 
-def _reduce_replicated(model: Decoder) -> None:
+def reduce_replicated(model: Decoder, group: Group = None) -> None:
     """Sum the gradients of the norms, of which every rank has seen its part of the sequence."""
     with labelled(REPLICATED):
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 assert parameter.grad is not None  # noqa: S101 - every parameter takes part
-                dist.all_reduce(parameter.grad)
+                dist.all_reduce(parameter.grad, group=group)
 
 
 def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) -> Observed:
@@ -185,7 +193,7 @@ def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) 
             for tokens, targets in training.microbatches(sizes, work, step=step)
         ]
         if sequence_parallel:
-            _reduce_replicated(model)
+            reduce_replicated(model)
         training.descend(list(model.parameters()), microbatch_count=len(losses))
         return sum(losses) / len(losses)
 

@@ -1,4 +1,4 @@
-"""Rings over messages between neighbours, and recorded calls run again as such rings.
+"""Collectives on messages between ranks, and recorded calls run again as such.
 
 The bytes that a rank sends are counted on its messages. A ring splits a message into as many
 shards as it has ranks, padded to be equal.
@@ -14,6 +14,7 @@ from validation.torch_programs.interception import Recorder
 from validation.torch_programs.records import (
     ALL_GATHER,
     ALL_REDUCE,
+    ALL_TO_ALL,
     RECEIVE,
     REDUCE_SCATTER,
     SEND,
@@ -21,12 +22,17 @@ from validation.torch_programs.records import (
 )
 
 
-def _passed_on(shard: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+def passed_on(shard: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
     """Send a shard to the next rank of the ring, and return what the one before sends."""
     place = ranks.index(dist.get_rank())
-    received = torch.empty_like(shard)
-    sending = dist.isend(shard, ranks[(place + 1) % len(ranks)])
-    dist.recv(received, ranks[place - 1])
+    return _swapped(shard, ranks[(place + 1) % len(ranks)], ranks[place - 1])
+
+
+def _swapped(message: torch.Tensor, target: int, source: int) -> torch.Tensor:
+    """Send a message to one rank, and return as large a one from another."""
+    received = torch.empty_like(message)
+    sending = dist.isend(message, target)
+    dist.recv(received, source)
     if sending is not None:
         sending.wait()
     return received
@@ -38,7 +44,7 @@ def ring_all_gather(shard: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
     shards = [torch.empty_like(shard) for _ in ranks]
     shards[place] = shard
     for step in range(size - 1):
-        shards[(place - step - 1) % size] = _passed_on(shards[(place - step) % size], ranks)
+        shards[(place - step - 1) % size] = passed_on(shards[(place - step) % size], ranks)
     return torch.cat(shards)
 
 
@@ -50,7 +56,7 @@ def ring_reduce_scatter(message: torch.Tensor, ranks: Sequence[int]) -> torch.Te
         torch.nn.functional.pad(message, (0, missing)).reshape(size, -1)
     )
     for step in range(size - 1):
-        arrived = _passed_on(shards[(place - step - 1) % size], ranks)
+        arrived = passed_on(shards[(place - step - 1) % size], ranks)
         shards[(place - step - 2) % size] = shards[(place - step - 2) % size] + arrived
     return shards[place]
 
@@ -59,6 +65,22 @@ def ring_all_reduce(message: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor
     """Return the sum over a ring: scattered, and gathered again."""
     gathered = ring_all_gather(ring_reduce_scatter(message, ranks), ranks)
     return gathered[: message.numel()]
+
+
+def exchange(message: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+    """Return the parts that all ranks hold for this one, its own part included.
+
+    In step i a rank sends to the i-th rank after it, and receives from the i-th before it.
+    """
+    place, size = ranks.index(dist.get_rank()), len(ranks)
+    parts = [part.contiguous() for part in message.chunk(size)]
+    arrived = list(parts)
+    for step in range(1, size):
+        source = (place - step) % size
+        arrived[source] = _swapped(
+            parts[(place + step) % size], ranks[(place + step) % size], ranks[source]
+        )
+    return torch.cat(arrived)
 
 
 def ring_bytes(messages: Sequence[tuple[str, int, str]]) -> list[int]:
@@ -105,7 +127,7 @@ def _ring_bytes(kind: str, elements: int, dtype: str) -> int:
 
 
 def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
-    """Return the bytes that this rank sends when recorded calls run again as rings, by label.
+    """Return the bytes that this rank sends when recorded calls run again on messages, by label.
 
     Parameters
     ----------
@@ -121,7 +143,7 @@ def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
     Raises
     ------
     ValueError
-        If a call is no ring and no message.
+        If a call has no such form.
     """
     sent = dict.fromkeys((call.label for call in calls), 0)
     for call, count in Counter(calls).items():
@@ -135,7 +157,7 @@ def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
 
 
 def _replay(call: Call) -> None:
-    """Run one collective again as a ring over messages."""
+    """Run one collective again on messages: as a ring, an all-to-all in pairs."""
     dtype = getattr(torch, call.dtype)
     if call.kind == ALL_REDUCE:
         ring_all_reduce(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
@@ -143,8 +165,10 @@ def _replay(call: Call) -> None:
         ring_all_gather(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
     elif call.kind == REDUCE_SCATTER:
         ring_reduce_scatter(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
+    elif call.kind == ALL_TO_ALL:
+        exchange(torch.zeros(call.given_elements, dtype=dtype), call.ranks)
     else:
-        raise ValueError(f"{call.kind}: has no ring here")
+        raise ValueError(f"{call.kind}: has no form on messages here")
 
 
 def _sent(calls: Sequence[Call]) -> int:
