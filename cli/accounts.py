@@ -190,8 +190,8 @@ def show_traffic(account: TrafficAccount) -> None:
             "of",
             "ranks",
             "calls",
-            "payload of a call",
-            "sent in a call",
+            "payload each",
+            "sent each",
             "sent",
             "inside the node",
             "across nodes",
@@ -258,7 +258,6 @@ def show_work(account: WorkAccount) -> None:
         "Conventions", "", "FLOP", "over model FLOP", "over hardware FLOP", "source", left=1
     )
     table.table.columns[4].justify = "left"
-    table.table.columns[4].no_wrap = False
     for convention in account.conventions:
         table.add_row(
             _CONVENTIONS[convention.name],
@@ -271,12 +270,8 @@ def show_work(account: WorkAccount) -> None:
 
 
 def _cited(source: str) -> str:
-    """Return authors, year and number of a source, all of it where it is no publication."""
-    return (
-        ", ".join(source.split(": ", maxsplit=1)[0].split(", ")[:3])
-        if "arXiv" in source
-        else source
-    )
+    """Return authors, year and number of a source, nothing where it is no publication."""
+    return ", ".join(source.split(", ")[:2]) if "arXiv" in source else ""
 
 
 def _show_stages(out: Console, account: WorkAccount) -> None:

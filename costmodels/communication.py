@@ -306,7 +306,7 @@ def tied_embedding_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="ring_reduce_scatter_bytes(chunk_parameters * reduction_element_bytes,"
+    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters,"
     " data_parallel_size)",
     source=_ZERO,
 )
@@ -314,7 +314,7 @@ def chunk_gradient_bytes(
     chunk_parameters: Column, reduction_element_bytes: Column, data_parallel_size: Column
 ) -> Column:
     """Return the bytes sent to reduce and scatter a chunk's gradients once [byte]."""
-    return ring_reduce_scatter_bytes(chunk_parameters * reduction_element_bytes, data_parallel_size)
+    return reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters, data_parallel_size)
 
 
 @quantity(
@@ -322,14 +322,14 @@ def chunk_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="ring_all_gather_bytes(chunk_parameters * weight_element_bytes, data_parallel_size)",
+    formula="weight_element_bytes * ring_all_gather_bytes(chunk_parameters, data_parallel_size)",
     source=_ZERO,
 )
 def chunk_gather_bytes(
     chunk_parameters: Column, weight_element_bytes: Column, data_parallel_size: Column
 ) -> Column:
     """Return the bytes sent to gather a chunk's sharded weights once [byte]."""
-    return ring_all_gather_bytes(chunk_parameters * weight_element_bytes, data_parallel_size)
+    return weight_element_bytes * ring_all_gather_bytes(chunk_parameters, data_parallel_size)
 
 
 @quantity(

@@ -23,13 +23,21 @@ from cli.main import main as shardwise
 from costmodels import (
     activations,
     communication,
+    components,
+    conventions,
     flops,
     memory,
+    messages,
     parameters,
     placement,
     pricing,
+    roofline,
     step,
+    step_end,
+    throughput,
     timing,
+    traffic,
+    work,
 )
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.attention import layouts
@@ -50,10 +58,18 @@ _MODULES = (
     activations,
     pipelining,
     memory,
+    components,
     placement,
     communication,
+    traffic,
+    messages,
+    work,
+    conventions,
+    roofline,
     timing,
+    step_end,
     step,
+    throughput,
     pricing,
 )
 

@@ -195,7 +195,7 @@ def test_other_questions_are_refused() -> None:
 
 def test_comm_has_payload_and_wire_in_columns() -> None:
     out = done("comm", str(FILES["llama-405b-example"]))
-    for words in ("payload of a call", "sent in a call", "all-gather (ring)", "across nodes"):
+    for words in ("payload each", "sent each", "all-gather (ring)", "across nodes"):
         assert words in out, words
     assert "and receive" in out.splitlines()[0]
     found = printed("comm", str(FILES["llama-405b-example"]))
