@@ -68,11 +68,17 @@ def test_nothing_prints_but_the_command_line(path: Path) -> None:
     assert not {"print", "input", "breakpoint", "eval", "exec"} & called
 
 
+# A child process sends whatever happens to its parent, which raises it.
+HANDS_ERRORS_OVER = {"validation/torch_programs/processes.py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_error_is_swallowed(path: Path) -> None:
     for node in nodes(path):
         if isinstance(node, ast.ExceptHandler):
             caught = "" if node.type is None else ast.unparse(node.type)
+            if caught == "Exception" and name_of(path) in HANDS_ERRORS_OVER:
+                continue
             assert caught not in ("", "Exception", "BaseException")
 
 
