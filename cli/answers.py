@@ -145,7 +145,7 @@ def _work_table(answer: Answer) -> Titled:
         ("active parameters, of a token", format_count(answer.parameters["active_parameters"])),
         ("model FLOP per step", format_flop(answer.compute["model_flop"])),
         (
-            "hardware FLOP per step, with recomputation",
+            "hardware FLOP per step, as executed",
             format_flop(answer.compute["hardware_flop"]),
         ),
     )

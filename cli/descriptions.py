@@ -1,6 +1,7 @@
 """Descriptions for people: every field with its value and where that comes from."""
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_model
 from costmodels.errors import SpecError, not_found_message
 from costmodels.huggingface.importing import Imported
-from costmodels.presets import preset_table
+from costmodels.presets import model_preset, preset_table
 from costmodels.rules import check_model
 from costmodels.specs.base import Spec, field_types
 from costmodels.specs.cluster import Accelerator, Cluster
@@ -123,15 +124,14 @@ def described(what: str, name: str, *, strict: bool = False) -> Described:
 
 
 def _model(name: str, strict: bool) -> Described:
-    if names_file(name):
-        model = import_file(Path(name), strict=strict).model
-    else:
-        model = build(Model, preset_table("model", name), "model")
+    imported = import_file(Path(name), strict=strict) if names_file(name) else None
+    model = imported.model if imported else model_preset(name)
     check_model(model)
+    recipe = imported.precision if imported else None
     return Described(
         what="model",
         name=model.name,
-        fields=_fields(model),
+        fields=_fields(model) + ([] if recipe is None else _fields(recipe, "precision.")),
         counts=counts_of(model),
         notes=list(model.notes),
         source=model.source,
@@ -163,22 +163,22 @@ def _count(quantity: str, name: str, value: Any) -> Count:
 
 def _accelerator(name: str, strict: bool) -> Described:
     table = preset_table("accelerator", name)
-    return _plain("accelerator", name, build(Accelerator, table, "accelerator"))
+    return _whole("accelerator", name, build(Accelerator, table, "accelerator"))
 
 
 def _cluster(name: str, strict: bool) -> Described:
     preset, _, count = name.partition(":")
     table = preset_table("cluster", preset) | {"accelerator_count": count or 1}
-    found = _plain("cluster", preset, build(Cluster, table, "cluster"))
+    found = _whole("cluster", preset, build(Cluster, table, "cluster"))
     stated = [field for field in found.fields if field.field != "accelerator_count" or count]
     return msgspec.structs.replace(found, fields=stated)
 
 
 def _precision(name: str, strict: bool) -> Described:
-    return _plain("precision", name, build(Precision, preset_table("precision", name), "precision"))
+    return _whole("precision", name, build(Precision, preset_table("precision", name), "precision"))
 
 
-def _plain(what: str, name: str, spec: Spec) -> Described:
+def _whole(what: str, name: str, spec: Spec) -> Described:
     return Described(what=what, name=name, fields=_fields(spec), counts=[], notes=[])
 
 
@@ -232,7 +232,8 @@ def value_text(field: Field) -> str:
     if isinstance(field.value, bool):
         return str(field.value).lower()
     if isinstance(field.value, list | tuple):
-        return ", ".join(_member(member) for member in field.value) or "-"
+        runs = [(member, len(list(run))) for member, run in groupby(field.value, _member)]
+        return ", ".join(f"{n} x {text}" if n > 1 else text for text, n in runs) or "-"
     if isinstance(field.value, int | float):
         return shown(
             field.field.rpartition(".")[2] if field.unit == "" else _named(field), field.value
@@ -245,9 +246,13 @@ def _named(field: Field) -> str:
     return "x_" + field.unit
 
 
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _member(member: Any) -> str:
     if isinstance(member, dict):
-        rest = ", ".join(f"{key} {value}" for key, value in member.items() if key != "type")
+        rest = ", ".join(f"{key} {_plain(value)}" for key, value in member.items() if key != "type")
         return f"{member.get('type')} ({rest})" if rest else str(member.get("type"))
     return str(member)
 

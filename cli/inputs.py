@@ -9,10 +9,10 @@ from typing import Any
 
 from costmodels.errors import SpecError, UnitError
 from costmodels.huggingface.importing import Imported, import_config
-from costmodels.presets import preset_names, preset_table
+from costmodels.presets import model_preset, preset_names
 from costmodels.scenario import Scenario, scenario_from_table, table_from_toml
 from costmodels.specs.model import Model
-from costmodels.specs.tables import build, merged, to_table
+from costmodels.specs.tables import merged, to_table
 from costmodels.units import parse_quantity, unit_of_field
 
 PRESET_FLAGS = ("model", "cluster", "precision")
@@ -109,12 +109,19 @@ def scenario_of_text(
     return scenario_from_table(table, changed)
 
 
-def longest_sequence(model: str) -> int:
-    """Return the longest sequence of a preset, or of the model of a file [token]."""
-    if names_file(model):
-        return import_file(Path(model)).model.max_position_embeddings
-    table = preset_table("model", model)
-    return build(Model, table, "model").max_position_embeddings
+def named_model(name: str, *, strict: bool = False) -> Model:
+    """Return the model of a preset, or of a file.
+
+    Raises
+    ------
+    SpecError
+        If the file is wrong.
+    PresetNotFoundError
+        If there is no such preset.
+    """
+    if names_file(name):
+        return import_file(Path(name), strict=strict).model
+    return model_preset(name)
 
 
 def with_imported_model(
@@ -139,7 +146,7 @@ def with_imported_model(
     if isinstance(entry, dict):
         changes = {key: value for key, value in entry.items() if key != "preset"}
         entry = entry.get("preset")
-    if not isinstance(entry, str) or not names_file(entry):
+    if not isinstance(entry, str) or not names_file(entry, folder):
         return found
     imported = import_file(folder / entry, strict=strict)
     table = to_table(imported.model)
@@ -154,10 +161,10 @@ def with_imported_model(
     return found | {"model": merged(table, changes)}
 
 
-def names_file(model: str) -> bool:
-    """Return whether a model is named by a file, not by a preset."""
+def names_file(model: str, folder: Path = Path()) -> bool:
+    """Return whether a model is named by a file, not by a preset; paths start at a folder."""
     return model not in preset_names("model") and (
-        model.endswith(".json") or "/" in model or (Path(model) / CONFIG).is_file()
+        model.endswith(".json") or "/" in model or (folder / model / CONFIG).is_file()
     )
 
 
@@ -214,8 +221,17 @@ def read_changes(settings: Sequence[str]) -> dict[str, str]:
     return _agreed([_change(setting) for setting in settings])
 
 
-def read_case(text: str) -> dict[str, Any]:
-    """Return the changes of one case, split as a shell would: a value with spaces is quoted.
+def read_case(text: str, *, strict: bool = False) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the changes of one case as stated, and with models that name files read.
+
+    The text is split as a shell would: a value with spaces is quoted.
+
+    Parameters
+    ----------
+    text : str
+        ``field=value`` texts.
+    strict : bool
+        Whether an unknown key of a model's ``config.json`` is an error.
 
     Raises
     ------
@@ -230,9 +246,12 @@ def read_case(text: str) -> dict[str, Any]:
     if not words:
         raise SpecError(f"case '{text}': is empty; expected field=value, such as plan.zero_stage=1")
     try:
-        return with_imported_model(read_changes(words), Path())
+        changes = read_changes(words)
+        # What a case does not change is that of the scenario, its precision recipe included.
+        read = with_imported_model(changes, Path(), strict=strict, keep_recipe=True)
     except SpecError as error:
         raise SpecError(f"case '{text}': {error}") from None
+    return changes, read
 
 
 def _change(setting: str) -> tuple[str, str]:

@@ -1,16 +1,18 @@
 """Tables of what scenarios can name."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_model
 from costmodels.errors import SpecError, not_found_message
 from costmodels.formats import FORMATS
 from costmodels.pipelining.schedules import SCHEDULES
-from costmodels.presets import preset_names, preset_table
+from costmodels.presets import model_preset, preset_names, preset_table
+from costmodels.specs.base import Spec
 from costmodels.specs.cluster import Accelerator, Cluster
-from costmodels.specs.model import Model
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.tables import build
 from costmodels.units import format_bytes, format_count, format_rate, format_usd
@@ -22,6 +24,13 @@ class Listing(NamedTuple):
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    records: tuple[dict[str, Any], ...] = ()
+
+    def as_records(self) -> tuple[dict[str, Any], ...]:
+        """Return the rows for programs: in base units where they hold numbers."""
+        if self.records:
+            return self.records
+        return tuple(dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
 
 def listing(what: str, words: Sequence[str] = ()) -> Listing:
@@ -42,18 +51,24 @@ def listing(what: str, words: Sequence[str] = ()) -> Listing:
     if what not in _LISTINGS:
         raise SpecError(not_found_message(what="list", name=what, known=_LISTINGS))
     table = _LISTINGS[what]()
-    rows = tuple(
-        row for row in table.rows if all(word.lower() in " ".join(row).lower() for word in words)
+    kept = [
+        index
+        for index, row in enumerate(table.rows)
+        if all(word.lower() in " ".join(row).lower() for word in words)
+    ]
+    return table._replace(
+        rows=tuple(table.rows[index] for index in kept),
+        records=tuple(table.records[index] for index in kept) if table.records else (),
     )
-    return table._replace(rows=rows)
 
 
 def _models() -> Listing:
-    rows = []
+    rows, records = [], []
     for name in preset_names("model"):
-        model = build(Model, preset_table("model", name), "model")
+        model = model_preset(name)
         values = evaluate(compile_model(model), ("total_parameters", "active_parameters"))
         total, active = (int(values[key][0]) for key in values)
+        records.append(_record(name, model, total_parameters=total, active_parameters=active))
         mixture = model.mixture
         experts = f"{mixture.experts_per_token} of {mixture.expert_count}" if mixture else ""
         layouts = dict.fromkeys(str(type(each).__struct_config__.tag) for each in model.layouts)
@@ -75,13 +90,14 @@ def _models() -> Listing:
         *("name", "parameters", "active", "layers", "hidden", "heads/KV", "FFN", "vocabulary"),
         *("experts", "attention"),
     )
-    return Listing("Models (--model NAME)", columns, tuple(rows))
+    return Listing("Models (--model NAME)", columns, tuple(rows), tuple(records))
 
 
 def _accelerators() -> Listing:
-    rows = []
+    rows, records = [], []
     for name in preset_names("accelerator"):
         entry = build(Accelerator, preset_table("accelerator", name), "accelerator")
+        records.append(_record(name, entry))
         price = entry.price_usd_per_s
         peaks = ", ".join(
             f"{key} {format_rate(value, 'FLOP/s')}" for key, value in entry.peak_flop_per_s.items()
@@ -99,14 +115,17 @@ def _accelerators() -> Listing:
         )
     columns = ("name", "accelerator", "memory", "bandwidth", "dense peak", "power", "price")
     title = "Accelerators (--cluster NAME:N, or cluster.accelerator = NAME)"
-    return Listing(title, columns, tuple(rows))
+    return Listing(title, columns, tuple(rows), tuple(records))
 
 
 def _clusters() -> Listing:
-    rows = []
+    rows, records = [], []
     for name in preset_names("cluster"):
         table = preset_table("cluster", name) | {"accelerator_count": 1}
         entry = build(Cluster, table, "cluster")
+        record = _record(name, entry)
+        record.pop("accelerator_count")
+        records.append(record)
         rows.append(
             (
                 name,
@@ -119,7 +138,25 @@ def _clusters() -> Listing:
         )
     columns = ("name", "accelerator", "in a node", "scale-up", "network", "host power")
     title = "Clusters (--cluster NAME:N); bandwidths of one accelerator in one direction"
-    return Listing(title, columns, tuple(rows))
+    return Listing(title, columns, tuple(rows), tuple(records))
+
+
+def _record(name: str, spec: Spec, **counted: int) -> dict[str, Any]:
+    """Return a description for programs: its preset, what follows from it, and its fields."""
+    fields = {
+        field: msgspec.to_builtins(getattr(spec, field))
+        for field in spec.__struct_fields__
+        if field != "sources"
+    }
+    return {"preset": name, **counted, **_without_sources(fields)}
+
+
+def _without_sources(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_sources(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if key != "sources"
+    }
 
 
 def _precisions() -> Listing:

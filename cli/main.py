@@ -231,9 +231,9 @@ def what_if(
     from cli.inputs import read_case, read_scenario
     from simulator import whatif
 
-    cases = [read_case(entry) for entry in case]
+    stated, cases = zip(*(read_case(entry, strict=strict) for entry in case), strict=True)
     described = read_scenario(scenario, {}, settings or (), strict=strict)
-    comparison = whatif.what_if(described, cases, ignore_memory=ignore_memory)
+    comparison = whatif.what_if(described, cases, stated=stated, ignore_memory=ignore_memory)
     if as_json:
         _print_json(comparison)
     else:
@@ -281,11 +281,16 @@ def init(
     ] = None,
 ) -> None:
     """Print a commented scenario file to start from."""
-    from cli.inputs import longest_sequence, scenario_of_text
+    from cli.inputs import named_model, scenario_of_text
     from cli.templates import scenario_template
 
+    named = named_model(model)
     text = scenario_template(
-        model=model, longest=longest_sequence(model), cluster=cluster, precision=precision
+        model=model,
+        longest=named.max_position_embeddings,
+        predicts=named.multi_token_prediction_layers > 0,
+        cluster=cluster,
+        precision=precision,
     )
     scenario_of_text(text, Path())
     typer.echo(text, nl=False)
@@ -359,7 +364,7 @@ def list_known(
 
     table = listing(what, words or ())
     if as_json:
-        _print_json([dict(zip(table.columns, row, strict=True)) for row in table.rows])
+        _print_json(table.as_records())
     else:
         from cli.views import show_listing
 

@@ -44,7 +44,12 @@ def _batch(cluster: str) -> int:
 
 
 def scenario_template(
-    *, model: str, longest: int, cluster: str, precision: str | None = None
+    *,
+    model: str,
+    longest: int,
+    cluster: str,
+    precision: str | None = None,
+    predicts: bool = False,
 ) -> str:
     """Return a scenario file with every field of plan and workload, commented.
 
@@ -55,6 +60,8 @@ def scenario_template(
         a precision, a recipe whose products the accelerator has a peak for.
     longest : int
         Longest sequence of the model [token].
+    predicts : bool
+        Whether it has layers that predict further tokens, which are not modelled yet.
     """
     if precision is None:
         precision = _recipe(cluster)
@@ -64,7 +71,7 @@ def scenario_template(
         "# a table, such as [model] preset = ... and num_hidden_layers = 16.",
         "",
         f"# models: {', '.join(preset_names('model'))}",
-        f'model = "{model}"',
+        *_model_lines(model, predicts=predicts),
         "",
         f"# clusters, with the number of accelerators: {', '.join(preset_names('cluster'))}",
         f'cluster = "{cluster}"',
@@ -82,6 +89,15 @@ def scenario_template(
             value = stated.get(field.name, field.default)
             lines += _field_lines(description, field.name, value)
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(model: str, *, predicts: bool) -> list[str]:
+    if not predicts:
+        return [f'model = "{model}"']
+    return [
+        "# (layers that predict further tokens are not modelled yet: the model without them)",
+        f'model = {{ preset = "{model}", multi_token_prediction_layers = 0 }}',
+    ]
 
 
 def _field_lines(description: type[Spec], name: str, value: Any) -> list[str]:

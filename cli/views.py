@@ -194,7 +194,10 @@ def _value_text(entry: Derivation) -> str:
 
 
 def show_listing(table: Listing) -> None:
-    """Print a list."""
+    """Print a list, or that it is empty."""
+    if not table.rows:
+        console().print(f"{table.title}: none holds every word")
+        return
     printed = table_of(table.title, *table.columns, left=len(table.columns))
     for row in table.rows:
         printed.add_row(*row)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.analysis import axes_of, evaluate
+from costmodels.analysis import evaluate
 from costmodels.attention.layouts import LAYOUTS
 from costmodels.columns import Axis, Column, largest, maximum, total, where
 from costmodels.compilation import Columns, compile_fields
@@ -284,8 +284,8 @@ RULES = (
     Rule(
         field="model.multi_token_prediction_layers",
         function=predicts_one_token,
-        requirement="training with layers that predict further tokens is not modelled yet; use 0 "
-        "for the model without them",
+        requirement="training with layers that predict further tokens is not modelled yet; for the "
+        "model without them, set model.multi_token_prediction_layers=0",
         modelled=False,
     ),
     Rule(
@@ -439,8 +439,8 @@ def _schedule_name(columns: Columns) -> Any:
 
 def _shown(name: str, columns: Columns) -> str:
     value = evaluate(columns, (name,))[name]
-    while axes_of(name) and isinstance(value, tuple):
-        value = value[0]
+    if isinstance(value, tuple):
+        value = largest(value)
     return str(np.asarray(value).reshape(-1)[0])
 
 

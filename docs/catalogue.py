@@ -88,9 +88,9 @@ def page() -> str:
         "## Models",
         (
             "Parameters are counted from the description, and compared with what transformers builds "
-            "and with published totals in the [validation suite](accuracy.md). Attention layouts "
-            "other than dense are described and counted; work, memory and time of them are refused by "
-            "name until they are modelled."
+            "and with published totals in the [validation suite](accuracy.md). Active parameters "
+            "include the embeddings. [Models](models.md) says which layouts of attention have work, "
+            "memory and time; the others are counted, and refused by name in a scenario."
         ),
         _listed(listing("models"), "models"),
         "### Sources of models",
@@ -110,6 +110,8 @@ def page() -> str:
         "## Clusters",
         "Bandwidths are those of one accelerator in one direction.",
         _listed(listing("clusters"), "clusters"),
+        "## Precision recipes",
+        _listed(listing("precisions"), "precisions"),
         "## Sources of accelerators",
         *_sections("accelerator"),
         "## Sources of clusters",

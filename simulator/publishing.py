@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -10,9 +10,11 @@ import numpy as np
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.compilation import Columns
 from costmodels.leaves import SECTIONS, field_value, leaves, peak_path
+from costmodels.presets import model_preset, preset_names
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
 from costmodels.specs.base import SourcedSpec, Spec
+from costmodels.specs.model import Model
 from simulator.answer import Assumption
 
 UNSOURCED = Source(basis=Basis.ASSUMED, source="stated in the scenario, without a source")
@@ -60,13 +62,72 @@ def by_stage(value: Any, axes: tuple[str, ...], classes: tuple[int, ...]) -> Any
 def source_of(scenario: Scenario, leaf: str) -> Source:
     """Return where an input of the closed forms comes from."""
     path = leaf_path(scenario, leaf)
+    if path.startswith("model."):
+        return _source_in_model(scenario, leaf, path)
     if not path.startswith("cluster.") or path in _DECISIONS:
         return Source(basis=Basis.EXACT, source=_origin(scenario, leaf, path))
     holder: SourcedSpec = scenario.cluster
     parts = path.split(".")[1:]
     if len(parts) > 1:
         holder, parts = getattr(holder, parts[0]), parts[1:]
+    if path in _DEFAULTS and field_value(scenario, path) == _DEFAULTS[path].value:
+        return holder.sources.get(".".join(parts), _DEFAULTS[path].source)
     return holder.sources.get(".".join(parts), UNSOURCED)
+
+
+class _Default(NamedTuple):
+    """A value that a description has where nothing is stated, and why."""
+
+    value: float
+    source: Source
+
+
+_DEFAULTS = {
+    "cluster.network.oversubscription_ratio": _Default(
+        1.0, Source(basis=Basis.ASSUMED, source="the default: a fabric without oversubscription")
+    )
+}
+
+
+def _source_in_model(scenario: Scenario, leaf: str, path: str) -> Source:
+    """Return where an input that describes the model comes from.
+
+    Layers of each kind follow from how many there are, and from their layouts.
+    """
+    model = scenario.model
+    field = "num_hidden_layers" if leaf == "kind_layer_count" else path.removeprefix("model.")
+    holder: SourcedSpec | None = model
+    if field.startswith("mixture."):
+        holder, field = model.mixture, field.removeprefix("mixture.")
+    if holder is not None and field in holder.sources:
+        own = holder.sources[field]
+        # What its authors state defines a model.
+        exact = own.basis is Basis.DATASHEET
+        return Source(basis=Basis.EXACT, source=own.source) if exact else own
+    origin = _origin(scenario, leaf, path)
+    if model.source is None or holder is None or not origin.startswith("stated"):
+        return Source(basis=Basis.EXACT, source=origin)
+    return Source(basis=Basis.EXACT, source=_model_origin(model, path))
+
+
+def _model_origin(model: Model, path: str) -> str:
+    """Return the document of a model's value, or that the scenario changed it."""
+    if model.name not in preset_names("model"):
+        return f"{model.source}, unless the scenario changes it"
+    same = _value_in_model(_preset(model.name), path) == _value_in_model(model, path)
+    return str(model.source) if same else "stated in the scenario"
+
+
+def _value_in_model(model: Model, path: str) -> Any:
+    value: Any = model
+    for part in path.split(".")[1:]:
+        value = None if value is None else getattr(value, part)
+    return value
+
+
+@lru_cache(maxsize=64)
+def _preset(name: str) -> Model:
+    return model_preset(name)
 
 
 def _origin(scenario: Scenario, leaf: str, path: str) -> str:
@@ -140,6 +201,8 @@ def assumptions(scenario: Scenario, published: Iterable[str]) -> tuple[Assumptio
         value = field_value(scenario, leaves()[leaf].path)
         if isinstance(value, dict):
             value = value[path.rsplit(".", 1)[1]]
+        if not isinstance(value, int | float):
+            value = str(getattr(value, "value", value))
         found.append(
             Assumption(
                 field=path,

@@ -129,7 +129,11 @@ def simulate(scenario: Scenario) -> Simulation:
 
 
 def what_if(
-    scenario: Scenario, cases: Sequence[Mapping[str, Any]], *, ignore_memory: bool = False
+    scenario: Scenario,
+    cases: Sequence[Mapping[str, Any]],
+    *,
+    stated: Sequence[Mapping[str, str]] = (),
+    ignore_memory: bool = False,
 ) -> Comparison:
     """Return the answers to a scenario and to cases that change some of its fields.
 
@@ -140,6 +144,8 @@ def what_if(
     cases : sequence of mapping
         For each case the changed fields: value by path; a section that has presets may be changed
         as a whole, ``model`` to ``llama-3.1-70b``.
+    stated : sequence of mapping, optional
+        The same changes as somebody wrote them, to name the cases by.
     ignore_memory : bool, optional
         As in `estimate`.
 
@@ -156,8 +162,8 @@ def what_if(
     base = estimate(scenario, ignore_memory=ignore_memory)
     table = scenario_to_table(scenario)
     compared = []
-    for changes in cases:
-        shown = {path: _change_text(value) for path, value in changes.items()}
+    for changes, texts in zip(cases, stated or cases, strict=True):
+        shown = {path: str(value) for path, value in texts.items()}
         named = " ".join(f"{path}={text}" for path, text in shown.items())
         try:
             changed = scenario_from_table(table, changes)
@@ -189,11 +195,6 @@ def verdict(scenario: Scenario) -> Verdict:
         worst_stage_index=scalar(values["worst_stage_index"]),
         basis=weakest([step.basis, *inputs]),
     )
-
-
-def _change_text(value: object) -> str:
-    """Return what a field was changed to; of a whole section, its name."""
-    return str(value.get("name", value)) if isinstance(value, dict) else str(value)
 
 
 def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> Derivation:

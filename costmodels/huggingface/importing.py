@@ -23,7 +23,9 @@ UNQUANTIZED_RECIPE = "bf16-mixed"
 _NAMED_NOTES = 100
 _QUOTES = "'\""
 _WRAPPED = ("text_config", "llm_config", "language_config")
-_QUANTIZED = ("quantization_config", "compression_config")
+_SHARED = ("tie_word_embeddings",)
+"""Keys of a wrapper that its text model uses where it has none of its own."""
+_QUANTIZED = ("quantization_config", "compression_config", "quantization")
 _MODALITIES = ("vision_config", "audio_config", "speech_config", "video_config")
 _WRAPPER_KEYS = frozenset(
     {
@@ -93,11 +95,11 @@ def import_config(
     section = _quantization_section(document, keys, where)
     quantization = None if section is None else read_quantization(section)
     unknown = _unknown_keys(keys, family, fields)
-    if document is not keys.table_read:
+    if document is not keys.contents:
         unknown += _wrapper_unknown(document)
     if section is not None:
         unknown += tuple(
-            f"{section.where.rpartition('.')[2]}.{key}"
+            f"{section.where.rpartition(': ')[2]}.{key}"
             for key in section.unread()
             if key not in QUANTIZATION
         )
@@ -124,23 +126,19 @@ def import_config(
     )
 
 
-def _text_model(document: dict[str, Any], where: str) -> tuple["_Keys", str, list[str]]:
+def _text_model(document: dict[str, Any], where: str) -> tuple[Reader, str, list[str]]:
     """Return the keys of the text model, its family, and what to say of a wrapper."""
-    outer = _Keys(document, where)
+    outer = Reader(document, where)
     family = outer.text("model_type")
     wrapped = next((key for key in _WRAPPED if isinstance(document.get(key), dict)), None)
     if wrapped is None:
         if family is None:
             raise SpecError(f"{where}: model_type is missing; it names the family of the model")
         return outer, family, []
-    inner = _Keys(document[wrapped], f"{where}: {wrapped}")
+    shared = {key: document[key] for key in _SHARED if document.get(key) is not None}
+    own = {key: value for key, value in document[wrapped].items() if value is not None}
+    inner = Reader(document[wrapped] | shared | own, f"{where}: {wrapped}")
     stated = inner.text("model_type") or family or ""
-    if not inner.has("tie_word_embeddings") and outer.has("tie_word_embeddings"):
-        inner = _Keys(
-            document[wrapped] | {"tie_word_embeddings": document["tie_word_embeddings"]},
-            inner.where,
-        )
-        stated = inner.text("model_type") or family or ""
     others = [key for key in _MODALITIES if document.get(key) is not None]
     beside = f" ({', '.join(others)} left out)" if others else ""
     note = (
@@ -148,15 +146,6 @@ def _text_model(document: dict[str, Any], where: str) -> tuple["_Keys", str, lis
         f"model is taken{beside}"
     )
     return inner, stated, [note]
-
-
-class _Keys(Reader):
-    """A reader that knows its table."""
-
-    @property
-    def table_read(self) -> dict[str, Any]:
-        """Return the table."""
-        return self._table
 
 
 def _plain(text: str) -> str:
@@ -187,7 +176,7 @@ def _unknown_keys(keys: Reader, family: str, fields: Fields) -> tuple[str, ...]:
             unknown.append(key)
         elif key == "layer_types" and _all_full(value, fields):
             continue
-        elif value is not None and not any(_same(value, neutral) for neutral in STRUCTURAL[key]):
+        elif value is not None and value not in STRUCTURAL[key]:
             raise NotModelledError(
                 f"{keys.where}: {key} ({shown(value)}): changes the architecture, and is not "
                 f"modelled for the family {family}"
@@ -200,10 +189,6 @@ def _all_full(words: Any, fields: Fields) -> bool:
     full = isinstance(words, list) and all(word == FULL for word in words)
     layouts = fields.get("layouts", (Dense(),))
     return full and all(isinstance(layout, Dense | Latent) for layout in layouts)
-
-
-def _same(value: Any, neutral: Any) -> bool:
-    return bool(value == neutral)
 
 
 def _wrapper_unknown(document: dict[str, Any]) -> tuple[str, ...]:

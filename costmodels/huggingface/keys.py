@@ -10,7 +10,7 @@ HARMLESS = frozenset(
         *("_attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset"),
         *("_experts_implementation", "experts_implementation", "attn_implementation"),
         *("base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan", "unsloth_version"),
-        *("unsloth_fixed", "torchscript", "quantization", "tf_legacy_loss", "custom_generate"),
+        *("unsloth_fixed", "torchscript", "tf_legacy_loss", "custom_generate"),
         # special tokens
         *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id"),
         *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
@@ -61,7 +61,7 @@ HARMLESS = frozenset(
         ),
         *("num_return_sequences", "output_scores", "return_dict_in_generate", "exponential_decay"),
         *("exponential_decay_length_penalty", "remove_invalid_values", "cache_implementation"),
-        *("chunk_size_feed_forward", "task_specific_params", "use_bfloat16", "pruned_heads"),
+        *("chunk_size_feed_forward", "task_specific_params", "use_bfloat16"),
         *("is_decoder", "cross_attention_hidden_size", "tie_encoder_decoder"),
         # heads of other tasks
         *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
@@ -120,7 +120,13 @@ STRUCTURAL: dict[str, tuple[Any, ...]] = {
             ),
             *("mamba_num_heads", "ssm_cfg", "num_mem_heads", "num_memory_tokens", "window_size"),
             *("vocab_size_per_layer_input", "activation_sparsity_pattern", "num_nope_layers"),
-            *("block_configs", "num_attention_groups", "num_heads_per_layer", "per_layer_config"),
+            *(
+                "pruned_heads",
+                "block_configs",
+                "num_attention_groups",
+                "num_heads_per_layer",
+                "per_layer_config",
+            ),
         ),
         (0, [], {}),
     ),

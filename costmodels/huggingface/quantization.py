@@ -44,6 +44,8 @@ def read_quantization(section: Reader) -> Quantization:
         method = "modelopt"
     if not method and (section.has("load_in_4bit") or section.has("load_in_8bit")):
         method = "bitsandbytes"
+    if not method and section.has("bits") and section.has("group_size"):
+        method = "mlx"
     if not method:
         raise SpecError(f"{section.where}: quant_method is missing; known: {', '.join(_METHODS)}")
     if method not in _METHODS:
@@ -103,6 +105,13 @@ def _fp8(section: Reader) -> _Weights:
         raise section.error("activation_scheme", "expected dynamic or static")
     group = _WHOLE_TENSOR if block is None else (block[0], block[1])
     return _Weights(f"fp8-{name}", group, "fp32", activation_format=f"fp8-{name}")
+
+
+def _mlx(section: Reader) -> _Weights:
+    section.require("mode", only=("affine",), reason="expected affine")
+    bits = section.integer("bits", least=2, most=8)
+    size = section.integer("group_size", most=2**20)
+    return _Weights(_integers(bits, section, "bits"), _group(size), "bf16", zero_points=True)
 
 
 def _fbgemm(section: Reader) -> _Weights:
@@ -243,5 +252,6 @@ _METHODS: dict[str, Callable[[Reader], Any]] = {
     "bitsandbytes": _bitsandbytes,
     "modelopt": _modelopt,
     "modelopt_fp4": _modelopt,
+    "mlx": _mlx,
     "compressed-tensors": _compressed,
 }

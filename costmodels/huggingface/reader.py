@@ -81,6 +81,18 @@ def parse_document(text: str, where: str) -> dict[str, Any]:
     return document
 
 
+def _place(where: str) -> str:
+    """Return where a key stands, for a sentence: a section of a file, or the file.
+
+    Examples
+    --------
+    >>> _place("config.json: text_config"), _place("config.json")
+    ('text_config of config.json', 'config.json')
+    """
+    file, colon, section = where.partition(": ")
+    return f"{section} of {file}" if colon else file
+
+
 class Reader:
     """A table whose keys are read one by one; `unread` tells which were not.
 
@@ -100,6 +112,11 @@ class Reader:
         self.notes: list[str] = []
         self._table = table
         self._read: set[str] = set()
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """Return the table."""
+        return self._table
 
     def has(self, key: str) -> bool:
         """Return whether a key has a value."""
@@ -162,8 +179,8 @@ class Reader:
             self._read.add(key)
             number = self.defaults[key]
             self.notes.append(
-                f"key {key} of {self.where} is absent: {number:,}, the default of its family, is "
-                "used"
+                f"key {key} of {_place(self.where)} is absent: {number:,}, the default of its "
+                "family, is used"
             )
             return number
         return int(self.integer(key, default=otherwise, least=least, most=most))

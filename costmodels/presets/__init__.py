@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from costmodels.errors import PresetNotFoundError, not_found_message
-from costmodels.specs.tables import merged
+from costmodels.specs.model import Model
+from costmodels.specs.tables import build, merged
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {"model": "models", "cluster": "clusters", "precision": "precisions"}
@@ -41,6 +42,17 @@ def preset_table(section: str, name: str) -> dict[str, Any]:
     """
     table = _stated_table(section, name)
     return with_accelerator(table) if section == "cluster" else table
+
+
+def model_preset(name: str) -> Model:
+    """Return the model of a preset.
+
+    Raises
+    ------
+    PresetNotFoundError
+        If there is none of this name.
+    """
+    return build(Model, preset_table("model", name), "model")
 
 
 def with_accelerator(cluster: dict[str, Any]) -> dict[str, Any]:

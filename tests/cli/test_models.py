@@ -79,7 +79,7 @@ def test_a_case_may_change_to_the_model_of_a_file(tmp_path: Path) -> None:
     scenario.write_text(text, encoding="utf-8")
     printed = run("what-if", str(scenario), "--case", f"model={small}")
     assert printed.code == 0, printed.err
-    assert "case 1: model=small\n" in printed.out
+    assert f"case 1: model={small}\n" in printed.out
 
 
 def test_init_starts_from_a_file() -> None:
@@ -185,6 +185,56 @@ def test_every_preset_is_shown(kind: str) -> None:
         assert run("show", kind, name).code == 0
 
 
+def test_a_case_keeps_the_recipe_of_its_scenario_and_may_be_strict(tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(run("init", "--cluster", "h100-sxm:8").out, encoding="utf-8")
+    file = tmp_path / "fp8.json"
+    file.write_text(config(quantization_config=FP8, frobnicate=1), encoding="utf-8")
+    arguments = ("what-if", str(scenario), "--case", f"model={file}")
+    assert run(*arguments).code == 0
+    assert "key frobnicate is unknown" in refused(*arguments, "--strict")
+
+
+def test_a_folder_beside_a_scenario_names_a_model(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(config(), encoding="utf-8")
+    scenario = tmp_path / "scenario.toml"
+    workload = "[workload]\nglobal_batch_size = 16\nsequence_length = 1024\n"
+    scenario.write_text(f'model = "mine"\ncluster = "h100-sxm:8"\n{workload}', encoding="utf-8")
+    assert answer("estimate", str(scenario))["parameters"]["total_parameters"] == 8_030_261_248
+
+
+def test_a_shown_file_says_how_it_is_quantized(tmp_path: Path) -> None:
+    file = tmp_path / "fp8.json"
+    file.write_text(config(quantization_config=FP8), encoding="utf-8")
+    fields = {each["field"]: each["value"] for each in answer("show", "model", str(file))["fields"]}
+    assert fields["precision.quantization.weight_format"] == "fp8-e4m3"
+
+
+def test_an_mlx_file_is_quantized(tmp_path: Path) -> None:
+    text = config(quantization={"group_size": 64, "bits": 4})
+    written = tomllib.loads(run("import-model", "-", stdin=text).out)
+    assert written["precision"]["quantization"]["weight_format"] == "int4"
+    assert written["precision"]["quantization"]["group_columns"] == 64
+
+
+def test_what_a_preset_assumes_of_a_model_is_an_assumption() -> None:
+    plan = ("--cluster", "h200-sxm:512", "--global-batch", "512", "--seq-len", "512")
+    found = answer("estimate", "--model", "switch-c-2048", "--zero-stage", "3", *plan)
+    assumed = {each["field"]: each["basis"] for each in found["assumptions"]}
+    assert any(field.startswith("model.") for field in assumed)
+
+
+def test_an_empty_list_says_so() -> None:
+    assert "none holds every word" in run("list", "models", "nothing-like-it").out
+
+
+def test_lists_for_programs_are_in_base_units() -> None:
+    (row,) = json.loads(run("list", "accelerators", "h100-sxm", "--json").out)
+    assert row["memory_bytes"] == 81559 * 2**20
+    assert row["peak_flop_per_s"]["bf16"] == 989.4e12
+
+
 def test_show_suggests_names() -> None:
     assert "did you mean 'model'" in refused("show", "modle", "llama-3.1-8b")
     assert "did you mean 'h100-sxm'" in refused("show", "accelerator", "h100-smx")
@@ -193,7 +243,7 @@ def test_show_suggests_names() -> None:
 def test_a_list_is_filtered_by_words() -> None:
     every = run("list", "models", "--json").out
     some = json.loads(run("list", "models", "LLAMA", "405b", "--json").out)
-    assert [row["name"] for row in some] == ["llama-3.1-405b"]
+    assert [row["preset"] for row in some] == ["llama-3.1-405b"]
     assert len(json.loads(every)) > len(some)
     assert json.loads(run("list", "accelerators", "nothing-like-it", "--json").out) == []
 

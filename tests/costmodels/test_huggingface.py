@@ -840,7 +840,7 @@ def test_a_section_that_is_not_understood_is_refused_by_name(section: Any, said:
 def test_an_unknown_key_of_a_section_is_named() -> None:
     section = {"quant_method": "mxfp4", "zz": 1}
     found = quantized(section)
-    assert found.unknown_keys == ("quantization_config.zz",) or "zz" in found.unknown_keys[0]
+    assert found.unknown_keys == ("quantization_config.zz",)
     assert len(found.model.notes) == 1
     with pytest.raises(SpecError, match="zz is unknown"):
         quantized(section, strict=True)

@@ -52,7 +52,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "predicts_one_token": (
         "small",
         {"model__multi_token_prediction_layers": 1},
-        r"model.multi_token_prediction_layers \(1\): .* use 0 for the model without them",
+        r"model.multi_token_prediction_layers \(1\): .* set model.multi_token_prediction_layers=0",
     ),
     "experts_divide": (
         "mixture",

@@ -409,7 +409,7 @@ def test_an_input_that_a_mixture_leaves_out_says_what_stands_for_it() -> None:
         for leaf in leaves_of(whatif.explain(witness("mixtral-nodes"), "total_parameters"))
     }
     assert sources["expert_intermediate_size"].startswith("not stated: experts are as wide as")
-    assert sources["expert_count"].startswith("stated in the scenario")
+    assert sources["expert_count"].startswith("config.json of mistralai/Mixtral-8x7B-v0.1")
 
 
 def labels(**changes: Any) -> list[str]:
