@@ -110,6 +110,8 @@ def shown(name: str, value: Any) -> str:
     """Return a number with the unit that its name ends with."""
     if value is None:
         return "-"
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return str(value).lower()
     if name.endswith("sent_bytes"):

@@ -24,7 +24,7 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     field : str
         Field of the scenario.
-    value : float or int
+    value : float, int, bool or str
         Its value, in base units.
     unit : str
         Its unit.
@@ -35,7 +35,7 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     field: str
-    value: float | int
+    value: float | int | bool | str
     unit: str
     basis: Basis
     source: str
