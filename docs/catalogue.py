@@ -1,7 +1,7 @@
 """The page of the catalogue: every preset, and where each of its values comes from."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -9,23 +9,15 @@ from cli.descriptions import Described, described, value_text
 from cli.listings import Listing, listing
 from costmodels.huggingface.families import FAMILIES
 from costmodels.presets import preset_names, preset_table, preset_text
+from docs.markdown import markdown_table
 
 _GENERATED = "<!-- Written by `python -m docs.generate`; edit the data files instead. -->"
 _FOLDER = "../costmodels/presets/data"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in (header, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
-
-
 def _listed(table: Listing, folder: str) -> str:
     rows = ((f"[`{row[0]}`]({_FOLDER}/{folder}/{row[0]}.toml)", *row[1:]) for row in table.rows)
-    return _table(table.columns, rows)
+    return markdown_table(table.columns, rows)
 
 
 def _model_sources() -> Iterator[tuple[str, str, str]]:
@@ -69,7 +61,7 @@ def _sections(kind: str) -> Iterator[str]:
             yield f"Accelerator: {accelerator}.{rest}"
         rows = list(_values(found))
         if rows:
-            yield _table(("field", "value", "basis", "source"), rows)
+            yield markdown_table(("field", "value", "basis", "source"), rows)
 
 
 def page() -> str:
@@ -94,7 +86,7 @@ def page() -> str:
         ),
         _listed(listing("models"), "models"),
         "### Sources of models",
-        _table(
+        markdown_table(
             ("model", "source of its values", "notes, and values with a source of their own"),
             _model_sources(),
         ),

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
 from docs import catalogue
+from docs.markdown import markdown_table
 from docs.measure_agreement import TABLES
 from simulator.training import SIMULATED
 
@@ -135,19 +136,6 @@ _BASES = {
 }
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [_row(*header), "|" + "---|" * len(header)]
-    return "\n".join([*lines, *(_row(*row) for row in rows)])
-
-
 def _published(entry: Quantity) -> str:
     return f"`{entry.group}.{entry.name}`" if entry.group else ""
 
@@ -199,24 +187,26 @@ def nomenclature() -> str:
                     "units; prefixes such as GiB and hours appear in files and on screens only."
                 ),
                 "## Terms",
-                _table(("term", "meaning"), _TERMS.items()),
+                markdown_table(("term", "meaning"), _TERMS.items()),
                 "## Basis: what a number rests on, from the strongest to the weakest",
-                _table(("basis", "meaning"), ((basis.value, _BASES[basis]) for basis in Basis)),
+                markdown_table(
+                    ("basis", "meaning"), ((basis.value, _BASES[basis]) for basis in Basis)
+                ),
                 (
                     "The basis of an answer's number is the weakest that it reaches, its formulas and its "
                     "inputs taken together."
                 ),
                 "## Scope: what a quantity is counted over",
-                _table(("scope", "quantities"), _scopes()),
+                markdown_table(("scope", "quantities"), _scopes()),
                 "## Inputs",
                 (
                     "Fields of a scenario as closed forms see them. A choice becomes one truth for each "
                     "member; a number format becomes its bytes."
                 ),
-                _table(("name", "symbol", "unit", "field", "axes", "definition"), inputs),
+                markdown_table(("name", "symbol", "unit", "field", "axes", "definition"), inputs),
                 "## Quantities",
                 "Formulas and sources are in [the catalogue](quantities.md).",
-                _table(
+                markdown_table(
                     ("name", "symbol", "unit", "scope", "published as", "definition"), quantities
                 ),
             ]
@@ -345,7 +335,7 @@ def _formulas(match: re.Match[str]) -> str:
         )
         for entry in entries
     ]
-    table = _table(("quantity", "definition", "formula"), rows)
+    table = markdown_table(("quantity", "definition", "formula"), rows)
     return f"{match['start']}\n\n{table}\n\n<!-- end -->"
 
 
