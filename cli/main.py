@@ -57,16 +57,16 @@ def estimate(
     check_figure("--plot", plot)
     described = read_scenario(scenario, context.params, settings or (), strict=strict)
     answer = whatif.estimate(described, ignore_memory=ignore_memory)
+    if plot:
+        from dashboard.figures import memory
+
+        _write_figure(plot, memory.memory_by_stage(answer))
     if as_json:
         _print_json(answer)
     else:
         from cli.answers import show_answer
 
         show_answer(described, answer)
-    if plot:
-        from dashboard.figures import memory
-
-        _write_figure(plot, memory.memory_by_stage(answer))
     if require_fit and not answer.fits:
         raise typer.Exit(DOES_NOT_FIT)
 
@@ -98,6 +98,10 @@ def memory(
         found = limit(described, *question)
         case = found.found or found.closest
         account = case.memory if case else memory_account(described)
+    if plot:
+        from dashboard.figures import memory as figures
+
+        _write_figure(plot, figures.memory_by_component(account))
     if as_json:
         _print_json(found or account)
     else:
@@ -106,10 +110,6 @@ def memory(
         if found is not None:
             show_limit(found)
         show_memory(account)
-    if plot:
-        from dashboard.figures import memory as figures
-
-        _write_figure(plot, figures.memory_by_component(account))
     if require_fit and not account.fits:
         raise typer.Exit(DOES_NOT_FIT)
 
@@ -131,16 +131,16 @@ def comm(
     check_figure("--plot", plot)
     described = read_scenario(scenario, context.params, settings or (), strict=strict)
     account = traffic_account(described)
+    if plot:
+        from dashboard.figures import traffic
+
+        _write_figure(plot, traffic.sent_by_stage(account))
     if as_json:
         _print_json(account)
     else:
         from cli.accounts import show_traffic
 
         show_traffic(account)
-    if plot:
-        from dashboard.figures import traffic
-
-        _write_figure(plot, traffic.sent_by_stage(account))
 
 
 @app.command()
@@ -160,16 +160,16 @@ def flops(
     check_figure("--plot", plot)
     described = read_scenario(scenario, context.params, settings or (), strict=strict)
     account = work_account(described)
+    if plot:
+        from dashboard.figures import work
+
+        _write_figure(plot, work.work_by_stage(account))
     if as_json:
         _print_json(account)
     else:
         from cli.accounts import show_work
 
         show_work(account)
-    if plot:
-        from dashboard.figures import work
-
-        _write_figure(plot, work.work_by_stage(account))
 
 
 @app.command()

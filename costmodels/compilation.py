@@ -24,6 +24,7 @@ from costmodels.leaves import (
     fields_of,
     leaves,
     one_hot,
+    value_at,
 )
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
@@ -64,9 +65,7 @@ def _section_values(description: Spec, section: str) -> dict[str, Any]:
     """Return the inputs that are fields of one section, or follow from one."""
     values: dict[str, Any] = {}
     for name, path, _ in fields_of(type(description), section, ""):
-        value: Any = description
-        for part in path.split(".")[1:]:
-            value = None if value is None else getattr(value, part)
+        value = value_at(description, path.split(".")[1:])
         if path in STRUCTURAL or isinstance(value, str | None):
             if isinstance(value, Enum) and path not in STRUCTURAL:
                 for member in type(value):

@@ -1,6 +1,6 @@
 """The inputs of the closed forms: their names, and the fields of a scenario that they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -215,8 +215,13 @@ def peak_path(sections: Sections) -> str:
 
 def field_value(sections: Sections, path: str) -> Any:
     """Return the value of a field, None where a description on its way is absent."""
-    value: Any = sections
-    for part in path.split("."):
+    return value_at(sections, path.split("."))
+
+
+def value_at(description: Any, parts: Iterable[str]) -> Any:
+    """Return what a path within a description leads to, None where it ends before."""
+    value = description
+    for part in parts:
         value = None if value is None else getattr(value, part)
     return value
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.compilation import Columns
-from costmodels.leaves import SECTIONS, field_value, leaves, peak_path
+from costmodels.leaves import SECTIONS, field_value, leaves, peak_path, value_at
 from costmodels.presets import model_preset, preset_names
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
@@ -114,15 +114,9 @@ def _model_origin(model: Model, path: str) -> str:
     """Return the document of a model's value, or that the scenario changed it."""
     if model.name not in preset_names("model"):
         return f"{model.source}, unless the scenario changes it"
-    same = _value_in_model(_preset(model.name), path) == _value_in_model(model, path)
+    parts = path.split(".")[1:]
+    same = value_at(_preset(model.name), parts) == value_at(model, parts)
     return str(model.source) if same else "stated in the scenario"
-
-
-def _value_in_model(model: Model, path: str) -> Any:
-    value: Any = model
-    for part in path.split(".")[1:]:
-        value = None if value is None else getattr(value, part)
-    return value
 
 
 @lru_cache(maxsize=64)

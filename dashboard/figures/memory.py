@@ -79,7 +79,7 @@ def memory_by_component(account: MemoryAccount) -> go.Figure:
     }
     bars = [
         go.Bar(
-            name=entry.name.removesuffix("_bytes"),
+            name=entry.name.removesuffix("_bytes").replace("_", " "),
             x=list(range(len(entry.stage_bytes))),
             y=[size_bytes / _GIB_BYTES for size_bytes in entry.stage_bytes],
             marker={

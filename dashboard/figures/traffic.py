@@ -63,4 +63,4 @@ def sent_by_stage(account: TrafficAccount) -> go.Figure:
 
 def _name(message: Message) -> str:
     chunk = "" if message.chunk_index is None else f", chunk {message.chunk_index}"
-    return f"{message.axis}: {message.collective} ({message.name}{chunk})"
+    return f"{message.axis}: {message.name.replace('_', ' ')}{chunk}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -162,3 +163,15 @@ def test_words_for_small_numbers() -> None:
     assert signed(-1e-9) == "+0.00"
     assert counted(1, "microbatch", "microbatches") == "1 microbatch"
     assert "standard input" in run("estimate", "--help").out
+
+
+def test_a_figure_is_written_where_nobody_reads_the_table_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "sent.html"
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "comm", FILE, "--plot", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.close()
+    assert file.stat().st_size > 0
