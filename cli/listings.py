@@ -13,6 +13,7 @@ from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.presets import model_preset, preset_names, preset_table
 from costmodels.specs.base import Spec
 from costmodels.specs.cluster import Accelerator, Cluster
+from costmodels.specs.layouts import type_of
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.tables import build
 from costmodels.units import format_bytes, format_count, format_rate, format_usd
@@ -71,7 +72,7 @@ def _models() -> Listing:
         records.append(_record(name, model, total_parameters=total, active_parameters=active))
         mixture = model.mixture
         experts = f"{mixture.experts_per_token} of {mixture.expert_count}" if mixture else ""
-        layouts = dict.fromkeys(str(type(each).__struct_config__.tag) for each in model.layouts)
+        layouts = dict.fromkeys(map(type_of, model.layouts))
         rows.append(
             (
                 name,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +28,7 @@ from costmodels.leaves import (
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, check_field
-from costmodels.specs.layouts import LAYOUT_FIELDS
+from costmodels.specs.layouts import LAYOUT_FIELDS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
@@ -143,7 +142,7 @@ def compile_model(model: Model) -> Columns:
         name: np.asarray([value]) for name, value in values.items() if name not in _BY_KIND
     }
     columns |= _kind_values(model, layers, kinds)
-    names = tuple(_tag(kind.layout) for kind in layers)
+    names = tuple(type_of(kind.layout) for kind in layers)
     return Columns(columns, "", names, {KIND: len(layers)})
 
 
@@ -202,10 +201,6 @@ def compile_fields(
         values=columns | {name: model.values[name] for name in model.values if name not in columns},
         schedule=sections.plan.schedule.value,
     )
-
-
-def _tag(layout: msgspec.Struct) -> str:
-    return str(type(layout).__struct_config__.tag)
 
 
 def _varied_values(varied: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from costmodels.errors import NotModelledError, SpecError
 from costmodels.leaves import Sections, field_value
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
-from costmodels.specs.layouts import Dilated
+from costmodels.specs.layouts import Dilated, type_of
 from costmodels.specs.model import Model
 from costmodels.specs.plan import RankAxis
 
@@ -513,7 +513,7 @@ def check_model(model: Model) -> None:
 
 def _check_layouts(model: Model) -> None:
     for layout in model.layouts:
-        tag = str(type(layout).__struct_config__.tag)
+        tag = type_of(layout)
         if tag not in LAYOUTS:
             raise NotModelledError(
                 f"model.layouts ({tag}): work, memory and time of {tag} attention are not modelled "

@@ -102,6 +102,18 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _is_tagged(kind: Any) -> bool:
+    """Return whether a type is a union of descriptions, told apart by their tag."""
+    members = get_args(kind)
+    return bool(members) and all(
+        isinstance(each, type) and issubclass(each, msgspec.Struct) for each in members
+    )
+
+
+def _tag(description: type[msgspec.Struct]) -> str:
+    return str(description.__struct_config__.tag)
+
+
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -118,6 +130,9 @@ def expectation(declared: Any) -> str:
         return "one of " + ", ".join(_choices(kind))
     if get_origin(kind) is tuple:
         return f"a list, each member {expectation(get_args(kind)[0])}"
+    if _is_tagged(kind):
+        tables = (f"{_tag(each)} ({', '.join(each.__struct_fields__)})" for each in get_args(kind))
+        return f"a table whose type is one of {', '.join(tables)}"
     words = _TYPES.get(kind, "a table")
     if meta is None:
         return words

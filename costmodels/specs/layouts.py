@@ -1,6 +1,6 @@
 """Descriptions of attention layouts: who attends to whom in one layer, and with what projections."""
 
-from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+from typing import Annotated, TypeAlias, get_args
 
 import msgspec
 
@@ -210,16 +210,12 @@ LAYOUT_FIELDS: dict[str, str] = {
 """Numbers of layouts that are inputs of closed forms; zero for a kind whose layout lacks them."""
 
 
-def layout_help() -> str:
-    """Return in words which layouts there are, with the fields of each.
+def type_of(layout: msgspec.Struct) -> str:
+    """Return the `type` under which a layout is written.
 
     Examples
     --------
-    >>> layout_help().startswith("dense (causal), sliding (window)")
-    True
+    >>> type_of(Dense())
+    'dense'
     """
-    return ", ".join(f"{tag} ({', '.join(_fields(member))})" for tag, member in LAYOUTS.items())
-
-
-def _fields(member: type[Any]) -> list[str]:
-    return list(get_type_hints(member))
+    return str(type(layout).__struct_config__.tag)

@@ -11,7 +11,6 @@ from costmodels.specs.layouts import Dense, Layout
 
 _EVERYTHING = ("parameters", "memory", "compute", "communication", "time")
 _PARAMETERS = ("parameters", "memory", "communication", "time")
-_GATED = ("parameters", "memory", "compute", "communication", "time")
 
 
 class Norm(StrEnum):
@@ -80,9 +79,9 @@ class Mixture(SourcedSpec, frozen=True, kw_only=True):
         int,
         size("width of all shared experts together", *_EVERYTHING, least=0, most=2**22),
     ] = 0
-    shared_gate: Annotated[bool, choice("whether a gate weighs the shared experts", *_GATED)] = (
-        False
-    )
+    shared_gate: Annotated[
+        bool, choice("whether a gate weighs the shared experts", *_EVERYTHING)
+    ] = False
     router_bias: Annotated[bool, choice("whether the router has a bias", *_PARAMETERS)] = False
     dense_layers: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**16)], ...],
