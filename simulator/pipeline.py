@@ -69,6 +69,8 @@ class _Task:
     destination: int
 
 
+_PLAYED = (ActionKind.FORWARD, ActionKind.BACKWARD)
+
 _Tasks = Mapping[ActionKind, Sequence[_Task]]
 
 
@@ -79,7 +81,7 @@ def _tasks(env: Environment, program: PipelineProgram) -> _Tasks:
     microbatches = range(program.microbatch_count())
     arrivals = {
         (kind, stage): [Arrival(env) for _ in microbatches]
-        for kind in ActionKind
+        for kind in _PLAYED
         for stage in range(program.stage_count)
     }
 
@@ -102,9 +104,7 @@ def _tasks(env: Environment, program: PipelineProgram) -> _Tasks:
             destination=destination,
         )
 
-    return {
-        kind: [task(kind, stage) for stage in range(program.stage_count)] for kind in ActionKind
-    }
+    return {kind: [task(kind, stage) for stage in range(program.stage_count)] for kind in _PLAYED}
 
 
 def _rank_step(

@@ -64,7 +64,7 @@ def test_each_rank_does_its_own_chunks_once_each_way(size: tuple[int, int, int])
             expected = {
                 Action(chunk * p + rank, kind, microbatch)
                 for chunk in range(v)
-                for kind in ActionKind
+                for kind in (ActionKind.FORWARD, ActionKind.BACKWARD)
                 for microbatch in range(m)
             }
             assert set(actions) == expected
