@@ -173,6 +173,36 @@ def flops(
 
 
 @app.command()
+def linear(
+    input_size: Annotated[str, flag("--in", "inputs: rows of the matrix")],
+    output_size: Annotated[str, flag("--out", "outputs: columns of the matrix")],
+    token_count: Annotated[str, flag("--tokens", "rows of the input, 8k")],
+    rank_count: Annotated[str, flag("--tp", "ranks that share the layer")],
+    element_bytes: Annotated[str, flag("--bytes", "bytes of an element")] = "2",
+    has_bias: Annotated[
+        bool, typer.Option("--bias/--no-bias", help="whether the layer adds a bias")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Account for one linear layer on several ranks, split by columns and by rows."""
+    from cli.linear import read_layer, show_linear
+    from simulator.linear import linear_account
+
+    sizes = {
+        "input_size": ("--in", input_size),
+        "output_size": ("--out", output_size),
+        "token_count": ("--tokens", token_count),
+        "rank_count": ("--tp", rank_count),
+        "element_bytes": ("--bytes", element_bytes),
+    }
+    account = linear_account(read_layer(sizes, has_bias=has_bias))
+    if as_json:
+        _print_json(account)
+    else:
+        show_linear(account)
+
+
+@app.command()
 def simulate(
     scenario: ScenarioFile,
     settings: Settings = None,

@@ -18,7 +18,10 @@ from torch._C._distributed_c10d import FileStore
 _T = TypeVar("_T")
 _PROGRAMS = tuple(
     f"validation.torch_programs.{module}"
-    for module in ("tensor_parallel", "data_parallel", "sharded", "pipeline_parallel", "exchanges")
+    for module in (
+        *("tensor_parallel", "data_parallel", "sharded", "pipeline_parallel", "exchanges"),
+        "linear",
+    )
 )
 
 
