@@ -7,8 +7,8 @@ from costmodels.errors import SpecError
 from costmodels.version import VERSION
 from simulator.answer import SCHEMA_VERSION
 
-MOST = 2**30
-"""Bound of every size, so that products stay below 2^62 with few tokens or bytes [count]."""
+MOST = 2**28
+"""Bound of every size: beyond any matrix that there is [count]."""
 
 
 class LinearMessage(msgspec.Struct, frozen=True, kw_only=True):
