@@ -51,7 +51,7 @@ class _Found(NamedTuple):
     name: str
     claim: str
     prediction: int
-    measurement: int
+    measurement: float
     unit: str
 
 
@@ -91,8 +91,7 @@ def _found(layer: Layer, split: LinearSplit) -> Iterator[_Found]:
     )
     for rank, seen in zip(split.ranks, run(program, layer.ranks), strict=True):
         where = f"rank {rank.rank}"
-        off = round(seen.error * 1e9)
-        yield _Found(f"{where}: error", "output and gradients are equal", 0, off, "1e-9")
+        yield _Found(f"{where}: error", "output and gradients are equal", 0, seen.error, "1")
         for name in ("forward_flop", "backward_flop"):
             yield _Found(
                 f"{where}: {name}",
