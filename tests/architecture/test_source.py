@@ -21,7 +21,7 @@ POWERS = {(2, exponent) for exponent in (10, 20, 30, 40)} | {(10, e) for e in (3
 
 ENDINGS = (
     *("_bytes", "_flop", "_s", "_w", "_j", "_usd", "_per_s", "_per_gpu"),
-    *("_count", "_size", "_length", "_fraction", "_index", "_parameters", "_tokens", "_pairs"),
+    *("_count", "_size", "_length", "_fraction", "_ratio", "_index", "_parameters", "_tokens"),
     *(
         "_rows",
         "_elements",
@@ -33,7 +33,7 @@ ENDINGS = (
         "_passes",
         "_hops",
     ),
-    "_calls",
+    *("_calls", "_pairs"),
     *("_is_legal", "_is_valid", "microbatches_per_round"),
 )
 # Helpers that keep the unit of what they are given, and verdicts.
