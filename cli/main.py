@@ -326,6 +326,41 @@ def init(
     typer.echo(text, nl=False)
 
 
+@app.command(name="format", context_settings={"ignore_unknown_options": True})
+def number_format(
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="such as 3.14, -1e-8, inf")],
+    formats: Annotated[
+        str, flag("--as", "formats (see: shardwise list formats)", "NAME,NAME")
+    ] = "fp32,bf16,fp16,fp8_e4m3fn,fp8_e5m2",
+    library: Annotated[
+        Text, flag("--library", "whose casts: torch or ml_dtypes; else as specified", "NAME")
+    ] = None,
+    rounding: Annotated[
+        Text, flag("--rounding", "nearest-even, truncate or stochastic", "NAME")
+    ] = None,
+    draw: Annotated[
+        float | None,
+        typer.Option("--draw", metavar="U", help="number from 0 to 1 for stochastic rounding"),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--formats", metavar="FILE.toml", help="file that describes more formats"),
+    ] = None,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="show the conversion worked by hand")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a number in number formats: bits, code, value, error, neighbours, range."""
+    from cli.formats import explained, show_formats
+
+    found = explained(number, formats, library=library, rounding=rounding, draw=draw, file=file)
+    if as_json:
+        _print_json(found)
+    else:
+        show_formats(found, steps=steps)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a scenario file."""

@@ -1,0 +1,1 @@
+"""Number formats: bits of an element, blocks that share a scale, bytes of a tensor, error."""
