@@ -410,6 +410,49 @@ def show(
         show_description(found)
 
 
+@app.command()
+def validate(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUITE...] | list | diff BEFORE AFTER | history FOLDER",
+            help="suites to run, all where none is named; or reports to compare",
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="leave out what takes long")] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda", help="where programs run")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="of random choices")] = 0,
+    job: Annotated[
+        list[str] | None, typer.Option("--job", metavar="NAME", help="only this job of a suite")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="write page, Markdown, JSON and JUnit XML"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare predictions with running torch programs and published measurements."""
+    from cli import validating
+
+    words = words or []
+    if words[:1] == ["list"]:
+        validating.show_suites()
+    elif words[:1] == ["diff"]:
+        found = validating.compared(words[1:])
+        _print_json(found) if as_json else validating.show_differences(found)
+    elif words[:1] == ["history"]:
+        runs = validating.history(words[1:])
+        _print_json(runs) if as_json else validating.show_history(runs)
+    else:
+        validating.quiet_libraries()
+        settings = validating.settings_of(quick=quick, device=device, seed=seed)
+        run = validating.validated(words, settings, jobs=job or (), out=out)
+        _print_json(run) if as_json else validating.show_run(run, out)
+        raise typer.Exit(INTERRUPTED if run.interrupted else validating.exit_code(run))
+
+
 @app.command(name="list")
 def list_known(
     what: Annotated[

@@ -36,6 +36,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         How the measurement was made.
     source : str
         Where it can be found.
+    command : str or None
+        Shows the prediction; None where running the case again is all there is.
+    claims : tuple of str
+        Claims of the notes that the case decides.
 
     Raises
     ------
@@ -53,6 +57,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     tolerance_reason: str
     method: str
     source: str
+    command: str | None = None
+    claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the case says all that a reader needs, and that it can fail."""

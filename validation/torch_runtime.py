@@ -38,6 +38,11 @@ _NEEDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Keys without which the default configuration of a family builds no model."""
 
 
+def has_cuda() -> bool:
+    """Return whether torch finds a CUDA device."""
+    return torch.cuda.is_available()
+
+
 def default_configuration(family: str) -> dict[str, Any]:
     """Return the keys that the configuration of a family has where nothing is stated."""
     from transformers import AutoConfig

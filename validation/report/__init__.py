@@ -1,0 +1,1 @@
+"""Reports of a validation run: one page for people, Markdown, JSON, JUnit XML."""

@@ -1,0 +1,23 @@
+"""Communication: closed forms against the collectives of running programs."""
+
+from collections.abc import Sequence
+
+from validation import collective_counts
+from validation.jobs import Job, Settings, Suite
+
+
+def _jobs(_: Settings) -> Sequence[Job]:
+    return [
+        Job(name="collectives", run=collective_counts.collective_cases),
+        Job(name="bytes on the wire", run=collective_counts.wire_cases),
+    ]
+
+
+SUITE = Suite(
+    name="communication",
+    description="Calls, payload, group and bytes on the wire of every collective, against running "
+    "torch programs over gloo.",
+    page="communication.md",
+    jobs=_jobs,
+    needs=("torch",),
+)

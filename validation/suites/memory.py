@@ -1,0 +1,20 @@
+"""Memory: closed forms against the bytes of tensors that torch holds."""
+
+from collections.abc import Sequence
+
+from validation import state_bytes
+from validation.jobs import Job, Settings, Suite
+
+
+def _jobs(_: Settings) -> Sequence[Job]:
+    return [Job(name="states", run=state_bytes.state_cases)]
+
+
+SUITE = Suite(
+    name="memory",
+    description="Weights, gradients and optimizer states, whole and sharded, against the tensors "
+    "of running torch programs.",
+    page="memory.md",
+    jobs=_jobs,
+    needs=("torch",),
+)
