@@ -41,6 +41,7 @@ _MESSAGES = {
     "loss_all_reduce": "loss",
     "sequence_all_gather": "hidden states",
     "sequence_reduce_scatter": "hidden states",
+    "replicated_all_reduce": "gradients of replicated weights",
     "hop": "hidden states",
     "tied_all_reduce": "gradient of the copies",
     "gradient_all_reduce": "gradients",

@@ -43,6 +43,7 @@ _TERMS = {
     "pipeline_exposed_s": "pipeline hand-overs, exposed",
     "bubble_s": "pipeline bubble",
     "imbalance_s": "waiting for slow stages",
+    "replicated_exposed_s": "gradients of replicated weights",
     "tied_exposed_s": "copies of the tied embedding",
     "optimizer_s": "optimizer",
 }

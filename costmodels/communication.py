@@ -248,6 +248,50 @@ def chunk_backward_sequence_bytes(
 
 @quantity(
     "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="reduction_element_bytes * ring_all_reduce_bytes(chunk_summed_parameters,"
+    " tensor_parallel_size)",
+    source=_KORTHIKANTI + ": each rank has seen its part of the sequence",
+)
+def chunk_replicated_bytes(
+    reduction_element_bytes: Column, chunk_summed_parameters: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the bytes sent to sum a chunk's gradients of replicated weights once [byte]."""
+    return reduction_element_bytes * ring_all_reduce_bytes(
+        chunk_summed_parameters, tensor_parallel_size
+    )
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(zero_stage >= 2) * chunk_replicated_bytes",
+    source=_ZERO + "; gradients that are scattered after every backward are summed before",
+)
+def chunk_backward_replicated_bytes(zero_stage: Column, chunk_replicated_bytes: Column) -> Column:
+    """Return the bytes sent to sum gradients of replicated weights after one backward [byte]."""
+    return (zero_stage >= 2) * chunk_replicated_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(zero_stage < 2) * total(chunk_replicated_bytes)",
+    source=_KORTHIKANTI + "; once, when gradients have accumulated",
+)
+def end_replicated_bytes(zero_stage: Column, chunk_replicated_bytes: Axis) -> Column:
+    """Return the bytes sent to sum gradients of replicated weights at the end of a step [byte]."""
+    return (zero_stage < 2) * total(chunk_replicated_bytes)
+
+
+@quantity(
+    "byte",
     Scope.GPU,
     basis=Basis.EXACT,
     formula="sharded_tokens * hidden_size * activation_element_bytes",

@@ -196,6 +196,41 @@ def sequence_reduce_scatter_calls(
 
 
 @quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_summed_parameters * reduction_element_bytes",
+    source=_KORTHIKANTI,
+)
+def replicated_message_bytes(
+    chunk_summed_parameters: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of one sum of a chunk's gradients of replicated weights [byte]."""
+    return chunk_summed_parameters * reduction_element_bytes
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0)"
+    " * minimum(tensor_parallel_size - 1, 1) * minimum(chunk_summed_parameters, 1)",
+    source=_KORTHIKANTI + "; once a step, or before gradients are scattered",
+)
+def replicated_all_reduce_calls(
+    zero_stage: Column,
+    microbatch_count: Column,
+    tensor_parallel_size: Column,
+    chunk_summed_parameters: Column,
+) -> Column:
+    """Return the all-reduces of a chunk's gradients of replicated weights, over a step [count]."""
+    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0)
+    return calls * minimum(tensor_parallel_size - 1, 1) * minimum(chunk_summed_parameters, 1)
+
+
+@quantity(
     "count",
     Scope.GPU,
     axes=_STAGE,
@@ -398,6 +433,14 @@ SENT = (
         calls="sequence_reduce_scatter_calls",
         call="hidden_all_gather_bytes",
         fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "replicated_all_reduce",
+        "all-reduces of a chunk's gradients of replicated weights",
+        calls="replicated_all_reduce_calls",
+        call="chunk_replicated_bytes",
+        fraction="tensor_network_fraction",
+        axes=_CHUNK,
     ),
     *_sent(
         "hop",

@@ -24,6 +24,7 @@ from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _LAYER = (KIND,)
 _DEEPSEEK = (
     "Dai et al. 2024, arXiv:2401.06066, section 3.2; Rajbhandari et al. 2022, arXiv:2201.05596"
@@ -362,6 +363,39 @@ def active_parameters(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
+    formula="where(sequence_parallel, layer_replicated_parameters - is_mixture * expert_count"
+    " * ffn_bias * hidden_size, query_key_norm_is_head * 2 * head_size * (1 + norm_is_layernorm))",
+    source=_KORTHIKANTI + "; Megatron-LM, finalize_model_grads: sequence-parallel weights, and "
+    "norms of query and key heads",
+)
+def layer_summed_parameters(
+    sequence_parallel: Column,
+    layer_replicated_parameters: Column,
+    is_mixture: Column,
+    expert_count: Column,
+    ffn_bias: Column,
+    hidden_size: Column,
+    query_key_norm_is_head: Column,
+    head_size: Column,
+    norm_is_layernorm: Column,
+) -> Column:
+    """Return the weights of a layer whose gradients are sums over tensor-parallel ranks [parameter].
+
+    Notes
+    -----
+    Each rank sees a part of the sequence, or for norms of heads a part of the heads. What an expert
+    adds after its second matrix sees every token of the expert on every rank that splits it.
+    """
+    outputs = is_mixture * expert_count * ffn_bias * hidden_size
+    norms = query_key_norm_is_head * 2 * head_size * (1 + norm_is_layernorm)
+    return where(sequence_parallel, layer_replicated_parameters - outputs, norms)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
     formula="layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters",
     source=_MEGATRON,
 )
@@ -455,6 +489,33 @@ def chunk_parameters(
         + chunk_holds_embedding * embedding_gpu_parameters
         + chunk_holds_head * head_gpu_parameters
     )
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
+    formula="total(chunk_layer_count * layer_summed_parameters) + sequence_parallel"
+    " * (chunk_holds_embedding * (position_parameters + embedding_norm * norm_parameters)"
+    " + chunk_holds_head * norm_parameters)",
+    source=_KORTHIKANTI,
+)
+def chunk_summed_parameters(
+    chunk_layer_count: Axis,
+    layer_summed_parameters: Axis,
+    sequence_parallel: Column,
+    chunk_holds_embedding: Column,
+    position_parameters: Column,
+    embedding_norm: Column,
+    norm_parameters: Column,
+    chunk_holds_head: Column,
+) -> Column:
+    """Return the weights of a chunk whose gradients are sums over tensor-parallel ranks [parameter]."""
+    embedding = chunk_holds_embedding * (position_parameters + embedding_norm * norm_parameters)
+    ends = embedding + chunk_holds_head * norm_parameters
+    layers = weighted_total(chunk_layer_count, layer_summed_parameters)
+    return layers + sequence_parallel * ends
 
 
 @quantity(

@@ -310,17 +310,20 @@ def pipeline_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="exposed_reduction_s + tied_embedding_s + stage_optimizer_s + exposed_gather_s",
+    formula="exposed_reduction_s + replicated_s + tied_embedding_s + stage_optimizer_s"
+    " + exposed_gather_s",
     source="the sum of its parts",
 )
 def stage_end_s(
     exposed_reduction_s: Column,
+    replicated_s: Column,
     tied_embedding_s: Column,
     stage_optimizer_s: Column,
     exposed_gather_s: Column,
 ) -> Column:
     """Return the time that a GPU needs after its last backward [s]."""
-    return exposed_reduction_s + tied_embedding_s + stage_optimizer_s + exposed_gather_s
+    gradients = exposed_reduction_s + replicated_s + tied_embedding_s
+    return gradients + stage_optimizer_s + exposed_gather_s
 
 
 @quantity(
@@ -416,14 +419,47 @@ def tied_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s)",
+    formula=ALGORITHM,
+    source="of the stage that ends its step last, as far as it shows",
+)
+def replicated_exposed_s(
+    replicated_s: Axis,
+    optimizer_s: Column,
+    tied_exposed_s: Column,
+    stage_end_s: Axis,
+    class_stage_count: Axis,
+    chunk_backward_s: Axis,
+    hop_s: Column,
+) -> Column:
+    """Return the time of a step that waits for sums of gradients of replicated weights [s].
+
+    Examples
+    --------
+    >>> replicated_exposed_s([0.5, 0.5], 0.25, 0.0, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0)
+    0.5
+    """
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    left = largest(ends) - optimizer_s - tied_exposed_s
+    return minimum(first_of_largest(replicated_s, ends), left)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
+    formula="sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s - replicated_exposed_s)",
     source="the sum of its parts",
 )
 def data_exposed_s(
-    sharding_exposed_s: Column, end_s: Column, optimizer_s: Column, tied_exposed_s: Column
+    sharding_exposed_s: Column,
+    end_s: Column,
+    optimizer_s: Column,
+    tied_exposed_s: Column,
+    replicated_exposed_s: Column,
 ) -> Column:
     """Return the time of a step that waits for the other replicas [s]."""
-    return sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s)
+    return sharding_exposed_s + (end_s - optimizer_s - tied_exposed_s - replicated_exposed_s)
 
 
 @quantity(
@@ -433,7 +469,8 @@ def data_exposed_s(
     basis=Basis.ASSUMED,
     group="time",
     formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + data_exposed_s"
-    " + pipeline_exposed_s + bubble_s + imbalance_s + tied_exposed_s + optimizer_s",
+    " + pipeline_exposed_s + bubble_s + imbalance_s + replicated_exposed_s + tied_exposed_s"
+    " + optimizer_s",
     source="the sum of its terms",
 )
 def step_s(
@@ -445,6 +482,7 @@ def step_s(
     pipeline_exposed_s: Column,
     bubble_s: Column,
     imbalance_s: Column,
+    replicated_exposed_s: Column,
     tied_exposed_s: Column,
     optimizer_s: Column,
 ) -> Column:
@@ -458,6 +496,7 @@ def step_s(
         + pipeline_exposed_s
         + bubble_s
         + imbalance_s
+        + replicated_exposed_s
         + tied_exposed_s
         + optimizer_s
     )

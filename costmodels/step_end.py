@@ -68,6 +68,20 @@ def exposed_reduction_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
+    formula="(zero_stage < 2) * total(chunk_replicated_s)",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: after the backward, nothing "
+    "to hide behind; " + _RING,
+)
+def replicated_s(zero_stage: Column, chunk_replicated_s: Axis) -> Column:
+    """Return the time to sum gradients of replicated weights at the end of a step [s]."""
+    return (zero_stage < 2) * total(chunk_replicated_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
     formula="minimum(tied_embedding_bytes, 1) * 2 * pipeline_latency_s"
     " + tied_embedding_bytes / pipeline_bandwidth_bytes_per_s",
     source="Narayanan et al. 2021, arXiv:2104.04473: after the backward, nothing to hide behind; "

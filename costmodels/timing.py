@@ -4,7 +4,7 @@ Collectives are rings alone on their links. What does not hide behind compute ad
 """
 
 from costmodels.collectives import ring_all_reduce_s, ring_pass_s, send_s
-from costmodels.columns import Axis, Column, maximum, total, weighted_total, where
+from costmodels.columns import Axis, Column, maximum, minimum, total, weighted_total, where
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"
@@ -101,12 +101,46 @@ def chunk_forward_tensor_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="backward_all_reduces * hidden_all_reduce_s",
+    formula="minimum(chunk_summed_parameters, 1) * ring_all_reduce_s(chunk_replicated_bytes,"
+    " group_size=tensor_parallel_size, bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s,"
+    " latency_s=tensor_latency_s)",
+    source=_RING,
+)
+def chunk_replicated_s(
+    chunk_summed_parameters: Column,
+    chunk_replicated_bytes: Column,
+    tensor_parallel_size: Column,
+    tensor_bandwidth_bytes_per_s: Column,
+    tensor_latency_s: Column,
+) -> Column:
+    """Return the time to sum a chunk's gradients of replicated weights once [s]."""
+    return minimum(chunk_summed_parameters, 1) * ring_all_reduce_s(
+        chunk_replicated_bytes,
+        group_size=tensor_parallel_size,
+        bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s,
+        latency_s=tensor_latency_s,
+    )
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="backward_all_reduces * hidden_all_reduce_s"
+    " + (zero_stage >= 2) * (1 - sequence_parallel) * chunk_replicated_s",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
 )
-def chunk_backward_tensor_s(backward_all_reduces: Column, hidden_all_reduce_s: Column) -> Column:
+def chunk_backward_tensor_s(
+    backward_all_reduces: Column,
+    hidden_all_reduce_s: Column,
+    zero_stage: Column,
+    sequence_parallel: Column,
+    chunk_replicated_s: Column,
+) -> Column:
     """Return the all-reduces that a chunk's backward waits for, for one microbatch [s]."""
-    return backward_all_reduces * hidden_all_reduce_s
+    gradients = (zero_stage >= 2) * (1 - sequence_parallel) * chunk_replicated_s
+    return backward_all_reduces * hidden_all_reduce_s + gradients
 
 
 @quantity(
@@ -143,7 +177,8 @@ def chunk_input_gradient_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="backward_ring_passes * hidden_all_gather_s"
-    " + maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)",
+    " + maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)"
+    " + (zero_stage >= 2) * sequence_parallel * chunk_replicated_s",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: what is gathered again for "
     "the weight gradient hides behind the products that give the input gradient",
 )
@@ -152,10 +187,14 @@ def chunk_backward_sequence_s(
     hidden_all_gather_s: Column,
     regathers: Column,
     chunk_input_gradient_s: Column,
+    zero_stage: Column,
+    sequence_parallel: Column,
+    chunk_replicated_s: Column,
 ) -> Column:
     """Return the sequence-parallel collectives that a chunk's backward waits for [s]."""
     visible = maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)
-    return backward_ring_passes * hidden_all_gather_s + visible
+    gradients = (zero_stage >= 2) * sequence_parallel * chunk_replicated_s
+    return backward_ring_passes * hidden_all_gather_s + visible + gradients
 
 
 @quantity(

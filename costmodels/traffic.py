@@ -14,18 +14,40 @@ _STAGE = (STAGE,)
     "byte",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * total(chunk_backward_replicated_bytes)"
+    " + end_replicated_bytes",
+    source=_KORTHIKANTI,
+)
+def replicated_bytes(
+    microbatch_count: Column, chunk_backward_replicated_bytes: Axis, end_replicated_bytes: Column
+) -> Column:
+    """Return the bytes that a GPU sends to sum gradients of replicated weights, over a step [byte]."""
+    after = total(chunk_backward_replicated_bytes)
+    return as_float(microbatch_count) * after + end_replicated_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
     formula="1.0 * microbatch_count * (total(chunk_forward_tensor_bytes)"
-    " + total(chunk_backward_tensor_bytes))",
+    " + total(chunk_backward_tensor_bytes)) + (1 - sequence_parallel) * replicated_bytes",
     source=_SHOEYBI,
 )
 def tensor_bytes(
-    microbatch_count: Column, chunk_forward_tensor_bytes: Axis, chunk_backward_tensor_bytes: Axis
+    microbatch_count: Column,
+    chunk_forward_tensor_bytes: Axis,
+    chunk_backward_tensor_bytes: Axis,
+    sequence_parallel: Column,
+    replicated_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
     microbatch_bytes = total(chunk_forward_tensor_bytes) + total(chunk_backward_tensor_bytes)
-    return as_float(microbatch_count) * microbatch_bytes
+    gradients = (1 - sequence_parallel) * replicated_bytes
+    return as_float(microbatch_count) * microbatch_bytes + gradients
 
 
 @quantity(
@@ -35,17 +57,19 @@ def tensor_bytes(
     group="communication",
     basis=Basis.EXACT,
     formula="1.0 * microbatch_count * (total(chunk_forward_sequence_bytes)"
-    " + total(chunk_backward_sequence_bytes))",
+    " + total(chunk_backward_sequence_bytes)) + sequence_parallel * replicated_bytes",
     source=_KORTHIKANTI,
 )
 def sequence_bytes(
     microbatch_count: Column,
     chunk_forward_sequence_bytes: Axis,
     chunk_backward_sequence_bytes: Axis,
+    sequence_parallel: Column,
+    replicated_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends for sequence parallelism, over a step [byte]."""
     microbatch_bytes = total(chunk_forward_sequence_bytes) + total(chunk_backward_sequence_bytes)
-    return as_float(microbatch_count) * microbatch_bytes
+    return as_float(microbatch_count) * microbatch_bytes + sequence_parallel * replicated_bytes
 
 
 @quantity(

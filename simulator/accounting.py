@@ -285,7 +285,10 @@ _MEMORY = (
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """What is known of a collective beside its numbers; `name` is the stem of its quantities."""
+    """What is known of a collective beside its numbers; `name` is the stem of its quantities.
+
+    Without an axis it is of sequence parallelism where that is on, else of tensor parallelism.
+    """
 
     name: str
     axis: str
@@ -328,6 +331,14 @@ _MESSAGES = (
         "reduce-scatter",
         "hidden_message_bytes",
         _GATHERED,
+        "tensor",
+    ),
+    _Kind(
+        "replicated_all_reduce",
+        "",
+        "all-reduce",
+        "replicated_message_bytes",
+        "chunk_replicated_bytes",
         "tensor",
     ),
     _Kind("hop", "pipeline", "send", "hop_bytes", "hop_bytes", "pipeline"),
@@ -373,7 +384,7 @@ def traffic_account(scenario: Scenario) -> TrafficAccount:
     names = [name for kind in _MESSAGES for name in kind.numbers]
     sizes = [f"{kind.group}_parallel_size" for kind in _MESSAGES if kind.group]
     fractions = [_fraction(kind) for kind in _MESSAGES]
-    table = _Table(scenario, names, sizes, fractions, _TRAFFIC)
+    table = _Table(scenario, names, sizes, fractions, _TRAFFIC, ("sequence_parallel",))
     messages = [entry for kind in _MESSAGES for entry in _messages(kind, table)]
     network, inside = table.stages("network_bytes"), table.stages("scale_up_bytes")
     return TrafficAccount(
@@ -415,7 +426,7 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
         found.append(
             Message(
                 name=kind.name,
-                axis=kind.axis,
+                axis=kind.axis or ("sequence" if table.one("sequence_parallel") else "tensor"),
                 collective=kind.collective,
                 algorithm="point to point" if kind.collective == "send" else "ring",
                 group_size=size,

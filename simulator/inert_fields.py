@@ -253,8 +253,10 @@ def _one_replica(facts: Facts) -> str:
 
 def sends_gradients(facts: Facts) -> bool:
     """Return whether gradients leave a GPU."""
-    tied = facts.scenario.model.tied_embeddings
-    return facts.replicas > 1 or (tied and facts.scenario.plan.pipeline_parallel_size > 1)
+    model, plan = facts.scenario.model, facts.scenario.plan
+    copies = model.tied_embeddings and plan.pipeline_parallel_size > 1
+    norms = plan.sequence_parallel or model.query_key_norm is QueryKeyNorm.HEAD
+    return facts.replicas > 1 or copies or (norms and plan.tensor_parallel_size > 1)
 
 
 def _gather(facts: Facts) -> str:

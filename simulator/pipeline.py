@@ -208,6 +208,9 @@ def _end_step(
     sent_bytes = {DATA_AXIS: end.reduction_bytes}
     record("reduction", Engine.NETWORK, start_s, end.reduction_s, sent_bytes)
     start_s = env.now
+    yield env.timeout(end.replicated_s)
+    record("replicated", Engine.NETWORK, start_s, end.replicated_s, end.replicated_bytes)
+    start_s = env.now
     yield env.timeout(end.tied_s)
     sent_bytes = {PIPELINE_AXIS: end.tied_bytes}
     record("tied embedding", Engine.NETWORK, start_s, end.tied_s, sent_bytes)

@@ -48,6 +48,10 @@ class StepEnd:
         Whether the rest of it may run from the start of the last backward.
     reduction_bytes : int
         What it sends [byte].
+    replicated_s : float
+        The sum over tensor-parallel ranks of the gradients of what each of them holds [s].
+    replicated_bytes : mapping of str to int
+        What it sends, by axis [byte].
     tied_s : float
         The sum of the gradients of a tied embedding's copies, on the first and the last rank [s].
     tied_bytes : int
@@ -67,11 +71,20 @@ class StepEnd:
     optimizer_s: float
     gather_s: float
     gather_bytes: int
+    replicated_s: float = 0
+    replicated_bytes: Mapping[str, int] = field(default_factory=dict)
     tied_s: float = 0
     tied_bytes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("reduction_s", "reduction_last_s", "tied_s", "optimizer_s", "gather_s"):
+        for name in (
+            "reduction_s",
+            "reduction_last_s",
+            "replicated_s",
+            "tied_s",
+            "optimizer_s",
+            "gather_s",
+        ):
             _refuse_negative(name, getattr(self, name))
         if self.reduction_last_s > self.reduction_s:
             raise SpecError(

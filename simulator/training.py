@@ -37,6 +37,7 @@ _CHUNK_INPUTS = (
     "chunk_backward_sequence_bytes",
     "chunk_forward_data_bytes",
     "chunk_backward_data_bytes",
+    "chunk_backward_replicated_bytes",
 )
 _STAGE_INPUTS = (
     "weights_bytes",
@@ -46,6 +47,8 @@ _STAGE_INPUTS = (
     "reduction_s",
     "last_reduction_s",
     "reduction_bytes",
+    "replicated_s",
+    "end_replicated_bytes",
     "tied_embedding_s",
     "tied_embedding_bytes",
     "stage_optimizer_s",
@@ -58,6 +61,7 @@ _PLAN_INPUTS = (
     "pipeline_latency_s",
     "reserve_bytes",
     "microbatch_count",
+    "sequence_parallel",
 )
 PROGRAM_INPUTS = (*_CHUNK_INPUTS, *_STAGE_INPUTS, *_PLAN_INPUTS)
 """Quantities that a program is made of."""
@@ -244,12 +248,19 @@ def _work(
 
     axes = ("tensor", "sequence", DATA_AXIS)
     sent = {axis: int(value(f"{axis}_bytes")) for axis in axes}
+    if direction == "backward":
+        sent[_replicated_axis(values)] += int(value("replicated_bytes"))
     return ActionWork(
         duration_s=value("s"),
         flop=int(value("flop")),
         hand_over_bytes=int(scalar(values["hop_bytes"])),
         sent_bytes={axis: size for axis, size in sent.items() if size},
     )
+
+
+def _replicated_axis(values: Mapping[str, Any]) -> str:
+    """Return the axis on which gradients of replicated weights are summed."""
+    return "sequence" if scalar(values["sequence_parallel"]) else "tensor"
 
 
 def _static_bytes(values: Mapping[str, Any], index: int) -> int:
@@ -266,6 +277,8 @@ def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepE
         reduction_last_s=min(value("last_reduction_s"), value("reduction_s")),
         overlaps_backward=overlaps,
         reduction_bytes=int(value("reduction_bytes")),
+        replicated_s=value("replicated_s"),
+        replicated_bytes={_replicated_axis(values): int(value("end_replicated_bytes"))},
         tied_s=value("tied_embedding_s"),
         tied_bytes=int(value("tied_embedding_bytes")),
         optimizer_s=value("stage_optimizer_s"),

@@ -388,29 +388,27 @@ def _tensor_cases(run: Run) -> list[Case]:
         ),
         _Finding(
             "sent in a step",
-            f"a step sends so much, gradients of the norms left out{note}",
+            f"a step sends so much{note}",
             of("tensor_bytes") + of("sequence_bytes") - m * shorter,
-            _wire(FORWARD, LOSS, BACKWARD, REGATHER),
+            _wire(FORWARD, LOSS, BACKWARD, REGATHER, REPLICATED),
             "byte",
             _REPLAYED,
         ),
         _Finding(
+            "calls for replicated gradients",
+            "with sequence parallelism a step sums the gradients of what every rank holds, at once",
+            of("replicated_all_reduce_calls"),
+            _count(REPLICATED),
+        ),
+        _Finding(
             "replicated gradients",
-            "with sequence parallelism a step also sums the gradients of what every rank holds, "
-            "which sequence_bytes leaves out",
-            _replicated_gradient_bytes(of),
+            "they are so many",
+            of("replicated_message_bytes"),
             _payload(ALL_REDUCE, REPLICATED),
             "byte",
         ),
     ]
     return _cases(run, findings)
-
-
-def _replicated_gradient_bytes(of: Prediction) -> int:
-    """Return the gradients of norms, which sequence-parallel ranks see on parts of a sequence."""
-    layers = of("chunk_layers") * of("layer_replicated_parameters")
-    held = layers + of("norm_parameters")
-    return of("sequence_parallel") * held * of("reduction_element_bytes")
 
 
 def _data_cases(run: Run) -> list[Case]:
@@ -524,9 +522,9 @@ def _combined_cases(run: Run) -> list[Case]:
         ),
         _Finding(
             "sent between tensor-parallel ranks",
-            "a step sends so much, gradients of the norms left out",
+            "a step sends so much, gradients of the norms included",
             of("tensor_bytes") + of("sequence_bytes"),
-            _wire(*inside),
+            _wire(*inside, REPLICATED),
             "byte",
             _REPLAYED,
         ),

@@ -14,6 +14,7 @@ _LABELS = {
     "pipeline_exposed_s": "hand-overs,<br>exposed",
     "bubble_s": "pipeline<br>bubble",
     "imbalance_s": "slow<br>stages",
+    "replicated_exposed_s": "replicated<br>gradients",
     "tied_exposed_s": "tied<br>embedding",
     "optimizer_s": "optimizer",
 }

@@ -78,7 +78,26 @@ def test_sequence_parallelism_sends_as_much_and_gathers_again(tensor: int) -> No
     loss = MICROBATCHES * 3 * ring_all_reduce_bytes(LOSS, tensor)
     regathers = MICROBATCHES * (2 * LAYERS + 1) * ring_all_gather_bytes(MESSAGE, tensor)
     assert tensor_bytes == loss
-    assert sequence_bytes == plain - loss + regathers
+    # The gradients of two norms a layer and of the last one, in fp32, summed once.
+    norms = 4 * ring_all_reduce_bytes((2 * LAYERS + 1) * 4096, tensor)
+    assert sequence_bytes == plain - loss + regathers + norms
+
+
+def test_norms_of_heads_are_summed_without_sequence_parallelism_too() -> None:
+    """Megatron-LM sums their gradients wherever heads are split: each rank sees its own heads."""
+    head = spread(tensor_parallel_size=8)
+    normed = spread(tensor_parallel_size=8, model__query_key_norm="head")
+    ((plain,),), ((with_norms,),) = (by_stage(s, "tensor_bytes") for s in (head, normed))
+    assert with_norms - plain == 4 * ring_all_reduce_bytes(LAYERS * 2 * 128, 8)
+
+
+@pytest.mark.parametrize(("zero", "sums"), [(0, 1), (1, 1), (2, MICROBATCHES), (3, MICROBATCHES)])
+def test_gradients_that_are_scattered_every_backward_are_summed_every_backward(
+    zero: int, sums: int
+) -> None:
+    scenario = spread(tensor_parallel_size=2, sequence_parallel=True, zero_stage=zero)
+    ((sent,),) = by_stage(scenario, "replicated_bytes")
+    assert sent == sums * 4 * ring_all_reduce_bytes((2 * LAYERS + 1) * 4096, 2)
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])

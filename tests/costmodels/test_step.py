@@ -19,6 +19,7 @@ from costmodels.step import (
     mean_stage_s,
     optimizer_s,
     recompute_s,
+    replicated_exposed_s,
     sequence_exposed_s,
     sharding_exposed_s,
     slowest_stage_s,
@@ -37,6 +38,7 @@ TERMS = (
     "pipeline_exposed_s",
     "bubble_s",
     "imbalance_s",
+    "replicated_exposed_s",
     "tied_exposed_s",
     "optimizer_s",
 )
@@ -129,11 +131,12 @@ def test_the_end_of_a_stage_does_one_thing_after_another() -> None:
     assert (
         stage_end_s(
             exposed_reduction_s=1.0,
+            replicated_s=50000.0,
             tied_embedding_s=20.0,
             stage_optimizer_s=300.0,
             exposed_gather_s=4000.0,
         )
-        == 4321
+        == 54321
     )
 
 
@@ -164,8 +167,8 @@ def test_the_stage_that_ends_last_decides(ends: list[float]) -> None:
     assert found == last_end(ends, backwards, 0.5)
 
 
-def test_the_end_is_split_into_optimizer_then_tied_copies_then_replicas() -> None:
-    """Of 10 s after the first stage's last backward: 4 s update, 3 s exchange, 3 s the replicas."""
+def test_the_end_is_split_into_optimizer_then_copies_then_replicas() -> None:
+    """Of 10 s after the first stage's last backward: 4 s update, 3 s and 1 s copies, 2 s replicas."""
     at: dict[str, Any] = {
         "stage_end_s": [10.0, 1.0],
         "class_stage_count": [1, 1],
@@ -174,10 +177,17 @@ def test_the_end_is_split_into_optimizer_then_tied_copies_then_replicas() -> Non
     }
     update_s = optimizer_s(stage_optimizer_s=[4.0, 9.0], **at)
     exchange_s = tied_exposed_s(tied_embedding_s=[3.0, 9.0], optimizer_s=update_s, **at)
-    replicas_s = data_exposed_s(
-        sharding_exposed_s=5.0, end_s=end_s(**at), optimizer_s=update_s, tied_exposed_s=exchange_s
+    sum_s = replicated_exposed_s(
+        replicated_s=[1.0, 9.0], optimizer_s=update_s, tied_exposed_s=exchange_s, **at
     )
-    assert (update_s, exchange_s, replicas_s) == (4, 3, 5 + 3)
+    replicas_s = data_exposed_s(
+        sharding_exposed_s=5.0,
+        end_s=end_s(**at),
+        optimizer_s=update_s,
+        tied_exposed_s=exchange_s,
+        replicated_exposed_s=sum_s,
+    )
+    assert (update_s, exchange_s, sum_s, replicas_s) == (4, 3, 1, 5 + 2)
 
 
 def test_the_share_of_idle_time() -> None:
@@ -219,7 +229,10 @@ def test_terms_add_up_where_everything_shows(stage: int) -> None:
     )
     terms = found(scenario, *TERMS)
     (step_s,) = found(scenario, "step_s")
-    assert min(terms) > 0
+    # Where gradients are scattered after every backward, sums of replicated ones are among those.
+    positive = dict(zip(TERMS, terms, strict=True))
+    assert (positive.pop("replicated_exposed_s") > 0) == (stage < 2)
+    assert min(positive.values()) > 0
     assert sum(terms) == pytest.approx(step_s, rel=1e-12)
     for term in terms:
         assert term < step_s

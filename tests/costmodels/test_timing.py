@@ -97,7 +97,15 @@ def test_all_reduces_of_a_chunk_by_hand() -> None:
             loss_all_reduce_s=7.0,
         )
         assert forward_s == expected
-    assert chunk_backward_tensor_s(backward_all_reduces=4, hidden_all_reduce_s=2.0) == 8
+    for stage, expected in ((0, 8.0), (3, 108.0)):
+        backward_s = chunk_backward_tensor_s(
+            backward_all_reduces=4,
+            hidden_all_reduce_s=2.0,
+            zero_stage=stage,
+            sequence_parallel=0,
+            chunk_replicated_s=100.0,
+        )
+        assert backward_s == expected
     assert chunk_forward_sequence_s(forward_ring_passes=3, hidden_all_gather_s=2.0) == 6
 
 
@@ -124,8 +132,11 @@ def test_what_is_gathered_again_hides_behind_input_gradients(
             hidden_all_gather_s=2.0,
             regathers=3,
             chunk_input_gradient_s=products_s,
+            zero_stage=2,
+            sequence_parallel=1,
+            chunk_replicated_s=100.0,
         )
-        == expected
+        == expected + 100
     )
 
 

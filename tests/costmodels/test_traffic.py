@@ -34,14 +34,18 @@ def test_axes_send_for_every_microbatch_what_all_chunks_send() -> None:
             microbatch_count=5,
             chunk_forward_tensor_bytes=forward,
             chunk_backward_tensor_bytes=backward,
+            sequence_parallel=0,
+            replicated_bytes=1000,
         )
-        == 5 * 33
+        == 5 * 33 + 1000
     )
     assert (
         sequence_bytes(
             microbatch_count=5,
             chunk_forward_sequence_bytes=forward,
             chunk_backward_sequence_bytes=backward,
+            sequence_parallel=0,
+            replicated_bytes=1000,
         )
         == 5 * 33
     )

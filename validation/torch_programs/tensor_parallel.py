@@ -174,12 +174,19 @@ class SequenceParallel(TensorParallel):
 
 
 def reduce_replicated(model: Decoder, group: Group = None) -> None:
-    """Sum the gradients of the norms, of which every rank has seen its part of the sequence."""
+    """Sum the gradients of the norms, of which every rank has seen its part of the sequence.
+
+    As Megatron-LM does: all of them in one call.
+    """
+    norms = [weight for name, weight in model.named_parameters() if "norm" in name]
+    gradients = [weight.grad for weight in norms if weight.grad is not None]
+    assert len(gradients) == len(norms)  # noqa: S101 - every one takes part
+    whole = torch.cat([gradient.flatten() for gradient in gradients])
     with labelled(REPLICATED):
-        for name, parameter in model.named_parameters():
-            if "norm" in name:
-                assert parameter.grad is not None  # noqa: S101 - every parameter takes part
-                dist.all_reduce(parameter.grad, group=group)
+        dist.all_reduce(whole, group=group)
+    pieces = whole.split([gradient.numel() for gradient in gradients])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view_as(gradient))
 
 
 def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) -> Observed:
