@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from validation.claims import claim_rows, counted
 from validation.report import figures
 from validation.report.summary import number, percent, provenance, sentence, summaries
 from validation.running import Outcome, SuiteResult, ValidationRun
@@ -21,12 +22,15 @@ def page(run: ValidationRun) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": number, "percent": percent}
+    claims = claim_rows(run)
     drawn = [figures.predicted_against_measured(run), figures.errors_by_suite(run)]
     return environment.get_template("report.html.j2").render(
         run=run,
         sentence=sentence(run),
         summaries=summaries(run),
         suites=[(suite, _jobs(suite)) for suite in run.suites],
+        claims=claims,
+        claim_counts=counted(claims),
         provenance=provenance(run),
         figures=_html([figure for figure in drawn if figure is not None]),
     )
