@@ -26,6 +26,19 @@ def _is_plain(value: Column) -> bool:
     return isinstance(value, (bool, int, float))
 
 
+def exact(value: Column) -> Column:
+    """Return integers as Python integers, which never wrap: a number, or an array of objects.
+
+    Examples
+    --------
+    >>> (exact(np.array([2**40])) * 2**40 == 2**80).item()
+    True
+    """
+    if _is_plain(value):
+        return value
+    return np.asarray(value).astype(object)
+
+
 def minimum(first: Column, second: Column) -> Column:
     """Return the smaller of two columns, row by row.
 

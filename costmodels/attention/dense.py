@@ -1,5 +1,6 @@
 """Dense attention: how many pairs of query and key it has, and how many are computed."""
 
+from costmodels.attention.accounts import Account, Heads, softmax_account
 from costmodels.columns import Column, where
 
 
@@ -35,4 +36,65 @@ def executed_pairs(
         attention_kernel_is_flash,
         attended_pairs(sequence_length, causal),
         sequence_length * sequence_length,
+    )
+
+
+def appended_pairs(query_length: Column, sequence_length: Column) -> Column:
+    """Return the causal pairs of the last queries of a sequence with its keys, of one head [pair].
+
+    Parameters
+    ----------
+    query_length : Column
+        Queries, the last of the sequence: one for a decoding step [token].
+    sequence_length : Column
+        Keys, those of the queries included [token].
+
+    Examples
+    --------
+    >>> appended_pairs(1, 4), appended_pairs(4, 4)
+    (4, 10)
+    """
+    return query_length * sequence_length - query_length * (query_length - 1) // 2
+
+
+def tiled_pairs(sequence_length: Column, tile_length: Column) -> Column:
+    """Return the pairs that a causal kernel computes which skips whole square tiles [pair].
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens of a sequence [token].
+    tile_length : Column
+        Queries of a tile, and keys [token].
+
+    Examples
+    --------
+    >>> tiled_pairs(4, 1), tiled_pairs(4, 2), tiled_pairs(5, 2)
+    (10, 12, 17)
+    """
+    whole = sequence_length // tile_length
+    rest = sequence_length - whole * tile_length
+    return tile_length * tile_length * (whole * (whole + 1) // 2) + rest * sequence_length
+
+
+def account(sequence_length: Column, heads: Heads, *, causal: Column = 1) -> Account:
+    """Return the account of dense attention of (batch, heads, sequence, width).
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens of a sequence [token].
+    heads : Heads
+        Sizes.
+    causal : Column
+        Whether the future is masked. A program computes the whole square either way.
+    """
+    return softmax_account(
+        sequence_length,
+        heads,
+        attended_pairs=heads.query_heads * attended_pairs(sequence_length, causal),
+        executed_pairs=heads.query_heads * sequence_length * sequence_length,
+        state_tokens=sequence_length,
+        peak_state_tokens=sequence_length,
+        step_pairs=heads.query_heads * sequence_length,
     )

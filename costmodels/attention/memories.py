@@ -1,0 +1,287 @@
+"""Transformers with a memory beside their segment: what each keeps, and Compressive Transformers.
+
+Rows of Munkhdalai et al. 2024 (arXiv:2404.07143v2), Table 1, in scalars of a whole model. The table
+leaves out keys and values of the current segment; a decoder holds them too.
+"""
+
+from typing import NamedTuple
+
+from costmodels.attention.accounts import (
+    Account,
+    Heads,
+    linear_work,
+    softmax_account,
+)
+from costmodels.columns import Column, maximum, minimum
+
+
+def cached_segment_elements(
+    layers: Column, query_heads: Column, head_size: Column, cached_tokens: Column
+) -> Column:
+    """Return the memory of Transformer-XL: keys and values of the last segment [element].
+
+    Notes
+    -----
+    (d_k + d_v) H N l. Dai et al. 2019, arXiv:1901.02860.
+
+    Examples
+    --------
+    >>> cached_segment_elements(12, 8, 128, 2048)
+    50331648
+    """
+    return 2 * head_size * query_heads * cached_tokens * layers
+
+
+def compressive_elements(
+    layers: Column, hidden_size: Column, memory_tokens: Column, compressed_tokens: Column
+) -> Column:
+    """Return the memories of a Compressive Transformer: hidden states of each layer [element].
+
+    Notes
+    -----
+    d_model (c + N) l. Rae et al. 2019, arXiv:1911.05507.
+
+    Examples
+    --------
+    >>> compressive_elements(12, 1024, 2048, 512)
+    31457280
+    """
+    return hidden_size * (memory_tokens + compressed_tokens) * layers
+
+
+def memorizing_elements(
+    layers: Column,
+    query_heads: Column,
+    head_size: Column,
+    cached_tokens: Column,
+    stored_tokens: Column,
+) -> Column:
+    """Return the memory of a Memorizing Transformer: caches, and one layer with many more [element].
+
+    Notes
+    -----
+    (d_k + d_v) H N S in one layer beside a Transformer-XL cache in each. Wu et al. 2022,
+    arXiv:2203.08913.
+
+    Examples
+    --------
+    >>> memorizing_elements(12, 8, 128, 2048, 65000)
+    183451648
+    """
+    caches = cached_segment_elements(layers, query_heads, head_size, cached_tokens)
+    return caches + 2 * head_size * query_heads * stored_tokens
+
+
+def recurrent_elements(
+    layers: Column, hidden_size: Column, summary_tokens: Column
+) -> Column:
+    """Return the memory of a Recurrent Memory Transformer as the table counts it [element].
+
+    Notes
+    -----
+    d_model p l 2, for p summary vectors (Bulatov et al. 2022, arXiv:2207.06881).
+
+    Examples
+    --------
+    >>> recurrent_elements(12, 1024, 100)
+    2457600
+    """
+    return 2 * hidden_size * summary_tokens * layers
+
+
+def infini_elements(layers: Column, key_value_heads: Column, head_size: Column) -> Column:
+    """Return the compressive memory of Infini-attention: d_k (d_v + 1) H l [element].
+
+    Examples
+    --------
+    >>> infini_elements(12, 8, 128)
+    1585152
+    """
+    return head_size * (head_size + 1) * key_value_heads * layers
+
+
+def infini_decoder_elements(
+    layers: Column, key_value_heads: Column, head_size: Column, segment_length: Column
+) -> Column:
+    """Return what a decoder holds: the compressive memory and a full segment's cache [element].
+
+    Examples
+    --------
+    >>> infini_decoder_elements(12, 8, 128, 2048)
+    51916800
+    """
+    cache = cached_segment_elements(layers, key_value_heads, head_size, segment_length)
+    return infini_elements(layers, key_value_heads, head_size) + cache
+
+
+def equivalent_tokens(key_size: Column, value_size: Column) -> Column:
+    """Return the tokens whose keys and values a compressive memory is as large as [token].
+
+    Examples
+    --------
+    >>> equivalent_tokens(128, 128)
+    64.5
+    """
+    return key_size * (value_size + 1) / (key_size + value_size)
+
+
+class Compression(NamedTuple):
+    """Memories of a Compressive Transformer.
+
+    Attributes
+    ----------
+    segment_length : Column
+        Tokens of a segment n [token].
+    memory_tokens : Column
+        Hidden states kept as they are, a multiple of a segment [token].
+    compressed_tokens : Column
+        Compressed hidden states kept, at most [token].
+    rate : Column
+        States that one compressed one stands for c, a divisor of a segment [token].
+    """
+
+    segment_length: Column
+    memory_tokens: Column
+    compressed_tokens: Column
+    rate: Column
+
+
+def compressor_parameters(hidden_size: Column, rate: Column) -> Column:
+    """Return the weights and biases of a convolution that compresses, of one layer [parameter].
+
+    Notes
+    -----
+    Width and stride c from d_model to d_model channels (Rae et al. 2019, section 3.2).
+
+    Examples
+    --------
+    >>> compressor_parameters(1024, 4)
+    4195328
+    """
+    return hidden_size * hidden_size * rate + hidden_size
+
+
+def compressor_flop(
+    sequence_length: Column, batch_size: Column, hidden_size: Column, compression: Compression
+) -> Column:
+    """Return the work of compressing what memory drops, of one layer [FLOP].
+
+    Notes
+    -----
+    Every dropped state meets c d_model^2 weights once for c of them: 2 d_model^2 each.
+    """
+    return 2 * batch_size * _dropped_tokens(sequence_length, compression) * hidden_size**2
+
+
+def _segments(sequence_length: Column, compression: Compression) -> Column:
+    return -(-sequence_length // compression.segment_length)
+
+
+def _dropped_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states that memory has dropped when the last segment is processed [token]."""
+    before = (_segments(sequence_length, compression) - 1) * compression.segment_length
+    return maximum(before - compression.memory_tokens, 0)
+
+
+def _filling_tokens(segments: Column, step: Column, most: Column) -> Column:
+    """Return the sum of min(most, i step) for i from zero to segments less one [token]."""
+    growing = minimum(segments, most // step + 1)
+    return step * (growing * (growing - 1) // 2) + (segments - growing) * most
+
+
+def remembered_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states that segments see before their own, the last one's aside [token].
+
+    Returns
+    -------
+    Column
+        Sum over all segments but the last [token].
+    """
+    segments = _segments(sequence_length, compression) - 1
+    segment = compression.segment_length
+    plain = _filling_tokens(segments, segment, compression.memory_tokens)
+    late = maximum(segments - compression.memory_tokens // segment, 0)
+    squeezed = _filling_tokens(
+        late, segment // compression.rate, compression.compressed_tokens
+    )
+    return plain + squeezed
+
+
+def last_remembered_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states that the last segment sees before its own [token]."""
+    before = (_segments(sequence_length, compression) - 1) * compression.segment_length
+    squeezed = _dropped_tokens(sequence_length, compression) // compression.rate
+    plain = minimum(before, compression.memory_tokens)
+    return plain + minimum(squeezed, compression.compressed_tokens)
+
+
+def executed_pairs(sequence_length: Column, compression: Compression) -> Column:
+    """Return the pairs of one head whose score is computed: with memories and own segment [pair].
+
+    Examples
+    --------
+    >>> executed_pairs(6, Compression(2, 2, 2, 2))
+    22
+    """
+    segment = compression.segment_length
+    earlier = (_segments(sequence_length, compression) - 1) * segment
+    last = sequence_length - earlier
+    own = earlier * segment + last * last
+    seen = segment * remembered_tokens(sequence_length, compression)
+    return own + seen + last * last_remembered_tokens(sequence_length, compression)
+
+
+def attended_pairs(sequence_length: Column, compression: Compression) -> Column:
+    """Return the pairs of one head that are not masked [pair]."""
+    segment = compression.segment_length
+    whole = _segments(sequence_length, compression) - 1
+    last = sequence_length - whole * segment
+    masked = whole * (segment * (segment - 1) // 2) + last * (last - 1) // 2
+    return executed_pairs(sequence_length, compression) - masked
+
+
+def account(
+    sequence_length: Column, heads: Heads, *, compression: Compression, hidden_size: Column
+) -> Account:
+    """Return the account of a Compressive Transformer's attention, its compressor included.
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens of a sequence [token].
+    heads : Heads
+        Sizes.
+    compression : Compression
+        Memories.
+    hidden_size : Column
+        Width of the hidden states that are kept d_model [element].
+
+    Notes
+    -----
+    Memories hold no gradient (as in the paper), keys and values of memories are projected again in
+    each segment (not counted here, as all projections). The compressor learns by a loss of its
+    own: its backward is that of its weights and inputs.
+    """
+    last = last_remembered_tokens(sequence_length, compression)
+    own = (sequence_length - 1) % compression.segment_length + 1
+    most = minimum(sequence_length, compression.segment_length)
+    found = softmax_account(
+        sequence_length,
+        heads,
+        attended_pairs=heads.query_heads * attended_pairs(sequence_length, compression),
+        executed_pairs=heads.query_heads * executed_pairs(sequence_length, compression),
+        state_tokens=own,
+        peak_state_tokens=most,
+        step_pairs=heads.query_heads * (last + own),
+    )
+    compressing = linear_work(
+        compressor_flop(sequence_length, heads.batch_size, hidden_size, compression)
+    )
+    state = heads.batch_size * last * hidden_size * heads.element_bytes
+    return found._replace(
+        ideal=found.ideal.plus(compressing),
+        executed=found.executed.plus(compressing),
+        state_bytes=found.state_bytes + state,
+        peak_state_bytes=found.peak_state_bytes + state,
+        decode_traffic_bytes=found.state_bytes + state,
+    )
