@@ -13,7 +13,7 @@ from costmodels.attention.accounts import (
     memory_bytes,
     operand_bytes,
 )
-from costmodels.columns import Column
+from costmodels.columns import Column, maximum, minimum
 
 
 def recurrent_flop(sequence_length: Column, heads: Heads) -> Column:
@@ -33,14 +33,21 @@ def solve_flop(rows: Column) -> Column:
 
     Notes
     -----
-    Row i times the i rows above it, 2 i^2 FLOP for i below n: (n - 1) n (2 n - 1) / 3.
+    Row i times the i rows above it, 2 i^2 FLOP for i from 2 below n, since the second row needs no
+    product: (n - 1) n (2 n - 1) / 3 - 2.
 
     Examples
     --------
-    >>> solve_flop(3), 2 * (1 + 4)
-    (10, 10)
+    >>> solve_flop(4), 2 * (4 + 9)
+    (26, 26)
     """
-    return (rows - 1) * rows * (2 * rows - 1) // 3
+    second = maximum(minimum(rows - 1, 1), 0)
+    return (rows - 1) * rows * (2 * rows - 1) // 3 - 2 * second
+
+
+def _joined_pairs(rows: Column) -> Column:
+    """Return the entries of a chunk's triangular matrix, none for one token [pair]."""
+    return rows * rows * (rows > 1)
 
 
 def chunked_flop(sequence_length: Column, heads: Heads, chunk_length: Column) -> Column:
@@ -58,14 +65,18 @@ def chunked_flop(sequence_length: Column, heads: Heads, chunk_length: Column) ->
     Returns
     -------
     Column
-        For a chunk the scores of keys and of queries with keys, T times values and keys, scores
-        times values: 2 n^2 (3 d_k + 2 d_v), and the inverse; 4 n d_k d_v to read the state where
-        there is one, 2 n d_k d_v to add to it where somebody reads it [FLOP].
+        For a chunk scores of queries with keys, times values: 2 n^2 (d_k + d_v); if it has more
+        than one token scores of keys, T times values: 2 n^2 (d_k + d_v), and the inverse; if there
+        is a state T times keys, 2 n^2 d_k, and 4 n d_k d_v to read the state; 2 n d_k d_v to add to
+        it where somebody reads it [FLOP].
     """
     key, value = heads.key_size, heads.value_size
-    inside = 2 * chunked.square_pairs(sequence_length, chunk_length) * (3 * key + 2 * value)
     whole = sequence_length // chunk_length
     rest = sequence_length - whole * chunk_length
+    joined = whole * _joined_pairs(chunk_length) + _joined_pairs(rest)
+    first = _joined_pairs(minimum(sequence_length, chunk_length))
+    scores = chunked.square_pairs(sequence_length, chunk_length) + joined
+    inside = 2 * scores * (key + value) + 2 * (joined - first) * key
     inverse = whole * solve_flop(chunk_length) + solve_flop(rest)
     later = infini.later_tokens(sequence_length, chunk_length)
     earlier = infini.earlier_tokens(sequence_length, chunk_length)

@@ -7,6 +7,7 @@ ceil(H / r) neighbouring heads the same offset.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -215,7 +216,7 @@ def branches_nest(branches: Branches) -> bool:
     pairs = list(_over(branches))
     return all(
         length % last_length == 0 and rate % last_rate == 0 and last_length % rate == 0
-        for (last_length, last_rate), (length, rate) in zip(pairs, pairs[1:], strict=False)
+        for (last_length, last_rate), (length, rate) in pairwise(pairs)
     )
 
 
@@ -240,7 +241,7 @@ def unique_pairs(
         attended_pairs(
             sequence_length, query_heads, Branches((last,), (rate,), grouped), causal=causal
         )
-        for (last, _), (_, rate) in zip(pairs, pairs[1:], strict=False)
+        for (last, _), (_, rate) in pairwise(pairs)
     ]
     return attended_pairs(sequence_length, query_heads, branches, causal=causal) - total(
         [0, *repeated]
@@ -256,6 +257,15 @@ def branch_rows(sequence_length: Column, query_heads: Column, branches: Branches
             for length, rate in _over(branches)
         ]
     )
+
+
+def padded_rows(sequence_length: Column, query_heads: Column, branches: Branches) -> Column:
+    """Return the queries of all heads and branches, segments and dilations filled up [token]."""
+    rows = []
+    for length, rate in _over(branches):
+        segment = minimum(length, sequence_length)
+        rows.append(ceil_div(sequence_length, segment) * ceil_div(segment, rate))
+    return query_heads * total(rows)
 
 
 def step_pairs(sequence_length: Column, query_heads: Column, branches: Branches) -> Column:
@@ -310,9 +320,7 @@ def live_tokens(token: int, query_heads: int, branches: Branches) -> list[int]:
         For each head the tokens that a branch of it may still read: those of the current segment
         on its offset, as long as this or a later token of the segment is on it too [token].
     """
-    return [
-        len(live_places(token, head, query_heads, branches)) for head in range(query_heads)
-    ]
+    return [len(live_places(token, head, query_heads, branches)) for head in range(query_heads)]
 
 
 def live_places(token: int, head: int, query_heads: int, branches: Branches) -> list[int]:
@@ -364,7 +372,8 @@ def account(
         if branches_nest(branches)
         else None
     )
-    rows = batch * branch_rows(sequence_length, query_heads, branches)
+    count_rows = padded_rows if padded else branch_rows
+    rows = batch * count_rows(sequence_length, query_heads, branches)
     ways = len(branches.segment_lengths)
     outputs = batch * query_heads * sequence_length
     per_head = heads._replace(query_heads=query_heads, key_value_heads=query_heads)
@@ -374,7 +383,7 @@ def account(
     )
     widths = heads.key_size + heads.value_size
     gathered = rows * (2 * heads.key_size + heads.value_size)
-    mixed = ways * outputs * heads.value_size
+    mixed = ways * outputs * (heads.value_size + 1)
     steps = batch * step_pairs(sequence_length, query_heads, branches)
     return Account(
         attended_pairs=attended,
@@ -385,7 +394,7 @@ def account(
         elementwise_flop=(ELEMENTWISE_PER_SCORE + 4) * executed
         + 2 * rows
         + outputs * (5 * ways + 2 * ways * heads.value_size),
-        saved_bytes=(gathered + 2 * executed + mixed) * heads.element_bytes,
+        saved_bytes=(gathered + 2 * executed + rows + mixed) * heads.element_bytes,
         flash_saved_bytes=(gathered + rows * heads.value_size + mixed) * heads.element_bytes
         + 4 * rows,
         state_bytes=state,

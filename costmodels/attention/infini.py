@@ -209,6 +209,21 @@ def burst_flop(heads: Heads, memory: Memory) -> Column:
     return tokens * (write + subtract)
 
 
+def _mapped_bytes(sequence_length: Column, heads: Heads, memory: Memory) -> Column:
+    """Return what reads and updates keep for the backward [byte]."""
+    segment, key, value = memory.segment_length, heads.key_size, heads.value_size
+    later = later_tokens(sequence_length, segment)
+    earlier = earlier_tokens(sequence_length, segment)
+    updates = segment_count(sequence_length, segment) - 1
+    again = maximum(updates - 1, 0) * memory.is_delta
+    reads = heads.query_heads * later * (key + 2 * value + 1)
+    subtracted = maximum(earlier - segment, 0) * memory.is_delta * (2 * value + 1)
+    writes = heads.key_value_heads * (earlier * key + subtracted)
+    states = (heads.query_heads * updates + heads.key_value_heads * again) * key * (value + 1)
+    elements = (reads + writes) * heads.element_bytes
+    return heads.batch_size * (elements + states * heads.memory_element_bytes)
+
+
 def account(sequence_length: Column, heads: Heads, *, memory: Memory) -> Account:
     """Return the account of Infini-attention.
 
@@ -223,9 +238,11 @@ def account(sequence_length: Column, heads: Heads, *, memory: Memory) -> Account
 
     Notes
     -----
-    What is kept for the backward beside softmax: a state for each segment but the last, and for
-    each token mapped queries and keys, their quotient's parts and the gated sum, about
-    2 d_k + 4 d_v elements (2 d_v more by the delta rule). That count is approximate.
+    Kept for the backward are the tensors of the program of `validation`: beside softmax and its
+    output, for each query that reads its mapped self, both parts of the quotient and the quotient;
+    for each key that is added its mapped self; a copy of the state for each segment that reads it.
+    A naive program keeps grouped keys and values before and after they are expanded. By the delta
+    rule also difference, parts of the quotient and the state for each segment that subtracts.
     """
     segment = memory.segment_length
     attended = chunked.attended_pairs(sequence_length, segment)
@@ -237,8 +254,10 @@ def account(sequence_length: Column, heads: Heads, *, memory: Memory) -> Account
     backward = memory_backward_flop(sequence_length, heads, memory)
     state = linear_work(forward)._replace(backward_flop=backward, flash_backward_flop=backward)
     states = (segment_count(sequence_length, segment) - 1) * memory_bytes(heads)
-    per_token = 2 * heads.key_size + (4 + 2 * memory.is_delta) * heads.value_size
-    mapped = of_all * sequence_length * per_token * heads.element_bytes
+    mapped = _mapped_bytes(sequence_length, heads, memory)
+    outputs = of_all * sequence_length * heads.value_size * heads.element_bytes
+    holds = minimum(segment_count(sequence_length, segment) - 1, 1)
+    originals = holds * key_value_bytes(sequence_length, heads)
     held = state_bytes(sequence_length, heads, segment)
     operands = operand_bytes(sequence_length, heads)
     return Account(
@@ -250,8 +269,11 @@ def account(sequence_length: Column, heads: Heads, *, memory: Memory) -> Account
         ),
         executed=pairs_work(executed, heads).plus(state),
         elementwise_flop=elementwise_flop(sequence_length, heads, memory),
-        saved_bytes=naive_saved_bytes(sequence_length, executed, heads) + states + mapped,
-        flash_saved_bytes=operands + 4 * of_all * sequence_length + states + mapped,
+        saved_bytes=naive_saved_bytes(sequence_length, executed, heads)
+        + outputs
+        + originals
+        + mapped,
+        flash_saved_bytes=operands + 4 * of_all * sequence_length + mapped,
         state_bytes=held,
         peak_state_bytes=peak_state_bytes(sequence_length, heads, segment),
         decode_flop=step_flop(sequence_length, heads, segment),

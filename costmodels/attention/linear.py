@@ -84,8 +84,9 @@ def account(sequence_length: Column, heads: Heads, *, scan: Scan) -> Account:
 
     Notes
     -----
-    What is kept for the backward is approximate: scores, a state for each chunk but the last, six
-    tensors of a head's width.
+    Kept for the backward are the tensors of the program of `validation`, in chunks: queries and keys
+    before and after their map, expanded keys and values, scores, both parts of the quotient, and a
+    copy of the state for each chunk that reads it.
     """
     tokens = heads.batch_size * heads.query_heads * sequence_length
     key, value = heads.key_size, heads.value_size
@@ -99,8 +100,13 @@ def account(sequence_length: Column, heads: Heads, *, scan: Scan) -> Account:
     state = memory_bytes(heads, normalizer=scan.has_normalizer) + 0 * sequence_length
     states = (infini.segment_count(sequence_length, chunk) - 1) * state
     operands = operand_bytes(sequence_length, heads)
-    mapped = tokens * (2 * key + 2 * value) * heads.element_bytes
-    saved = operands + states + mapped + executed_pairs * heads.element_bytes
+    reads = where(infini.segment_count(sequence_length, chunk) > 1, 1, 0)
+    normal = scan.has_normalizer
+    of_queries = tokens * (3 * key + value + normal * (value + 1)) + executed_pairs
+    of_keys = heads.batch_size * heads.key_value_heads * sequence_length
+    of_keys = of_keys * (key + reads * (key + value)) + pairs
+    copies = states // heads.key_value_heads * heads.query_heads
+    saved = (of_queries + of_keys) * heads.element_bytes + copies
     return Account(
         attended_pairs=heads.batch_size
         * heads.query_heads

@@ -72,9 +72,7 @@ def memorizing_elements(
     return caches + 2 * head_size * query_heads * stored_tokens
 
 
-def recurrent_elements(
-    layers: Column, hidden_size: Column, summary_tokens: Column
-) -> Column:
+def recurrent_elements(layers: Column, hidden_size: Column, summary_tokens: Column) -> Column:
     """Return the memory of a Recurrent Memory Transformer as the table counts it [element].
 
     Notes
@@ -201,9 +199,7 @@ def remembered_tokens(sequence_length: Column, compression: Compression) -> Colu
     segment = compression.segment_length
     plain = _filling_tokens(segments, segment, compression.memory_tokens)
     late = maximum(segments - compression.memory_tokens // segment, 0)
-    squeezed = _filling_tokens(
-        late, segment // compression.rate, compression.compressed_tokens
-    )
+    squeezed = _filling_tokens(late, segment // compression.rate, compression.compressed_tokens)
     return plain + squeezed
 
 

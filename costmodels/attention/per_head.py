@@ -7,7 +7,7 @@ with the same remainder attends to itself.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from costmodels.attention import chunked, sliding
 from costmodels.attention.accounts import Account, Heads, softmax_account
@@ -165,9 +165,9 @@ def rates_of_heads(query_heads: int, rates: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(rates[head * len(rates) // query_heads] for head in range(query_heads))
 
 
-def _by_head(sequence_length: Column, query_heads: int, dilations: Dilations) -> tuple[
-    list[Column], list[Column], list[Column], list[Column]
-]:
+def _by_head(
+    sequence_length: Column, query_heads: int, dilations: Dilations
+) -> tuple[list[Column], list[Column], list[Column], list[Column]]:
     """Return for each head attended, executed, cached tokens at most, and the last token's keys."""
     places = [head * len(dilations.rates) // query_heads for head in range(query_heads)]
     attended, executed, cached, steps = [], [], [], []
@@ -194,6 +194,26 @@ def _by_head(sequence_length: Column, query_heads: int, dilations: Dilations) ->
     return attended, executed, cached, steps
 
 
+def _kept_elements(sequence_length: Column, heads: Heads, dilations: Dilations) -> Any:
+    """Return gathered queries, keys and values of one sequence, which a program keeps [element]."""
+    key, value = heads.key_size, heads.value_size
+    query_heads = int(heads.query_heads)
+    if not dilations.segment_lengths:
+        return query_heads * sequence_length * (key + dilations.keys * (key + value))
+    rows = []
+    for head in range(query_heads):
+        place = head * len(dilations.rates) // query_heads
+        segment, rate = dilations.segment_lengths[place], dilations.rates[place]
+        if dilations.every_residue:
+            rows.append(sequence_length)
+            continue
+        whole = sequence_length // segment
+        rest = sequence_length - whole * segment
+        offset = head % rate
+        rows.append(whole * offset_rows(segment, offset, rate) + offset_rows(rest, offset, rate))
+    return total(rows) * (2 * key + value)
+
+
 def account(sequence_length: Column, heads: Heads, *, dilations: Dilations) -> Account:
     """Return the account of one dilation for each head.
 
@@ -211,9 +231,7 @@ def account(sequence_length: Column, heads: Heads, *, dilations: Dilations) -> A
     Heads that share keys and values keep as many tokens as the one of them that keeps most. In
     the sliding reading a program gathers K keys for every query, masked ones too.
     """
-    attended, executed, cached, steps = _by_head(
-        sequence_length, int(heads.query_heads), dilations
-    )
+    attended, executed, cached, steps = _by_head(sequence_length, int(heads.query_heads), dilations)
     group = int(heads.query_heads) // int(heads.key_value_heads)
     shared = [
         largest(cached[first : first + group]) for first in range(0, int(heads.query_heads), group)
@@ -229,9 +247,11 @@ def account(sequence_length: Column, heads: Heads, *, dilations: Dilations) -> A
         step_pairs=total(steps),
     )
     width = heads.batch_size * (heads.key_size + heads.value_size) * heads.element_bytes
+    kept = heads.batch_size * _kept_elements(sequence_length, heads, dilations)
     state = total(shared) * width
     read = heads.batch_size * total(steps) * (heads.key_size + heads.value_size)
     return found._replace(
+        saved_bytes=(kept + found.executed_pairs) * heads.element_bytes,
         state_bytes=state,
         peak_state_bytes=state,
         decode_traffic_bytes=read * heads.element_bytes,

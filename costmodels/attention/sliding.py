@@ -63,33 +63,45 @@ def chunked_pairs(
     >>> chunked_pairs(4, 2, 2), chunked_pairs(4, 2, 4), chunked_pairs(5, 2, 2)
     (10, 16, 12)
     """
+    start = sequence_length // chunk_length * chunk_length
+    rest = sequence_length - start
+    whole, tail = _chunk_keys(sequence_length, window, chunk_length, sink_tokens)
+    return chunk_length * whole + rest * tail
+
+
+def gathered_tokens(
+    sequence_length: Column, window: Column, chunk_length: Column, sink_tokens: Column = 0
+) -> Column:
+    """Return the keys of all chunks together, parameters as in `chunked_pairs` [token].
+
+    Examples
+    --------
+    >>> gathered_tokens(5, 2, 2)
+    7
+    """
+    rest = sequence_length - sequence_length // chunk_length * chunk_length
+    whole, tail = _chunk_keys(sequence_length, window, chunk_length, sink_tokens)
+    return whole + minimum(rest, 1) * tail
+
+
+def _chunk_keys(
+    sequence_length: Column, window: Column, chunk_length: Column, sink_tokens: Column
+) -> tuple[Column, Column]:
+    """Return the keys that whole chunks take together, and those of a short last one [token]."""
     whole = sequence_length // chunk_length
     start = whole * chunk_length
-    rest = sequence_length - start
     # Chunks whose first key is the sequence's, then those whose keys have a constant width.
     early = minimum(whole, (window - 1) // chunk_length + 1)
-    square = chunk_length * chunk_length
-    near = square * (early * (early + 1) // 2)
-    later = (whole - early) * chunk_length * (chunk_length + window - 1)
-    tail = rest * (sequence_length - maximum(start - window + 1, 0))
-    sinks = _sink_pairs(whole, early, window, chunk_length, sink_tokens)
-    tail_sinks = rest * minimum(sink_tokens, maximum(start - window + 1, 0))
-    return near + later + tail + sinks + tail_sinks
-
-
-def _sink_pairs(
-    whole: Column, early: Column, window: Column, chunk_length: Column, sink_tokens: Column
-) -> Column:
-    """Return the pairs of whole chunks with sinks that their windows have left [pair].
-
-    Chunk i sees min(S, i C - W + 1) of them: growing until all are left, constant after.
-    """
+    near = chunk_length * (early * (early + 1) // 2)
+    later = (whole - early) * (chunk_length + window - 1)
+    # Later chunk i takes min(S, i C - W + 1) sinks: growing until all are behind its window.
     filled = -((1 - sink_tokens - window) // chunk_length)
     first_full = minimum(maximum(filled, early), whole)
     growing = first_full - early
-    places = (early + first_full - 1) * growing // 2
-    grown = chunk_length * places - growing * (window - 1)
-    return chunk_length * (grown + (whole - first_full) * sink_tokens)
+    grown = chunk_length * ((early + first_full - 1) * growing // 2) - growing * (window - 1)
+    sinks = grown + (whole - first_full) * sink_tokens
+    first = maximum(start - window + 1, 0)
+    return near + later + sinks, sequence_length - first + minimum(sink_tokens, first)
 
 
 def cached_tokens(sequence_length: Column, window: Column, sink_tokens: Column = 0) -> Column:
@@ -141,7 +153,7 @@ def account(
     chunk = window if chunk_length is None else chunk_length
     executed = chunked_pairs(sequence_length, window, chunk, sink_tokens)
     cached = cached_tokens(sequence_length, window, sink_tokens)
-    return softmax_account(
+    found = softmax_account(
         sequence_length,
         heads,
         attended_pairs=heads.query_heads * attended_pairs(sequence_length, window, sink_tokens),
@@ -150,3 +162,8 @@ def account(
         peak_state_tokens=cached,
         step_pairs=heads.query_heads * cached,
     )
+    keys = gathered_tokens(sequence_length, window, chunk, sink_tokens)
+    width = heads.key_size + heads.value_size
+    kept = sequence_length * heads.key_size + keys * width + executed
+    saved = heads.batch_size * heads.query_heads * kept * heads.element_bytes
+    return found._replace(saved_bytes=saved)

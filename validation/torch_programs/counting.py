@@ -140,7 +140,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _passes(forward: Callable[[], torch.Tensor]) -> Passes:
+def passes(forward: Callable[[], torch.Tensor]) -> Passes:
     """Return the work of a program and of the backward of its sum."""
     with one_thread():
         with WorkCounter() as there:
@@ -169,7 +169,7 @@ def block_passes(
     with torch.device(device):
         block = Block(model, layer)
         hidden = torch.empty(batch, length, model.hidden_size, requires_grad=True)
-    return _passes(lambda: block(hidden))
+    return passes(lambda: block(hidden))
 
 
 def head_passes(model: Model, batch: int, length: int) -> Passes:
@@ -177,7 +177,7 @@ def head_passes(model: Model, batch: int, length: int) -> Passes:
     with torch.device("cpu"):
         head = Head(model)
         hidden = torch.empty(batch, length, model.hidden_size, requires_grad=True)
-    return _passes(lambda: head(hidden))
+    return passes(lambda: head(hidden))
 
 
 def decoder_passes(
@@ -207,7 +207,7 @@ def decoder_passes(
     with torch.device(device):
         decoder = Decoder(model, recompute, early_stop=early_stop)
         tokens = torch.zeros(batch, length, dtype=torch.int64)
-    return _passes(lambda: decoder(tokens, tokens))
+    return passes(lambda: decoder(tokens, tokens))
 
 
 def elements(module: nn.Module) -> int:
