@@ -107,6 +107,10 @@ def show_memory(account: MemoryAccount) -> None:
         f"{format_bytes(account.stage_bytes[worst])}; a GPU has "
         f"{format_bytes(account.accelerator_memory_bytes)}"
     )
+    out.print(
+        f"activations: tensors that {account.saved_tensors} keeps, with a "
+        f"{account.attention_kernel} kernel (plan.saved_tensors)"
+    )
     shown = [entry for entry in account.components if any(entry.stage_bytes)]
     count = len(account.stage_bytes)
     rows = [

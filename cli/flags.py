@@ -86,6 +86,15 @@ Sequence = Annotated[
 Zero = Annotated[Text, flag("--zero-stage", "what replicas shard: 0 nothing to 3 everything")]
 Recompute = Annotated[Text, flag("--recompute", "none, selective or full", "POLICY")]
 Kernel = Annotated[Text, flag("--attention-kernel", "flash or naive", "NAME")]
+Saved = Annotated[
+    Text,
+    flag(
+        "--saved-tensors",
+        "whose list of kept activations: megatron, transformer-engine, torch-cuda or "
+        "torch-eager-cpu",
+        "NAME",
+    ),
+]
 GlobalBatch = Annotated[
     Text, flag("--global-batch-size --global-batch", "sequences of a step, or 16M-tokens")
 ]
@@ -120,6 +129,7 @@ def _scenario_flags(
     zero_stage: Zero = None,
     recompute: Recompute = None,
     attention_kernel: Kernel = None,
+    saved_tensors: Saved = None,
     global_batch_size: GlobalBatch = None,
     sequence_length: Length = None,
     total_tokens: Total = None,

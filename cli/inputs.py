@@ -30,6 +30,7 @@ FIELD_FLAGS: Mapping[str, str] = {
     "zero_stage": "plan.zero_stage",
     "recompute": "plan.recompute",
     "attention_kernel": "plan.attention_kernel",
+    "saved_tensors": "plan.saved_tensors",
     "global_batch_size": "workload.global_batch_size",
     "sequence_length": "workload.sequence_length",
     "total_tokens": "workload.total_tokens",

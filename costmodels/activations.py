@@ -1,14 +1,20 @@
 """Activations kept for the backward pass, by GPU and microbatch.
 
-The list of kept tensors is that of Megatron-LM [1]_, written for any number of heads, feed-forward
-network and number format: for GPT in 16 bits with dropout it is the s b h (34 + 5 a s / h) of the
-paper. With a flash kernel the matrix of scores is never kept, only one logsumexp a query [2]_.
+Which tensors are kept is a convention, `plan.saved_tensors`. That of Megatron-LM [1]_ is written for
+any number of heads, feed-forward network and number format: for GPT in 16 bits with dropout it is
+the s b h (34 + 5 a s / h) of the paper. With a flash kernel the matrix of scores is never kept,
+only one logsumexp a query [2]_. Kernels of TransformerEngine keep that and the statistics of norms,
+the output of attention twice under context parallelism, and no outputs of experts, which the
+router's probabilities weigh inside [3]_. What torch keeps of plain modules is in `saved_tensors`.
 
 References
 ----------
 .. [1] V. Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models,"
    2022, sections 4 and 5. arXiv:2205.05198.
 .. [2] T. Dao et al., "FlashAttention," 2022, section 3.1. arXiv:2205.14135.
+.. [3] TransformerEngine 2.11, github.com/NVIDIA/TransformerEngine:
+   ``pytorch/module/layernorm_linear.py``, ``pytorch/attention/dot_product_attention``;
+   Megatron-LM, ``megatron/core/transformer/moe/experts.py``.
 """
 
 from costmodels.columns import Axis, Column, largest, minimum, weighted_total, where
@@ -16,6 +22,8 @@ from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
 _DAO = "Dao et al. 2022, arXiv:2205.14135, section 3.1"
+_ENGINE = "; TransformerEngine 2.11, github.com/NVIDIA/TransformerEngine, pytorch/module"
+_CONVENTION = "the convention that plan.saved_tensors names"
 _LAYER = (KIND,)
 
 
@@ -39,12 +47,16 @@ def layer_input_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="norms_per_layer * layer_input_bytes + dropout * sharded_tokens * hidden_size"
-    " + (microbatch_tokens * attention_kept_elements // tensor_parallel_size"
-    " + sharded_tokens * attention_kept_compressed_elements) * activation_element_bytes",
+    " + (microbatch_tokens * (attention_kept_elements + saved_tensors_is_transformer_engine"
+    " * (context_parallel_size > 1) * num_attention_heads * attention_value_size)"
+    " // tensor_parallel_size"
+    " + sharded_tokens * attention_kept_compressed_elements) * activation_element_bytes"
+    " + saved_tensors_is_transformer_engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)"
+    " * 4 * sharded_tokens",
     source=_KORTHIKANTI + ": norm input and output, one input more for each norm beyond two; what "
-    "heads keep; dropout mask",
+    "heads keep; dropout mask" + _ENGINE,
 )
-def attention_saved_bytes(
+def megatron_attention_bytes(
     norms_per_layer: Column,
     layer_input_bytes: Column,
     dropout: Column,
@@ -52,17 +64,26 @@ def attention_saved_bytes(
     hidden_size: Column,
     microbatch_tokens: Column,
     attention_kept_elements: Column,
+    saved_tensors_is_transformer_engine: Column,
+    context_parallel_size: Column,
+    num_attention_heads: Column,
+    attention_value_size: Column,
     tensor_parallel_size: Column,
     attention_kept_compressed_elements: Column,
     activation_element_bytes: Column,
+    norm_is_rmsnorm: Column,
 ) -> Column:
-    """Return the activations kept around a layer's attention, for one microbatch [byte]."""
-    heads = microbatch_tokens * attention_kept_elements // tensor_parallel_size
+    """Return what Megatron-LM keeps around a layer's attention, for one microbatch [byte]."""
+    engine = saved_tensors_is_transformer_engine
+    twice = engine * (context_parallel_size > 1) * num_attention_heads * attention_value_size
+    heads = microbatch_tokens * (attention_kept_elements + twice) // tensor_parallel_size
     elements = heads + sharded_tokens * attention_kept_compressed_elements
+    statistics = engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)
     return (
         norms_per_layer * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
         + elements * activation_element_bytes
+        + statistics * 4 * sharded_tokens
     )
 
 
@@ -76,7 +97,7 @@ def attention_saved_bytes(
     " * num_attention_heads // tensor_parallel_size",
     source=_KORTHIKANTI + ": softmax output, dropout mask and output; flash: " + _DAO,
 )
-def attention_core_bytes(
+def megatron_core_bytes(
     attention_kernel_is_flash: Column,
     microbatch_tokens: Column,
     sequence_length: Column,
@@ -85,11 +106,11 @@ def attention_core_bytes(
     dropout: Column,
     tensor_parallel_size: Column,
 ) -> Column:
-    """Return the activations kept inside a layer's attention, for one microbatch [byte].
+    """Return what Megatron-LM keeps inside a layer's attention, for one microbatch [byte].
 
     Examples
     --------
-    >>> attention_core_bytes(0, 2048, 2048, 96, 2, 1, 8) == 5 * 96 * 2048 * 2048 // 8
+    >>> megatron_core_bytes(0, 2048, 2048, 96, 2, 1, 8) == 5 * 96 * 2048 * 2048 // 8
     True
     """
     score_bytes = activation_element_bytes + dropout * (activation_element_bytes + 1)
@@ -108,10 +129,14 @@ def attention_core_bytes(
     basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
     " + (2 + gated) * microbatch_tokens * (experts_per_token * layer_intermediate_size"
-    " + shared_intermediate_size) * activation_element_bytes // tensor_parallel_size",
-    source=_KORTHIKANTI + ": norm input and output; projections and their product; dropout mask",
+    " + shared_intermediate_size) * activation_element_bytes // tensor_parallel_size"
+    " + saved_tensors_is_transformer_engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)"
+    " * 4 * sharded_tokens",
+    source=_KORTHIKANTI
+    + ": norm input and output; projections and their product; dropout mask"
+    + _ENGINE,
 )
-def ffn_saved_bytes(
+def megatron_ffn_bytes(
     layer_input_bytes: Column,
     dropout: Column,
     sharded_tokens: Column,
@@ -123,14 +148,20 @@ def ffn_saved_bytes(
     shared_intermediate_size: Column,
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
+    saved_tensors_is_transformer_engine: Column,
+    norms_per_layer: Column,
+    norm_is_rmsnorm: Column,
 ) -> Column:
-    """Return the activations kept for a layer's feed-forward network, for one microbatch [byte]."""
+    """Return what Megatron-LM keeps of a layer's feed-forward network, for one microbatch [byte]."""
     widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
     inner = (2 + gated) * microbatch_tokens * widths
+    engine = saved_tensors_is_transformer_engine
+    statistics = engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)
     return (
         2 * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
         + inner * activation_element_bytes // tensor_parallel_size
+        + statistics * 4 * sharded_tokens
     )
 
 
@@ -139,15 +170,17 @@ def ffn_saved_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="is_mixture * (2 * experts_per_token * microbatch_tokens * hidden_size"
-    " * activation_element_bytes + 4 * sharded_tokens * (expert_count + experts_per_token))"
+    formula="is_mixture * ((2 - saved_tensors_is_transformer_engine) * experts_per_token"
+    " * microbatch_tokens * hidden_size * activation_element_bytes"
+    " + 4 * sharded_tokens * (expert_count + experts_per_token))"
     " + shared_gate * (layer_input_bytes + 4 * sharded_tokens)",
     source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); outputs of experts "
     "kept for the gradient of their weights, so is that of gated shared experts; probabilities and "
-    "gate in fp32; tokens balanced",
+    "gate in fp32; tokens balanced" + _ENGINE,
 )
-def mixture_saved_bytes(
+def megatron_mixture_bytes(
     is_mixture: Column,
+    saved_tensors_is_transformer_engine: Column,
     experts_per_token: Column,
     microbatch_tokens: Column,
     hidden_size: Column,
@@ -157,11 +190,92 @@ def mixture_saved_bytes(
     shared_gate: Column,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return the activations kept to route tokens to experts and back, for one microbatch [byte]."""
+    """Return what Megatron-LM keeps to route tokens to experts and back, for one microbatch [byte]."""
     routed = experts_per_token * microbatch_tokens * hidden_size
     router = 4 * sharded_tokens * (expert_count + experts_per_token)
     gate = shared_gate * (layer_input_bytes + 4 * sharded_tokens)
-    return is_mixture * (2 * routed * activation_element_bytes + router) + gate
+    copies = 2 - saved_tensors_is_transformer_engine
+    return is_mixture * (copies * routed * activation_element_bytes + router) + gate
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_attention_bytes, megatron_attention_bytes)",
+    source=_CONVENTION,
+)
+def attention_saved_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_attention_bytes: Column,
+    megatron_attention_bytes: Column,
+) -> Column:
+    """Return the activations kept around a layer's attention, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_attention_bytes, megatron_attention_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_core_bytes, megatron_core_bytes)",
+    source=_CONVENTION,
+)
+def attention_core_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_core_bytes: Column,
+    megatron_core_bytes: Column,
+) -> Column:
+    """Return the activations kept inside a layer's attention, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_core_bytes, megatron_core_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_ffn_bytes, megatron_ffn_bytes)",
+    source=_CONVENTION,
+)
+def ffn_saved_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_ffn_bytes: Column,
+    megatron_ffn_bytes: Column,
+) -> Column:
+    """Return the activations kept for a layer's feed-forward network, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_ffn_bytes, megatron_ffn_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_mixture_bytes, megatron_mixture_bytes)",
+    source=_CONVENTION,
+)
+def mixture_saved_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_mixture_bytes: Column,
+    megatron_mixture_bytes: Column,
+) -> Column:
+    """Return the activations kept to route tokens to experts and back, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_mixture_bytes, megatron_mixture_bytes)
 
 
 @quantity(
@@ -213,14 +327,14 @@ def layer_stored_bytes(
     formula="dropout * sharded_tokens * hidden_size + embedding_norm * layer_input_bytes",
     source=_KORTHIKANTI + ".3: dropout mask; input of a norm",
 )
-def embedding_saved_bytes(
+def megatron_embedding_bytes(
     dropout: Column,
     sharded_tokens: Column,
     hidden_size: Column,
     embedding_norm: Column,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return the activations kept behind the embedding, for one microbatch [byte]."""
+    """Return what Megatron-LM keeps behind the embedding, for one microbatch [byte]."""
     return dropout * sharded_tokens * hidden_size + embedding_norm * layer_input_bytes
 
 
@@ -231,14 +345,52 @@ def embedding_saved_bytes(
     formula="2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes",
     source=_KORTHIKANTI + ".3: input and output of the final norm, logits",
 )
-def head_saved_bytes(
+def megatron_head_bytes(
     layer_input_bytes: Column,
     microbatch_tokens: Column,
     vocabulary_rows: Column,
     logits_element_bytes: Column,
 ) -> Column:
-    """Return the activations kept for head and loss, for one microbatch [byte]."""
+    """Return what Megatron-LM keeps for head and loss, for one microbatch [byte]."""
     return 2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_embedding_bytes, megatron_embedding_bytes)",
+    source=_CONVENTION,
+)
+def embedding_saved_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_embedding_bytes: Column,
+    megatron_embedding_bytes: Column,
+) -> Column:
+    """Return the activations kept behind the embedding, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_embedding_bytes, megatron_embedding_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " torch_head_bytes, megatron_head_bytes)",
+    source=_CONVENTION,
+)
+def head_saved_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    torch_head_bytes: Column,
+    megatron_head_bytes: Column,
+) -> Column:
+    """Return the activations kept for head and loss, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return where(plain_torch, torch_head_bytes, megatron_head_bytes)
 
 
 @quantity(

@@ -18,7 +18,7 @@ from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
 from costmodels.specs.layouts import Dilated, type_of
 from costmodels.specs.model import Model
-from costmodels.specs.plan import RankAxis
+from costmodels.specs.plan import RankAxis, SavedTensors
 
 LARGEST_COUNT = 2.0**62
 """Bound of every count for one GPU and microbatch, which are 64-bit integers."""
@@ -96,6 +96,33 @@ def batch_divides(
 ) -> Column:
     """Return whether replicas get whole microbatches, at least one."""
     return global_batch_size % (micro_batch_size * np.maximum(data_parallel_size, 1)) == 0
+
+
+def saved_tensors_have_kernel(
+    saved_tensors_is_megatron: Column,
+    saved_tensors_is_torch_eager_cpu: Column,
+    attention_kernel_is_naive: Column,
+) -> Column:
+    """Return whether the kernel of attention is the one whose tensors a convention lists."""
+    return (
+        saved_tensors_is_megatron + (saved_tensors_is_torch_eager_cpu == attention_kernel_is_naive)
+        > 0
+    )
+
+
+def saved_tensors_have_format(
+    saved_tensors_is_torch_eager_cpu: Column, activation_element_bytes: Column
+) -> Column:
+    """Return whether plain modules on a CPU compute in fp32, in which their list is proved."""
+    return (saved_tensors_is_torch_eager_cpu == 0) + (activation_element_bytes == 4) > 0
+
+
+def saved_tensors_have_dropout(
+    saved_tensors_is_torch_eager_cpu: Column, saved_tensors_is_torch_cuda: Column, dropout: Column
+) -> Column:
+    """Return whether a model with dropout has a list of tensors that knows its masks."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    return plain_torch * dropout == 0
 
 
 def stages_have_layers(
@@ -380,6 +407,25 @@ RULES = (
         "sizes leave",
     ),
     Rule(
+        field="plan.saved_tensors",
+        function=saved_tensors_have_kernel,
+        requirement="torch-eager-cpu keeps the scores of plan.attention_kernel=naive, torch-cuda "
+        "and transformer-engine what plan.attention_kernel=flash keeps; megatron lists both",
+    ),
+    Rule(
+        field="plan.saved_tensors",
+        function=saved_tensors_have_format,
+        requirement="what plain modules keep on a CPU is modelled for activations of 4 bytes only "
+        "(not {activation_element_bytes}): set precision.activations=fp32, or use megatron",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.saved_tensors",
+        function=saved_tensors_have_dropout,
+        requirement="masks of model.dropout are modelled for megatron and transformer-engine only",
+        modelled=False,
+    ),
+    Rule(
         field="plan.pipeline_parallel_size",
         function=stages_have_layers,
         requirement="times plan.virtual_stages ({virtual_stages}) must be at most "
@@ -460,6 +506,7 @@ def _check_lists(sections: Sections) -> None:
         )
     check_model(sections.model)
     _check_layouts(sections.model)
+    _check_saved_tensors(sections)
     quantization = sections.precision.quantization
     if quantization is not None:
         raise NotModelledError(
@@ -518,6 +565,21 @@ def _check_layouts(model: Model) -> None:
             raise NotModelledError(
                 f"model.layouts ({tag}): work, memory and time of {tag} attention are not modelled "
                 f"yet, parameters are (shardwise show model); modelled: {', '.join(LAYOUTS)}"
+            )
+
+
+_TORCH_LAYOUTS = ("dense", "latent")
+
+
+def _check_saved_tensors(sections: Sections) -> None:
+    listed = sections.plan.saved_tensors
+    if listed in (SavedTensors.MEGATRON, SavedTensors.TRANSFORMER_ENGINE):
+        return
+    for layout in sections.model.layouts:
+        if type_of(layout) not in _TORCH_LAYOUTS:
+            raise NotModelledError(
+                f"plan.saved_tensors ({listed.value}): what torch keeps of {type_of(layout)} "
+                f"attention (model.layouts) is not modelled yet; use megatron"
             )
 
 

@@ -54,6 +54,8 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
         Stage of the fullest GPUs [index].
     worst_component : str
         Largest component there.
+    saved_tensors, attention_kernel : str
+        Whose list of kept activations is counted, and the kernel of attention.
     chunk_layers, chunk_in_flight_count : list of list of int
         Layers of each chunk, and its microbatches in flight when the GPU is fullest, by stage [count].
     in_flight_count : list of int
@@ -72,6 +74,8 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
     headroom_bytes: int
     worst_stage_index: int
     worst_component: str
+    saved_tensors: str
+    attention_kernel: str
     chunk_layers: list[list[int]]
     in_flight_count: list[int]
     chunk_in_flight_count: list[list[int]]
@@ -264,6 +268,8 @@ def memory_account(scenario: Scenario) -> MemoryAccount:
         headroom_bytes=table.one("headroom_bytes"),
         worst_stage_index=worst,
         worst_component=largest.name,
+        saved_tensors=scenario.plan.saved_tensors.value,
+        attention_kernel=scenario.plan.attention_kernel.value,
         chunk_layers=table.stages("chunk_layers"),
         in_flight_count=table.stages("in_flight_count"),
         chunk_in_flight_count=table.stages("chunk_in_flight_count"),

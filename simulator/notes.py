@@ -5,7 +5,7 @@ No input is silent: a field moves a number of the answer, is refused, or is name
 
 from collections.abc import Callable
 
-from costmodels.specs.plan import AttentionKernel, Recompute
+from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
 from costmodels.stages import balanced_layers
 from simulator.facts import Facts
 from simulator.inert_fields import INERT
@@ -44,6 +44,23 @@ def _selective(facts: Facts) -> str:
             "keeps no scores; it still repeats the attention forward"
         )
     return ""
+
+
+_LISTS = {
+    SavedTensors.MEGATRON: "Megatron-LM lists them (Korthikanti et al. 2022)",
+    SavedTensors.TRANSFORMER_ENGINE: "Megatron-LM keeps them with TransformerEngine",
+    SavedTensors.TORCH_CUDA: "torch keeps them of plain modules with fused kernels, derived from "
+    "documented kernels and not measured",
+    SavedTensors.TORCH_EAGER_CPU: "torch keeps them of plain modules on a CPU",
+}
+
+
+def _saved_tensors(facts: Facts) -> str:
+    plan = facts.scenario.plan
+    return (
+        f"activations are counted as {_LISTS[plan.saved_tensors]}, with a "
+        f"{plan.attention_kernel.value} kernel (plan.saved_tensors = {plan.saved_tensors.value})"
+    )
 
 
 def _sharded_pipeline(facts: Facts) -> str:
@@ -95,6 +112,7 @@ _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _unvalidated,
     _uneven,
     _padding,
+    _saved_tensors,
     _selective,
     _sharded_pipeline,
     _price,

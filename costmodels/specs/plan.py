@@ -25,6 +25,15 @@ class AttentionKernel(StrEnum):
     NAIVE = "naive"
 
 
+class SavedTensors(StrEnum):
+    """Whose list of activations kept for the backward: a library's, or torch's of plain modules."""
+
+    MEGATRON = "megatron"
+    TRANSFORMER_ENGINE = "transformer-engine"
+    TORCH_CUDA = "torch-cuda"
+    TORCH_EAGER_CPU = "torch-eager-cpu"
+
+
 class RankAxis(StrEnum):
     """A dimension of parallelism along which ranks are laid out."""
 
@@ -66,6 +75,8 @@ class Plan(Spec, frozen=True, kw_only=True):
         What is recomputed in the backward pass.
     attention_kernel : AttentionKernel
         How attention is computed.
+    saved_tensors : SavedTensors
+        Which tensors are kept for the backward.
     overlap_gradient_reduction : bool
         Whether gradients are reduced while the last microbatch's backward runs.
     overlap_parameter_gather : bool
@@ -114,6 +125,9 @@ class Plan(Spec, frozen=True, kw_only=True):
     attention_kernel: Annotated[
         AttentionKernel, choice("how attention is computed", "memory", "compute", "time")
     ] = AttentionKernel.FLASH
+    saved_tensors: Annotated[
+        SavedTensors, choice("which tensors are kept for the backward", "memory")
+    ] = SavedTensors.MEGATRON
     overlap_gradient_reduction: Annotated[
         bool, choice("whether gradients are reduced during the backward", "time")
     ] = True

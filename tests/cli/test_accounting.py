@@ -118,6 +118,8 @@ def test_memory_as_json_has_stable_names() -> None:
         "headroom_bytes",
         "worst_stage_index",
         "worst_component",
+        "saved_tensors",
+        "attention_kernel",
         "chunk_layers",
         "in_flight_count",
         "chunk_in_flight_count",

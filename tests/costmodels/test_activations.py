@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costmodels.activations import attention_core_bytes
+from costmodels.activations import megatron_core_bytes
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.scenario import Scenario
@@ -169,7 +169,7 @@ def test_a_layer_keeps_the_tensors_of_its_list(
 
 @given(st.integers(1, 512), st.integers(1, 64), st.integers(0, 1))
 def test_flash_keeps_no_matrix_of_scores(length: int, heads: int, dropout: int) -> None:
-    kept = attention_core_bytes(1, length, length, heads, 2, dropout, 1)
+    kept = megatron_core_bytes(1, length, length, heads, 2, dropout, 1)
     assert kept == 4 * length * heads
 
 
@@ -272,3 +272,59 @@ def test_a_mixture_keeps_routed_tokens_for_each_chosen_expert() -> None:
     kept = tokens * (2 * 2 * 4096 * 2 + 4 * (8 + 2))
     assert of_layer(scenario, "mixture_saved_bytes") == kept
     assert of_layer(witness("small"), "mixture_saved_bytes") == 0
+
+
+ENGINE = {"plan__saved_tensors": "transformer-engine"}
+
+
+def test_transformer_engine_keeps_statistics_of_norms() -> None:
+    """RMSNorm: one number of fp32 a token, LayerNorm two."""
+    for norm, statistics in {"rmsnorm": 1, "layernorm": 2}.items():
+        plain, engine = (
+            of_layer(witness("small", model__norm=norm, **fields)) for fields in ({}, ENGINE)
+        )
+        assert engine - plain == 2 * statistics * 4 * 1024
+
+
+def test_transformer_engine_keeps_no_output_of_experts() -> None:
+    plain, engine = (
+        of_layer(witness("mixture", **fields), "mixture_saved_bytes") for fields in ({}, ENGINE)
+    )
+    assert plain - engine == 2 * 1024 * 4096 * 2
+
+
+def test_torch_on_cuda_keeps_the_tensors_of_its_kernels() -> None:
+    """Llama 3.1 8B: norms, rotated queries and keys, values, output, logsumexp, gate, silu, up."""
+    scenario = witness("small", plan__saved_tensors="torch-cuda")
+    tokens = 1024
+    norms = 2 * tokens * (2 * 4096 * 2 + 4)
+    heads = 2 * tokens * (2 * 4096 + 2 * 1024) + 4 * 32 * tokens + 16
+    network = 2 * tokens * 4 * 14336
+    assert of_layer(scenario) == norms + heads + network
+    ends = evaluate(compile_columns(scenario), ["embedding_saved_bytes", "head_saved_bytes"])
+    assert int(ends["embedding_saved_bytes"][0]) == 8 * tokens
+    head = tokens * (2 * 2 * 4096 + 4) + tokens * (128256 * 4 + 8) + 4
+    assert int(ends["head_saved_bytes"][0]) == head
+
+
+def test_torch_on_cuda_keeps_latent_attention_with_its_views() -> None:
+    """DeepSeek-V2's list: the expanded keys stay, since the value is a view of them."""
+    scenario = witness(
+        "small",
+        plan__saved_tensors="torch-cuda",
+        model__num_key_value_heads=32,
+        model__layouts=[
+            {
+                "type": "latent",
+                "query_rank": 1536,
+                "key_value_rank": 512,
+                "unrotated_size": 128,
+                "rotated_size": 64,
+                "value_size": 128,
+            }
+        ],
+    )
+    heads = 2 * 32 * (2 * 192 + 256 + 128)
+    compressed = 2 * (2 * 1536 + 2 * 512 + 64) + 4 * 2
+    whole = 1024 * (heads + compressed + 2 * 2 * 4096 + 4)
+    assert of_layer(scenario, "attention_saved_bytes") == whole

@@ -39,13 +39,10 @@ POSSIBLY_ZERO = {
 
 ONE_HOT = "the case that is left where the other members of its choice are zero"
 UNUSED_LEAVES = {
-    "attention_kernel_is_naive": ONE_HOT,
-    "norm_is_rmsnorm": ONE_HOT,
     "optimizer_is_sgd": ONE_HOT,
     "norm_is_layernorm_no_bias": ONE_HOT,
     "positions_is_alibi": "a bias of the scores, computed in the kernel",
     "positions_is_none": ONE_HOT,
-    "query_key_norm_is_unscaled": ONE_HOT,
     "recompute_is_none": ONE_HOT,
     "kind_is_prefill": "not modelled yet: refused by the rule that asks for training",
     "kind_is_decode": "not modelled yet: refused by the rule that asks for training",

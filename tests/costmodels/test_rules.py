@@ -87,6 +87,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"plan__expert_parallel_size": 8},
         r"plan.expert_parallel_size \(8\): expert parallelism is not modelled yet; use 1",
     ),
+    "saved_tensors_have_kernel": (
+        "small",
+        {"plan__saved_tensors": "torch-eager-cpu"},
+        r"plan.saved_tensors \(torch-eager-cpu\): .* keeps the scores of "
+        r"plan.attention_kernel=naive",
+    ),
+    "saved_tensors_have_format": (
+        "small",
+        {"plan__saved_tensors": "torch-eager-cpu", "plan__attention_kernel": "naive"},
+        r"plan.saved_tensors \(torch-eager-cpu\): .* 4 bytes only \(not 2\)",
+    ),
+    "saved_tensors_have_dropout": (
+        "small",
+        {"plan__saved_tensors": "torch-cuda", "model__dropout": True},
+        r"plan.saved_tensors \(torch-cuda\): masks of model.dropout are modelled for megatron",
+    ),
     "ranks_fill_cluster": (
         "small",
         {"plan__pipeline_parallel_size": 3},
