@@ -32,6 +32,11 @@ _COMPONENTS = {
     "pipeline_buffer_bytes": "buffer: pipeline",
     "sequence_buffer_bytes": "buffer: sequence",
     "sharding_buffer_bytes": "buffer: sharding",
+    "copied_weights_bytes": "weights: copied key and value heads",
+    "kv_cache_bytes": "cache of keys and values",
+    "serving_hidden_bytes": "activations: hidden states",
+    "serving_layer_bytes": "activations: inside a layer",
+    "serving_logits_bytes": "activations: logits",
     "accelerator_context_bytes": "reserve: context",
     "accelerator_allocator_reserve_bytes": "reserve: allocator",
 }
@@ -107,17 +112,24 @@ def show_memory(account: MemoryAccount) -> None:
         f"{format_bytes(account.stage_bytes[worst])}; a GPU has "
         f"{format_bytes(account.accelerator_memory_bytes)}"
     )
-    out.print(
-        f"activations: tensors that {account.saved_tensors} keeps, with a "
-        f"{account.attention_kernel} kernel (plan.saved_tensors)"
-    )
+    if account.replica_sequence_count is None:
+        out.print(
+            f"activations: tensors that {account.saved_tensors} keeps, with a "
+            f"{account.attention_kernel} kernel (plan.saved_tensors)"
+        )
+    else:
+        out.print(
+            f"{account.kind}: a replica keeps {account.replica_sequence_count:,} sequences and "
+            f"computes {account.serving_tokens:,} tokens at once"
+        )
     shown = [entry for entry in account.components if any(entry.stage_bytes)]
     count = len(account.stage_bytes)
+    flights = account.chunk_in_flight_count or [[]] * count
     rows = [
         (
             [entry.stage_bytes[stage] for entry in shown],
             account.chunk_layers[stage],
-            account.chunk_in_flight_count[stage],
+            flights[stage],
         )
         for stage in range(count)
     ]
@@ -129,8 +141,9 @@ def show_memory(account: MemoryAccount) -> None:
         ]
         table = table_of("Memory per GPU, by component", "", *labels)
         table.add_row("layers", *(_plus(account.chunk_layers[stage]) for _, stage in part))
-        flights = (_plus(account.chunk_in_flight_count[stage]) for _, stage in part)
-        table.add_row("microbatches in flight", *flights)
+        if account.chunk_in_flight_count:
+            in_flight = (_plus(flights[stage]) for _, stage in part)
+            table.add_row("microbatches in flight", *in_flight)
         for entry in shown:
             cells = (format_bytes(entry.stage_bytes[stage]) for _, stage in part)
             table.add_row(_component(entry.name), *cells)
@@ -142,6 +155,32 @@ def show_memory(account: MemoryAccount) -> None:
         )
         table.add_row("left", *left)
         print_table(out, table)
+    _show_caches(out, account)
+    for note in account.notes:
+        out.print(f"- {note}", soft_wrap=True)
+
+
+def _show_caches(out: Console, account: MemoryAccount) -> None:
+    """Print what each kind of layer keeps in inference."""
+    if not account.caches:
+        return
+    table = table_of(
+        "Cache of a layer on one GPU, for one sequence",
+        "layout",
+        "layers",
+        "tokens kept",
+        "a token",
+        "state",
+        "in all",
+    )
+    for cache in account.caches:
+        table.add_row(
+            cache.layout,
+            format_count(cache.layer_count),
+            format_count(cache.cached_tokens),
+            *map(format_bytes, (cache.token_bytes, cache.state_bytes, cache.sequence_bytes)),
+        )
+    print_table(out, table)
 
 
 def show_limit(found: Limit) -> None:

@@ -105,7 +105,8 @@ Largest = Annotated[
     Text,
     flag(
         "--largest",
-        "find the largest value that fits: micro-batch, sequence-length or layers",
+        "find the largest value that fits: micro-batch, sequence-length (or context), layers; "
+        "in inference also batch",
         "NAME",
     ),
 ]

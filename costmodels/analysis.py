@@ -25,6 +25,7 @@ from costmodels import (
     pricing,
     roofline,
     saved_tensors,
+    serving,
     step,
     step_end,
     throughput,
@@ -60,6 +61,7 @@ _MODULES = (
     step,
     throughput,
     pricing,
+    serving,
 )
 
 CATALOGUE: Mapping[str, Quantity] = MappingProxyType(

@@ -82,6 +82,8 @@ def _field_values(sections: Sections) -> dict[str, Any]:
             values |= _section_values(getattr(sections, section), section)
     for role, leaf in ROLE_LEAVES.items():
         name = getattr(sections.precision, role)
+        if role == "kv_cache" and name is None:
+            name = sections.precision.activations
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
     plan = sections.plan
     values["stated_data_parallel_size"] = plan.data_parallel_size or 0

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import evaluate
-from costmodels.attention.layouts import LAYOUTS
+from costmodels.attention.layouts import ATTENTION_QUERY_SIZE, LAYOUTS
 from costmodels.columns import Axis, Column, largest, maximum, total, where
 from costmodels.compilation import Columns, compile_fields
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.leaves import Sections, field_value
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
-from costmodels.specs.layouts import Dilated, type_of
+from costmodels.serving import CACHE_ELEMENTS
+from costmodels.specs.layouts import Dense, Dilated, type_of
 from costmodels.specs.model import Model
 from costmodels.specs.plan import RankAxis, SavedTensors
+from costmodels.specs.workload import WorkloadKind
 
 LARGEST_COUNT = 2.0**62
 """Bound of every count for one GPU and microbatch, which are 64-bit integers."""
@@ -40,9 +42,16 @@ def heads_divide(num_attention_heads: Axis, tensor_parallel_size: Column) -> Col
     return total([heads % tensor_parallel_size for heads in num_attention_heads]) == 0
 
 
-def key_value_heads_divide(num_key_value_heads: Axis, tensor_parallel_size: Column) -> Column:
-    """Return whether every tensor-parallel rank has as many key and value heads."""
-    return total([heads % tensor_parallel_size for heads in num_key_value_heads]) == 0
+def key_value_heads_divide(
+    num_key_value_heads: Axis, tensor_parallel_size: Column, kind_is_training: Column
+) -> Column:
+    """Return whether every rank has as many key and value heads, or a copy of one in inference."""
+    uneven = [
+        (heads % tensor_parallel_size)
+        * where((kind_is_training == 0), tensor_parallel_size % heads, 1)
+        for heads in num_key_value_heads
+    ]
+    return total(uneven) == 0
 
 
 def ffn_divides(
@@ -74,9 +83,9 @@ def norms_are_placed(norms_per_layer: Column) -> Column:
     return (norms_per_layer == 2) + (norms_per_layer == 4) > 0
 
 
-def predicts_one_token(predicted_layer_count: Axis) -> Column:
-    """Return whether the model has no layers that predict further tokens."""
-    return total(predicted_layer_count) == 0
+def predicts_one_token(predicted_layer_count: Axis, kind_is_training: Column) -> Column:
+    """Return whether training has no layers that predict further tokens; inference skips them."""
+    return (kind_is_training == 0) + (total(predicted_layer_count) == 0) > 0
 
 
 def sequence_parallel_has_group(sequence_parallel: Column, tensor_parallel_size: Column) -> Column:
@@ -161,9 +170,24 @@ def expert_parallel_off(expert_parallel_size: Column) -> Column:
     return expert_parallel_size == 1
 
 
-def is_training(kind_is_training: Column) -> Column:
-    """Return whether the workload is training."""
-    return kind_is_training == 1
+def serving_keeps_weights_whole(kind_is_training: Column, zero_stage: Column) -> Column:
+    """Return whether replicas shard nothing in inference."""
+    return (kind_is_training == 1) + (zero_stage == 0) > 0
+
+
+def serving_has_one_chunk(kind_is_training: Column, virtual_stages: Column) -> Column:
+    """Return whether a rank has one chunk of layers in inference."""
+    return (kind_is_training == 1) + (virtual_stages == 1) > 0
+
+
+def serving_keeps_sequences_whole(kind_is_training: Column, sequence_parallel: Column) -> Column:
+    """Return whether activations of inference are not split along the sequence."""
+    return (kind_is_training == 1) + (sequence_parallel == 0) > 0
+
+
+def serving_is_fused(kind_is_training: Column, attention_kernel_is_flash: Column) -> Column:
+    """Return whether inference computes attention in tiles."""
+    return (kind_is_training == 1) + (attention_kernel_is_flash == 1) > 0
 
 
 def layers_match(
@@ -316,9 +340,27 @@ RULES = (
         modelled=False,
     ),
     Rule(
-        field="workload.kind",
-        function=is_training,
-        requirement="is not modelled yet; use training",
+        field="plan.zero_stage",
+        function=serving_keeps_weights_whole,
+        requirement="inference with sharded weights is not modelled; use 0",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.virtual_stages",
+        function=serving_has_one_chunk,
+        requirement="inference with several chunks of layers on a rank is not modelled; use 1",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.sequence_parallel",
+        function=serving_keeps_sequences_whole,
+        requirement="inference with sequence parallelism is not modelled; use false",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.attention_kernel",
+        function=serving_is_fused,
+        requirement="inference is modelled with a fused kernel only; use flash",
         modelled=False,
     ),
     Rule(
@@ -362,8 +404,8 @@ RULES = (
     Rule(
         field="model.num_key_value_heads",
         function=key_value_heads_divide,
-        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}); "
-        "ranks that share key and value heads are not modelled yet",
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}), in "
+        "inference also a divisor; other ranks that share key and value heads are not modelled yet",
         modelled=False,
     ),
     Rule(
@@ -505,7 +547,7 @@ def _check_lists(sections: Sections) -> None:
             "context, data and pipeline once"
         )
     check_model(sections.model)
-    _check_layouts(sections.model)
+    _check_layouts(sections)
     _check_saved_tensors(sections)
     quantization = sections.precision.quantization
     if quantization is not None:
@@ -558,7 +600,31 @@ def check_model(model: Model) -> None:
         )
 
 
-def _check_layouts(model: Model) -> None:
+CACHED = tuple(name for name in CACHE_ELEMENTS.variants if name in ATTENTION_QUERY_SIZE.variants)
+"""The layouts whose memory in inference is modelled."""
+
+
+def _check_cached(model: Model) -> None:
+    """Raise unless it is known what every layer caches."""
+    for layout in model.layouts:
+        tag = type_of(layout)
+        if tag not in CACHED:
+            raise NotModelledError(
+                f"model.layouts ({tag}): what {tag} attention caches in inference is not modelled; "
+                f"modelled: {', '.join(CACHED)}"
+            )
+        if isinstance(layout, Dense) and not layout.causal:
+            raise SpecError(
+                "model.layouts (dense, causal = false): a layer that attends to the future keeps "
+                "no cache; inference needs causal = true"
+            )
+
+
+def _check_layouts(sections: Sections) -> None:
+    model = sections.model
+    if sections.workload.kind is not WorkloadKind.TRAINING:
+        _check_cached(model)
+        return
     for layout in model.layouts:
         tag = type_of(layout)
         if tag not in LAYOUTS:

@@ -11,10 +11,12 @@ from costmodels.components import ACTIVATIONS
 from costmodels.leaves import leaves
 from costmodels.quantities import CHUNK, STAGE
 from costmodels.scenario import Scenario, scenario_hash
+from costmodels.specs.workload import WorkloadKind
 from costmodels.version import VERSION
 from costmodels.work import COMPONENTS
 from simulator.answer import SCHEMA_VERSION
 from simulator.publishing import by_stage, scalar
+from simulator.serving import require_training, serving_notes
 from simulator.training import classes_of
 
 
@@ -39,13 +41,44 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     stage_bytes: list[int]
 
 
+class LayerCache(msgspec.Struct, frozen=True, kw_only=True):
+    """What the layers of one kind keep in inference, each of them on one GPU.
+
+    Attributes
+    ----------
+    layout : str
+        Who attends to whom.
+    layer_count : int
+        Layers of the kind, of the whole model [count].
+    cached_tokens : int
+        Tokens of a sequence that are kept, in whole blocks [token].
+    token_bytes : int
+        Size of one of them [byte].
+    state_bytes : int
+        State of a sequence beside them [byte].
+    sequence_bytes : int
+        All that a layer keeps of one sequence [byte].
+    """
+
+    layout: str
+    layer_count: int
+    cached_tokens: int
+    token_bytes: int
+    state_bytes: int
+    sequence_bytes: int
+
+
 class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of a GPU of every stage by component; components add up to the stage's total.
+
+    In inference no microbatches are in flight: those lists are empty.
 
     Attributes
     ----------
     schema_version, shardwise_version, scenario_hash
         As of an `Answer`.
+    kind : str
+        training, prefill or decode.
     fits : bool
         Whether every stage fits the memory of its GPUs.
     accelerator_memory_bytes, headroom_bytes : int
@@ -64,11 +97,20 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
         In the order of the catalogue.
     stage_bytes : list of int
         Their sum [byte].
+    replica_sequence_count : int or None
+        Sequences whose keys and values a replica keeps, in inference [count].
+    serving_tokens : int or None
+        Tokens that a replica computes at once, in inference [token].
+    caches : tuple of LayerCache
+        What each kind of layer keeps, in inference.
+    notes : tuple of str
+        What an inference's answer says beside its numbers, fields without effect included.
     """
 
     schema_version: int
     shardwise_version: str
     scenario_hash: str
+    kind: str
     fits: bool
     accelerator_memory_bytes: int
     headroom_bytes: int
@@ -81,6 +123,10 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
     chunk_in_flight_count: list[list[int]]
     components: tuple[Component, ...]
     stage_bytes: list[int]
+    replica_sequence_count: int | None = None
+    serving_tokens: int | None = None
+    caches: tuple[LayerCache, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def component(self, name: str) -> Component:
         """Return a component by its name."""
@@ -240,16 +286,36 @@ _DIVIDED: Mapping[str, tuple[str, ...]] = {
 """What the parts of a stage's memory are made of; other parts are components themselves."""
 
 
-def memory_components() -> tuple[tuple[str, str], ...]:
-    """Return every component of memory with the part of `stage_bytes` that it belongs to."""
-    return tuple(
-        (name, part) for part in inputs_of("stage_bytes") for name in _DIVIDED.get(part, (part,))
-    )
+class _Memory(msgspec.Struct, frozen=True):
+    """The quantities of a kind of workload: of a stage in all, and of the verdict."""
+
+    total: str
+    headroom: str
+    worst_stage: str
+
+
+_TRAINING = _Memory("stage_bytes", "headroom_bytes", "worst_stage_index")
+_SERVING = _Memory("serving_bytes", "serving_headroom_bytes", "serving_worst_stage_index")
+
+
+def memory_of(scenario: Scenario) -> _Memory:
+    """Return which quantities say what a scenario's stages hold, by the kind of its workload."""
+    return _TRAINING if scenario.workload.kind is WorkloadKind.TRAINING else _SERVING
+
+
+def memory_components(total: str = _TRAINING.total) -> tuple[tuple[str, str], ...]:
+    """Return every component of a stage's memory with the part of the total that it belongs to."""
+    return tuple((name, part) for part in inputs_of(total) for name in _DIVIDED.get(part, (part,)))
 
 
 def memory_account(scenario: Scenario) -> MemoryAccount:
-    """Return the memory of a GPU of every stage by component."""
-    table = _Table(scenario, [name for name, _ in memory_components()], _MEMORY)
+    """Return the memory of a GPU of every stage by component, of training or of inference."""
+    names = memory_of(scenario)
+    parts = memory_components(names.total)
+    trains = names is _TRAINING
+    kept = () if trains else (*_CACHE, "kv_cache_element_bytes")
+    totals = msgspec.structs.astuple(names)
+    table = _Table(scenario, [name for name, _ in parts], _MEMORY, totals, kept)
     components = tuple(
         Component(
             name=name,
@@ -257,36 +323,58 @@ def memory_account(scenario: Scenario) -> MemoryAccount:
             definition=_definition(name),
             stage_bytes=table.stages(name),
         )
-        for name, part in memory_components()
+        for name, part in parts
     )
-    worst = table.one("worst_stage_index")
+    worst = table.one(names.worst_stage)
     largest = max(components, key=lambda entry: entry.stage_bytes[worst])
+    headroom = table.one(names.headroom)
     return MemoryAccount(
         **_named(scenario),
-        fits=bool(table.one("fits")),
+        kind=scenario.workload.kind.value,
+        fits=headroom >= 0,
         accelerator_memory_bytes=int(table.one("accelerator_memory_bytes")),
-        headroom_bytes=table.one("headroom_bytes"),
+        headroom_bytes=headroom,
         worst_stage_index=worst,
         worst_component=largest.name,
         saved_tensors=scenario.plan.saved_tensors.value,
         attention_kernel=scenario.plan.attention_kernel.value,
         chunk_layers=table.stages("chunk_layers"),
-        in_flight_count=table.stages("in_flight_count"),
-        chunk_in_flight_count=table.stages("chunk_in_flight_count"),
+        in_flight_count=table.stages("in_flight_count") if trains else [],
+        chunk_in_flight_count=table.stages("chunk_in_flight_count") if trains else [],
         components=components,
-        stage_bytes=table.stages("stage_bytes"),
+        stage_bytes=table.stages(names.total),
+        replica_sequence_count=None if trains else table.one("replica_sequence_count"),
+        serving_tokens=None if trains else table.one("serving_tokens"),
+        caches=() if trains else _caches(table),
+        notes=() if trains else (*scenario.model.notes, *serving_notes(scenario)),
     )
 
 
+def _caches(table: "_Table") -> tuple[LayerCache, ...]:
+    """Return what each kind of layer keeps."""
+    layers, tokens, elements, states = (table.kinds(name) for name in _CACHE)
+    element_bytes = table.one("kv_cache_element_bytes")
+    return tuple(
+        LayerCache(
+            layout=layout,
+            layer_count=layers[kind],
+            cached_tokens=tokens[kind],
+            token_bytes=elements[kind] * element_bytes,
+            state_bytes=states[kind],
+            sequence_bytes=tokens[kind] * elements[kind] * element_bytes + states[kind],
+        )
+        for kind, layout in enumerate(table.columns.layouts)
+    )
+
+
+_CACHE = ("kind_layer_count", "cached_tokens", "cache_elements", "recurrent_state_bytes")
 _MEMORY = (
-    "fits",
     "accelerator_memory_bytes",
-    "headroom_bytes",
-    "worst_stage_index",
     "chunk_layers",
     "in_flight_count",
     "chunk_in_flight_count",
-    "stage_bytes",
+    "replica_sequence_count",
+    "serving_tokens",
 )
 
 
@@ -387,6 +475,7 @@ _COPIES = 2
 
 def traffic_account(scenario: Scenario) -> TrafficAccount:
     """Return what one GPU of every stage sends over a step, collective by collective."""
+    require_training(scenario)
     names = [name for kind in _MESSAGES for name in kind.numbers]
     sizes = [f"{kind.group}_parallel_size" for kind in _MESSAGES if kind.group]
     fractions = [_fraction(kind) for kind in _MESSAGES]
@@ -466,6 +555,7 @@ _CONVENTIONS = (
 
 def work_account(scenario: Scenario) -> WorkAccount:
     """Return the work of a step by component and stage, and published conventions beside it."""
+    require_training(scenario)
     names = [name for component in COMPONENTS for name in _phases(component).values()]
     sizes = ("data_parallel_size", "tensor_parallel_size")
     table = _Table(scenario, names, _CONVENTIONS, sizes, ("stage_recompute_flop",))
@@ -526,6 +616,10 @@ class _Table:
         axes = _axes(name)
         value = by_stage(self._values[name], axes, self._classes)
         return list(value) if axes[:1] == (STAGE,) else [value] * len(self._classes)
+
+    def kinds(self, name: str) -> list[int]:
+        """Return a quantity for each kind of layer."""
+        return [scalar(value) for value in self._values[name]]
 
     def numbers(self, name: str, chunk: int | None = None) -> list[float]:
         """Return a quantity for each stage as floats, of one chunk where it has some."""

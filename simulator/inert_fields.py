@@ -373,6 +373,11 @@ def _widths(facts: Facts) -> str:
     return "; ".join(said)
 
 
+def _cache(facts: Facts) -> str:
+    fields = ["precision.kv_cache", "plan.kv_cache_block_length", "plan.decompress_kv_cache"]
+    return without_effect(fields, "training keeps no cache of keys and values")
+
+
 def _tokens(facts: Facts) -> str:
     workload = facts.scenario.workload
     if workload.total_tokens is None:
@@ -405,6 +410,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _peaks,
     _compute,
     _widths,
+    _cache,
     _tokens,
     _labels,
 )

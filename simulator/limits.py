@@ -1,10 +1,10 @@
 """The largest or smallest value of a field with which a plan still fits, solved on the closed forms.
 
 Every legal value is tried at once, as rows of columns; rules mask those that are not legal. Memory
-never falls as sequences get longer, so that of their many lengths only some are tried: those
-between the longest known to fit and the shortest known not to. Layers change what a model is made
-of, so each number of layers has columns of its own; where all layers are alike memory never falls
-with their number either.
+never falls as sequences get longer, nor as inference holds more of them, so that of so many values
+only some are tried: those between the largest known to fit and the smallest known not to. Layers
+change what a model is made of, so each number of layers has columns of its own; where all layers
+are alike memory never falls with their number either.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +21,9 @@ from costmodels.leaves import declared_type, field_value
 from costmodels.quantities import KIND
 from costmodels.rules import valid
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
+from costmodels.specs.workload import WorkloadKind
 from costmodels.version import VERSION
-from simulator.accounting import MemoryAccount, memory_account
+from simulator.accounting import MemoryAccount, memory_account, memory_of
 from simulator.answer import SCHEMA_VERSION
 from simulator.publishing import scalar
 
@@ -100,16 +101,22 @@ def limit(scenario: Scenario, sense: str, quantity: str) -> Limit:
     sense : str
         ``largest`` or ``smallest``.
     quantity : str
-        ``micro-batch``, ``sequence-length`` or ``layers``; with ``smallest``, ``gpus``.
+        ``micro-batch``, ``sequence-length``, which is ``context`` too, or ``layers``; in inference
+        ``batch``, the sequences of all replicas; with ``smallest``, ``gpus``.
 
     Raises
     ------
     SpecError
-        If there is no such question.
+        If there is no such question, or none of this kind of workload.
     """
     known = QUESTIONS[sense]
     if quantity not in known:
         raise SpecError(not_found_message(what=f"{sense} value", name=quantity, known=known))
+    if quantity == "batch" and scenario.workload.kind is WorkloadKind.TRAINING:
+        raise SpecError(
+            "largest batch: in training the batch is computed in microbatches, one after the "
+            "other; ask for the largest micro-batch, or set workload.kind = prefill or decode"
+        )
     field, search = known[quantity]
     # Replicas follow from the other sizes; a number that is stated would allow one value only.
     plan = msgspec.structs.replace(scenario.plan, data_parallel_size=None)
@@ -169,7 +176,8 @@ def _most(field: str) -> int:
 def _headroom(base: Scenario, field: str, values: _Ints) -> _Ints:
     """Return the headroom of each value [byte]."""
     columns = compile_columns(base, {field: values})
-    headroom = evaluate(columns, ("headroom_bytes",))["headroom_bytes"]
+    name = memory_of(base).headroom
+    headroom = evaluate(columns, (name,))[name]
     return np.broadcast_to(np.asarray(headroom), values.shape).astype(np.int64)
 
 
@@ -194,6 +202,7 @@ def _among(values: _Ints, headroom: _Ints, *, largest: bool) -> _Tried:
 
 
 _MICRO, _LENGTH = "plan.micro_batch_size", "workload.sequence_length"
+_BATCH = "workload.global_batch_size"
 _LAYERS, _COUNT = "model.num_hidden_layers", "cluster.accelerator_count"
 
 
@@ -220,26 +229,35 @@ _POINTS = 256
 
 def _sequence_length(base: Scenario) -> _Tried:
     """Return the longest sequence: of the multiples of the shortest legal one."""
-    stated = base.workload.sequence_length
-    unit = _shortest(base, stated)
+    return _multiple(base, _LENGTH)
+
+
+def _batch(base: Scenario) -> _Tried:
+    """Return the most sequences: of the multiples of the fewest legal ones."""
+    return _multiple(base, _BATCH)
+
+
+def _multiple(base: Scenario, field: str) -> _Tried:
+    """Return the largest multiple of the smallest legal value of a field."""
+    unit = _least(base, field)
 
     def is_legal(multiples: _Ints) -> npt.NDArray[np.bool_]:
-        lengths = unit * multiples
-        return np.isin(lengths, _legal(base, _LENGTH, lengths))
+        values = unit * multiples
+        return np.isin(values, _legal(base, field, values))
 
     def headroom(multiples: _Ints) -> _Ints:
-        return _headroom(base, _LENGTH, unit * multiples)
+        return _headroom(base, field, unit * multiples)
 
-    most = _last(is_legal, 0, _most(_LENGTH) // unit + 1)
+    most = _last(is_legal, 0, _most(field) // unit + 1)
     last = _last(lambda multiples: headroom(multiples) >= 0, 0, most + 1)
     if last == 0:
         return _Tried(None, None, unit)
     return _Tried(unit * last, unit * (last + 1) if last < most else None, None)
 
 
-def _shortest(base: Scenario, stated: int) -> int:
-    """Return the shortest legal sequence: what rules divide a sequence by, all together."""
-    divisors = _legal(base, _LENGTH, _divisors(stated))
+def _least(base: Scenario, field: str) -> int:
+    """Return the smallest legal value of a field: what rules divide it by, all together."""
+    divisors = _legal(base, field, _divisors(field_value(base, field)))
     return int(divisors[0])
 
 
@@ -315,9 +333,8 @@ def _headroom_of_layers(base: Scenario, count: int) -> int | None:
         changed = msgspec.structs.replace(base, model=model)
     except ShardwiseError:
         return None
-    headroom: int = scalar(
-        evaluate(compile_columns(changed), ("headroom_bytes",))["headroom_bytes"]
-    )
+    name = memory_of(base).headroom
+    headroom: int = scalar(evaluate(compile_columns(changed), (name,))[name])
     return headroom
 
 
@@ -329,6 +346,8 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, _Search]]] = MappingProxyType(
             {
                 "micro-batch": (_MICRO, _micro_batch),
                 "sequence-length": (_LENGTH, _sequence_length),
+                "context": (_LENGTH, _sequence_length),
+                "batch": (_BATCH, _batch),
                 "layers": (_LAYERS, _layers),
             }
         ),

@@ -51,6 +51,7 @@ from simulator.publishing import (
     reached,
     scalar,
 )
+from simulator.serving import require_training
 from simulator.training import (
     ACTION_LIMIT,
     SIMULATED,
@@ -78,6 +79,7 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     Answer
         A plan that does not fit is an answer: `fits` is false and times are withheld.
     """
+    require_training(scenario)
     columns = compile_columns(scenario)
     names = available(columns)
     values = evaluate(columns, (*names, *NEEDED))
@@ -117,6 +119,7 @@ def simulate(scenario: Scenario) -> Simulation:
     SpecError
         If the step has more actions than are simulated.
     """
+    require_training(scenario)
     columns = compile_columns(scenario)
     microbatches = scalar(evaluate(columns, ("microbatch_count",))["microbatch_count"])
     actions = action_count(scenario, microbatches)
@@ -182,6 +185,7 @@ def what_if(
 
 def verdict(scenario: Scenario) -> Verdict:
     """Return whether a scenario fits, and by how much: what introduces a simulation of it."""
+    require_training(scenario)
     names = ("fits", "headroom_bytes", "worst_stage_index")
     values = evaluate(compile_columns(scenario), names)
     step = quantity_named("time.simulated_step_s")
@@ -219,6 +223,7 @@ def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> De
     PresetNotFoundError
         If there is no such quantity, or the scenario leaves out what it needs.
     """
+    require_training(scenario)
     entry = quantity_named(path)
     if not ignore_memory and _from_step(entry, scenario):
         found = verdict(scenario)

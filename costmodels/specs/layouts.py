@@ -196,6 +196,8 @@ LAYOUTS: dict[str, type[msgspec.Struct]] = {
 
 LAYOUT_FIELDS: dict[str, str] = {
     "causal": "whether the future is masked",
+    "window": "keys of a query of sliding attention, its own included",
+    "chunk_length": "tokens of a chunk of chunked attention",
     "query_rank": "width of the compressed query of latent attention",
     "key_value_rank": "width of the compressed keys and values of latent attention",
     "unrotated_size": "width of the unrotated part of a head's key, latent attention",

@@ -83,6 +83,10 @@ class Plan(Spec, frozen=True, kw_only=True):
         Whether sharded weights are gathered while the forward runs.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
+    kv_cache_block_length : int
+        Tokens that the cache of keys and values allocates at once, in inference [token].
+    decompress_kv_cache : bool
+        Whether latent attention caches keys and values of every head, in inference.
     """
 
     section: ClassVar[str] = "plan"
@@ -138,3 +142,9 @@ class Plan(Spec, frozen=True, kw_only=True):
         tuple[RankAxis, ...],
         choice("axes from neighbouring ranks outwards", "communication", "time"),
     ] = (RankAxis.TENSOR, RankAxis.CONTEXT, RankAxis.DATA, RankAxis.PIPELINE)
+    kv_cache_block_length: Annotated[
+        int, size("tokens that the cache allocates at once, in inference", most=2**20)
+    ] = 1
+    decompress_kv_cache: Annotated[
+        bool, choice("whether latent attention caches keys and values of heads, in inference")
+    ] = False

@@ -114,6 +114,8 @@ class Precision(Spec, frozen=True, kw_only=True):
         Output of the head as the loss keeps it.
     quantization : Quantization or None
         How weights are stored in few bits, for a quantized checkpoint.
+    kv_cache : str or None
+        Cached keys and values, in inference; None keeps them as activations.
     """
 
     section: ClassVar[str] = "precision"
@@ -132,11 +134,12 @@ class Precision(Spec, frozen=True, kw_only=True):
     quantization: Annotated[Quantization, choice("how weights are stored in few bits")] | None = (
         None
     )
+    kv_cache: Annotated[str, choice("cached keys and values, in inference")] | None = None
 
     def __post_init__(self) -> None:
         """Check that every role names a format that can fill it."""
         super().__post_init__()
-        for role in (*STORED_ROLES, "compute"):
+        for role in (*STORED_ROLES, "kv_cache", "compute"):
             name = getattr(self, role)
             if name is None:
                 continue

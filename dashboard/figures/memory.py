@@ -17,6 +17,11 @@ _COLOURS = {
     "activations_bytes": "#CC79A7",
     "buffers_bytes": "#56B4E9",
     "reserve_bytes": "#999999",
+    "copied_weights_bytes": "#0072B2",
+    "kv_cache_bytes": "#E69F00",
+    "serving_hidden_bytes": "#CC79A7",
+    "serving_layer_bytes": "#CC79A7",
+    "serving_logits_bytes": "#CC79A7",
 }
 """Okabe and Ito's palette: its colours differ for colour-blind people too."""
 

@@ -113,6 +113,7 @@ def test_memory_as_json_has_stable_names() -> None:
         "schema_version",
         "shardwise_version",
         "scenario_hash",
+        "kind",
         "fits",
         "accelerator_memory_bytes",
         "headroom_bytes",
@@ -125,11 +126,26 @@ def test_memory_as_json_has_stable_names() -> None:
         "chunk_in_flight_count",
         "components",
         "stage_bytes",
+        "replica_sequence_count",
+        "serving_tokens",
+        "caches",
+        "notes",
     ]
     assert list(found["components"][0]) == ["name", "part_of", "definition", "stage_bytes"]
     stage = sum(entry["stage_bytes"][0] for entry in found["components"])
     estimated = whatif.estimate(witness("one-gpu")).memory["stage_bytes"]
     assert [stage] == found["stage_bytes"] == estimated
+
+
+def test_memory_of_inference_shows_what_layers_keep() -> None:
+    flags = ("--model", "gpt-oss-20b", "--cluster", "h200-sxm:1", "--set", "workload.kind=decode")
+    out = done("memory", *flags, "--global-batch", "4", "--seq-len", "8k")
+    for words in ("decode: a replica keeps 4", "cache of keys and values", "sliding", "no effect"):
+        assert words in out, words
+    assert "in flight" not in out
+    refused = run("comm", *flags, "--global-batch", "4", "--seq-len", "8k")
+    assert refused.code == 2
+    assert "ask shardwise memory" in refused.err
 
 
 def test_require_fit_ends_with_three() -> None:

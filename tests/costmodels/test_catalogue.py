@@ -44,8 +44,7 @@ UNUSED_LEAVES = {
     "positions_is_alibi": "a bias of the scores, computed in the kernel",
     "positions_is_none": ONE_HOT,
     "recompute_is_none": ONE_HOT,
-    "kind_is_prefill": "not modelled yet: refused by the rule that asks for training",
-    "kind_is_decode": "not modelled yet: refused by the rule that asks for training",
+    "kind_is_prefill": ONE_HOT,
 }
 
 ENDINGS: Mapping[str, tuple[str, ...]] = {

@@ -12,6 +12,7 @@ from costmodels.compilation import compile_columns
 from costmodels.presets import preset_names, preset_table
 from costmodels.specs.cluster import Accelerator
 from costmodels.specs.tables import build
+from simulator.accounting import memory_account
 from simulator.whatif import estimate
 from tests.costmodels.witnesses import witness
 
@@ -131,3 +132,33 @@ def test_a_plan_that_does_not_fit_gets_no_throughput_unasked() -> None:
     assert not answer.fits
     assert not {key for key, value in answer.time.items() if value} - {"basis"}
     assert estimate(scenario, ignore_memory=True).time["step_s"] > 0
+
+
+def test_each_layer_caches_what_its_own_layout_needs() -> None:
+    """Unsloth pull request 4757: one formula for all layers, +682 % to -81 % off."""
+
+    def cached(model: str, length: int) -> tuple[int, int]:
+        """Return what is cached of a sequence, and what 2 x layers x heads x size would be."""
+        scenario = witness(
+            "small",
+            model=model,
+            workload__kind="decode",
+            workload__global_batch_size=8,
+            workload__sequence_length=length,
+        )
+        account = memory_account(scenario)
+        described = scenario.model
+        width = described.hidden_size // described.num_attention_heads
+        uniform = 2 * described.num_key_value_heads * width * described.num_hidden_layers
+        return account.component("kv_cache_bytes").stage_bytes[0], 2 * uniform * length
+
+    # A window of 128 in every other layer.
+    kept, uniform = cached("gpt-oss-120b", 131_072)
+    assert uniform / kept == pytest.approx(2 * (2880 // 64) / 64, rel=0.002)
+    # One compressed vector for 128 heads.
+    kept, uniform = cached("deepseek-v3", 8192)
+    assert kept == 61 * 576 * 2 * 8192
+    assert uniform > 24 * kept
+    # Heads of an explicit size, twice the hidden size over the heads: 50 % too little.
+    kept, uniform = cached("qwen3-235b-a22b", 8192)
+    assert 2 * uniform == kept

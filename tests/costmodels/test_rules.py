@@ -72,10 +72,29 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         r"model.mixture.shared_intermediate_size \(1001\): must be a multiple of "
         r"plan.tensor_parallel_size \(2\)",
     ),
-    "is_training": (
+    "serving_keeps_weights_whole": (
         "small",
-        {"workload__kind": "decode"},
-        r"workload.kind \(decode\): is not modelled yet; use training",
+        {"workload__kind": "decode", "plan__zero_stage": 3},
+        r"plan.zero_stage \(3\): inference with sharded weights is not modelled; use 0",
+    ),
+    "serving_has_one_chunk": (
+        "interleaved",
+        {"workload__kind": "prefill"},
+        r"plan.virtual_stages \(2\): inference with several chunks .* use 1",
+    ),
+    "serving_keeps_sequences_whole": (
+        "small",
+        {
+            "workload__kind": "prefill",
+            "plan__tensor_parallel_size": 8,
+            "plan__sequence_parallel": True,
+        },
+        r"plan.sequence_parallel \(True\): inference with sequence parallelism is not modelled",
+    ),
+    "serving_is_fused": (
+        "small",
+        {"workload__kind": "decode", "plan__attention_kernel": "naive"},
+        r"plan.attention_kernel \(naive\): inference is modelled with a fused kernel only",
     ),
     "context_parallel_off": (
         "small",

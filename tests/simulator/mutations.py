@@ -148,10 +148,10 @@ def effects(name: str, path: str) -> list[Effect]:
         holder = {QUANTIZATION: QUANTIZED} if path.startswith(QUANTIZATION + ".") else {}
         try:
             changed = scenario_from_table(table, {**holder, path: value})
+            after = numbers(whatif.estimate(changed, ignore_memory=True))
         except ShardwiseError as error:
             found.append(Effect(value, frozenset(), str(error)))
             continue
-        after = numbers(whatif.estimate(changed, ignore_memory=True))
         moved = {
             influence_of(*key)
             for key in before.keys() | after.keys()

@@ -1,0 +1,592 @@
+"""Memory of inference: weights, the cache of keys and values, activations of a step, logits.
+
+Prefill computes whole prompts, a microbatch at once; decode computes one token of every sequence
+of a replica at once, as continuous batching does [1]_. In both the cache holds every sequence of
+the replica at its full length, which is the workload's sequence length.
+
+A layer caches what its own layout needs: all tokens, a window of them, one compressed vector a
+token for all heads [2]_, or a state that does not grow with the sequence.
+
+References
+----------
+.. [1] G. Yu et al., "Orca: A Distributed Serving System for Transformer-Based Generative Models,"
+   OSDI 2022, section 4.1.
+.. [2] DeepSeek-AI, "DeepSeek-V2," 2024, section 2.1. arXiv:2405.04434.
+"""
+
+from types import MappingProxyType
+
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    first_of_largest,
+    largest,
+    maximum,
+    minimum,
+    weighted_total,
+    where,
+)
+from costmodels.quantities import ALGORITHM, KIND, STAGE, Basis, Quantity, Scope, quantity
+
+_LAYER = (KIND,)
+_STAGE = (STAGE,)
+_SHAZEER = "Shazeer 2019, arXiv:1911.02150, section 2: keys and values of all tokens before"
+_AINSLIE = "Ainslie et al. 2023, arXiv:2305.13245, section 2.2"
+_LATENT = (
+    "DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.2: the compressed vector and one rotated key"
+)
+_VLLM = "Kwon et al. 2023, arXiv:2309.06180, section 4.3: blocks of whole tokens"
+_ORCA = "Yu et al. 2022 (Orca, OSDI), section 4.1"
+
+
+@quantity(
+    "count",
+    Scope.REPLICA,
+    basis=Basis.EXACT,
+    formula="global_batch_size // data_parallel_size",
+    source="by definition",
+)
+def replica_sequence_count(global_batch_size: Column, data_parallel_size: Column) -> Column:
+    """Return the sequences that a replica holds [count]."""
+    return global_batch_size // data_parallel_size
+
+
+@quantity(
+    "count",
+    Scope.REPLICA,
+    basis=Basis.ASSUMED,
+    formula="where(kind_is_decode, replica_sequence_count, micro_batch_size)",
+    source=_ORCA + ": decode takes a token of every sequence, prefill a microbatch of prompts",
+)
+def serving_sequence_count(
+    kind_is_decode: Column, replica_sequence_count: Column, micro_batch_size: Column
+) -> Column:
+    """Return the sequences that a replica computes at once in inference [count]."""
+    return where(kind_is_decode, replica_sequence_count, micro_batch_size)
+
+
+@quantity(
+    "token",
+    Scope.REPLICA,
+    basis=Basis.EXACT,
+    formula="serving_sequence_count * where(kind_is_decode, 1, sequence_length)",
+    source="by definition",
+)
+def serving_tokens(
+    serving_sequence_count: Column, kind_is_decode: Column, sequence_length: Column
+) -> Column:
+    """Return the tokens that a replica computes at once in inference [token]."""
+    return serving_sequence_count * where(kind_is_decode, 1, sequence_length)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="ceil_div(num_key_value_heads, tensor_parallel_size)",
+    source=_AINSLIE + "; with fewer heads than ranks each rank has a copy of one",
+)
+def rank_key_value_head_count(num_key_value_heads: Column, tensor_parallel_size: Column) -> Column:
+    """Return the key and value heads of a layer on one rank in inference [count].
+
+    Examples
+    --------
+    >>> rank_key_value_head_count(8, 4), rank_key_value_head_count(8, 16)
+    (2, 1)
+    """
+    return ceil_div(num_key_value_heads, tensor_parallel_size)
+
+
+def whole_cached_tokens(sequence_length: Column, kv_cache_block_length: Column) -> Column:
+    """Return the tokens of a sequence, in whole blocks [token].
+
+    Examples
+    --------
+    >>> whole_cached_tokens(1000, 16)
+    1008
+    """
+    return ceil_div(sequence_length, kv_cache_block_length) * kv_cache_block_length
+
+
+def sliding_cached_tokens(
+    sequence_length: Column, kv_cache_block_length: Column, window: Column
+) -> Column:
+    """Return the tokens of a sequence that are in the window, in whole blocks [token].
+
+    Examples
+    --------
+    >>> sliding_cached_tokens(1000, 1, 128)
+    128
+    """
+    return whole_cached_tokens(minimum(sequence_length, window), kv_cache_block_length)
+
+
+def chunked_cached_tokens(
+    sequence_length: Column, kv_cache_block_length: Column, chunk_length: Column
+) -> Column:
+    """Return the tokens of the longest chunk of a sequence, in whole blocks [token]."""
+    return whole_cached_tokens(minimum(sequence_length, chunk_length), kv_cache_block_length)
+
+
+def no_cached_tokens() -> Column:
+    """Return zero: a state takes the place of keys and values [token]."""
+    return 0
+
+
+def softmax_cache_elements(rank_key_value_head_count: Column, head_size: Column) -> Column:
+    """Return the elements of the keys and values of a token on one rank [element].
+
+    Examples
+    --------
+    >>> softmax_cache_elements(8, 128)
+    2048
+    """
+    return 2 * rank_key_value_head_count * head_size
+
+
+def latent_cache_elements(
+    key_value_rank: Column,
+    rotated_size: Column,
+    unrotated_size: Column,
+    value_size: Column,
+    num_attention_heads: Column,
+    tensor_parallel_size: Column,
+    decompress_kv_cache: Column,
+) -> Column:
+    """Return what latent attention caches of a token on one rank [element].
+
+    Compressed, every rank holds the one vector that serves all heads; decompressed, each has the
+    keys and values of its heads.
+
+    Examples
+    --------
+    >>> latent_cache_elements(512, 64, 128, 128, 128, 8, 0)
+    576
+    >>> latent_cache_elements(512, 64, 128, 128, 128, 8, 1)
+    5120
+    """
+    heads = num_attention_heads // tensor_parallel_size
+    decompressed = heads * (unrotated_size + rotated_size + value_size)
+    return where(decompress_kv_cache, decompressed, key_value_rank + rotated_size)
+
+
+def no_cache_elements() -> Column:
+    """Return zero: nothing is cached of single tokens [element]."""
+    return 0
+
+
+def no_state_bytes() -> Column:
+    """Return zero: keys and values are all there is [byte]."""
+    return 0
+
+
+def gated_delta_state_bytes(
+    key_heads: Column,
+    value_heads: Column,
+    key_head_size: Column,
+    value_head_size: Column,
+    convolution_width: Column,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the matrix of each head in fp32, and the tokens under the convolution [byte].
+
+    Examples
+    --------
+    >>> gated_delta_state_bytes(16, 48, 128, 128, 4, 1, 2)
+    3227648
+    """
+    keys, values = (
+        ceil_div(key_heads, tensor_parallel_size),
+        ceil_div(value_heads, tensor_parallel_size),
+    )
+    channels = 2 * keys * key_head_size + values * value_head_size
+    matrices = 4 * values * key_head_size * value_head_size
+    return matrices + channels * convolution_width * activation_element_bytes
+
+
+def lightning_state_bytes(
+    num_attention_heads: Column, head_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the matrix of each head in fp32 [byte]."""
+    return 4 * (num_attention_heads // tensor_parallel_size) * head_size * head_size
+
+
+_SOFTMAX = ("dense", "sliding", "chunked")
+
+CACHED_TOKENS = Quantity(
+    name="cached_tokens",
+    unit="token",
+    scope=Scope.LAYER,
+    axes=_LAYER,
+    definition="Tokens of a sequence that a layer keeps keys and values of, in inference.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_SHAZEER + "; Beltagy et al. 2020, arXiv:2004.05150, section 3.1: a window; " + _VLLM,
+    variants=MappingProxyType(
+        {
+            "dense": whole_cached_tokens,
+            "latent": whole_cached_tokens,
+            "sliding": sliding_cached_tokens,
+            "chunked": chunked_cached_tokens,
+            "gated-delta": no_cached_tokens,
+            "lightning": no_cached_tokens,
+        }
+    ),
+    selector="layout",
+)
+
+CACHE_ELEMENTS = Quantity(
+    name="cache_elements",
+    unit="element",
+    scope=Scope.GPU,
+    axes=_LAYER,
+    definition="Elements that a layer keeps of one token on one rank, in inference.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=f"{_SHAZEER}; {_AINSLIE}; {_LATENT}",
+    variants=MappingProxyType(
+        dict.fromkeys(_SOFTMAX, softmax_cache_elements)
+        | {"latent": latent_cache_elements}
+        | dict.fromkeys(("gated-delta", "lightning"), no_cache_elements)
+    ),
+    selector="layout",
+)
+
+STATE_BYTES = Quantity(
+    name="recurrent_state_bytes",
+    unit="byte",
+    scope=Scope.GPU,
+    axes=_LAYER,
+    definition="State of one sequence that a layer keeps whatever its length, in inference.",
+    basis=Basis.ASSUMED,
+    formula=ALGORITHM,
+    source="Yang et al. 2024, arXiv:2412.06464, section 3.3; MiniMax 2025, arXiv:2501.08313, "
+    "section 2.2; states in fp32 and the whole width of the convolution, as transformers keeps them",
+    variants=MappingProxyType(
+        dict.fromkeys((*_SOFTMAX, "latent"), no_state_bytes)
+        | {"gated-delta": gated_delta_state_bytes, "lightning": lightning_state_bytes}
+    ),
+    selector="layout",
+)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="replica_sequence_count * (cached_tokens * cache_elements * kv_cache_element_bytes"
+    " + recurrent_state_bytes)",
+    source=_SHAZEER,
+)
+def layer_cache_bytes(
+    replica_sequence_count: Column,
+    cached_tokens: Column,
+    cache_elements: Column,
+    kv_cache_element_bytes: Column,
+    recurrent_state_bytes: Column,
+) -> Column:
+    """Return what one layer keeps of every sequence on one rank, in inference [byte].
+
+    Examples
+    --------
+    >>> layer_cache_bytes(1, 8192, 2048, 2, 0)
+    33554432
+    """
+    token_bytes = cache_elements * kv_cache_element_bytes
+    return replica_sequence_count * (cached_tokens * token_bytes + recurrent_state_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="total(stage_layer_count * layer_cache_bytes)",
+    source="the sum over the layers of the stage",
+)
+def kv_cache_bytes(stage_layer_count: Axis, layer_cache_bytes: Axis) -> Column:
+    """Return the cache of a stage's layers on one rank, in inference [byte]."""
+    return weighted_total(stage_layer_count, layer_cache_bytes)
+
+
+def softmax_copied_parameters(
+    rank_key_value_head_count: Column,
+    tensor_parallel_size: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    hidden_size: Column,
+    attention_bias: Column,
+) -> Column:
+    """Return the weights of copied key and value heads beyond an equal share [parameter].
+
+    Examples
+    --------
+    >>> softmax_copied_parameters(1, 16, 8, 128, 4096, 0)
+    524288
+    """
+    copies = rank_key_value_head_count * tensor_parallel_size - num_key_value_heads
+    return copies * 2 * head_size * (hidden_size + attention_bias) // tensor_parallel_size
+
+
+def no_copied_parameters() -> Column:
+    """Return zero: nothing is copied [parameter]."""
+    return 0
+
+
+COPIED_PARAMETERS = Quantity(
+    name="copied_parameters",
+    unit="parameter",
+    scope=Scope.GPU,
+    axes=_LAYER,
+    definition="Weights of copied key and value heads on one rank beyond an equal share.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source="vLLM, vllm/model_executor/layers/linear.py, QKVParallelLinear: with more ranks than "
+    "heads each head is on several",
+    variants=MappingProxyType(
+        dict.fromkeys(_SOFTMAX, softmax_copied_parameters)
+        | dict.fromkeys(("latent", "gated-delta", "lightning"), no_copied_parameters)
+    ),
+    selector="layout",
+)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="total(stage_layer_count * copied_parameters) * weight_element_bytes",
+    source="the sum over the layers of the stage",
+)
+def copied_weights_bytes(
+    stage_layer_count: Axis, copied_parameters: Axis, weight_element_bytes: Column
+) -> Column:
+    """Return the weights of copied key and value heads of a stage on one rank [byte]."""
+    return weighted_total(stage_layer_count, copied_parameters) * weight_element_bytes
+
+
+def softmax_serving_elements(
+    num_attention_heads: Column,
+    head_size: Column,
+    attention_output_gate: Column,
+    tensor_parallel_size: Column,
+    rank_key_value_head_count: Column,
+) -> Column:
+    """Return queries, gate, keys, values and output of a token on one rank [element].
+
+    Examples
+    --------
+    >>> softmax_serving_elements(32, 128, 0, 1, 8)
+    10240
+    """
+    heads = (2 + attention_output_gate) * num_attention_heads // tensor_parallel_size
+    return (heads + 2 * rank_key_value_head_count) * head_size
+
+
+def latent_serving_elements(
+    num_attention_heads: Column,
+    query_rank: Column,
+    key_value_rank: Column,
+    unrotated_size: Column,
+    rotated_size: Column,
+    value_size: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return compressed vectors, queries, keys, values and output of a token [element]."""
+    heads = num_attention_heads // tensor_parallel_size
+    head = 2 * (unrotated_size + rotated_size) + 2 * value_size
+    return query_rank + key_value_rank + rotated_size + heads * head
+
+
+def gated_delta_serving_elements(
+    key_heads: Column,
+    value_heads: Column,
+    key_head_size: Column,
+    value_head_size: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return queries, keys, values, gate, decay, step and output of a token [element]."""
+    keys = ceil_div(key_heads, tensor_parallel_size)
+    values = ceil_div(value_heads, tensor_parallel_size)
+    return 2 * keys * key_head_size + values * (3 * value_head_size + 2)
+
+
+def lightning_serving_elements(
+    num_attention_heads: Column, head_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return queries, keys, values, gate and output of a token [element]."""
+    return 5 * (num_attention_heads // tensor_parallel_size) * head_size
+
+
+SERVING_ELEMENTS = Quantity(
+    name="attention_serving_elements",
+    unit="element",
+    scope=Scope.GPU,
+    axes=_LAYER,
+    definition="Elements of a layer's attention of one token on one rank, in inference.",
+    basis=Basis.ASSUMED,
+    formula=ALGORITHM,
+    source="by counting tensors that are there at the same time; no scores: a flash kernel",
+    variants=MappingProxyType(
+        dict.fromkeys(_SOFTMAX, softmax_serving_elements)
+        | {
+            "latent": latent_serving_elements,
+            "gated-delta": gated_delta_serving_elements,
+            "lightning": lightning_serving_elements,
+        }
+    ),
+    selector="layout",
+)
+
+
+@quantity(
+    "element",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="experts_per_token * ((2 + gated) * layer_intermediate_size // tensor_parallel_size"
+    " + is_mixture * hidden_size) + (2 + gated) * shared_intermediate_size"
+    " // tensor_parallel_size",
+    source="by counting tensors that are there at the same time; experts: vLLM, "
+    "vllm/model_executor/layers/fused_moe/fused_moe.py, its three intermediate caches",
+)
+def ffn_serving_elements(
+    experts_per_token: Column,
+    gated: Column,
+    layer_intermediate_size: Column,
+    tensor_parallel_size: Column,
+    is_mixture: Column,
+    hidden_size: Column,
+    shared_intermediate_size: Column,
+) -> Column:
+    """Return the elements of a layer's FFN or experts of one token on one rank [element].
+
+    Examples
+    --------
+    >>> ffn_serving_elements(1, 1, 14336, 1, 0, 4096, 0)
+    43008
+    """
+    routed = (2 + gated) * layer_intermediate_size // tensor_parallel_size
+    shared = (2 + gated) * shared_intermediate_size // tensor_parallel_size
+    return experts_per_token * (routed + is_mixture * hidden_size) + shared
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="2 * serving_tokens * hidden_size * activation_element_bytes",
+    source="the residual stream, and the normalized input of a layer",
+)
+def serving_hidden_bytes(
+    serving_tokens: Column, hidden_size: Column, activation_element_bytes: Column
+) -> Column:
+    """Return the hidden states of a step of inference [byte]."""
+    return 2 * serving_tokens * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="serving_tokens * activation_element_bytes * largest(minimum(stage_layer_count, 1)"
+    " * maximum(attention_serving_elements, ffn_serving_elements))",
+    source="one layer at a time, attention and FFN one after the other: nothing is kept",
+)
+def serving_layer_bytes(
+    serving_tokens: Column,
+    activation_element_bytes: Column,
+    stage_layer_count: Axis,
+    attention_serving_elements: Axis,
+    ffn_serving_elements: Axis,
+) -> Column:
+    """Return the activations inside the largest half of a stage's layers, in inference [byte]."""
+    halves = [
+        minimum(count, 1) * maximum(attention, ffn)
+        for count, attention, ffn in zip(
+            stage_layer_count, attention_serving_elements, ffn_serving_elements, strict=True
+        )
+    ]
+    return serving_tokens * activation_element_bytes * largest(halves)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="largest(chunk_holds_head) * serving_sequence_count * logits_element_bytes"
+    " * vocabulary_rows * (tensor_parallel_size + minimum(tensor_parallel_size - 1, 1))",
+    source="of the last token of each sequence: a rank's part and, with several ranks, the whole",
+)
+def serving_logits_bytes(
+    chunk_holds_head: Axis,
+    serving_sequence_count: Column,
+    logits_element_bytes: Column,
+    vocabulary_rows: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the logits of a step of inference [byte]."""
+    parts = tensor_parallel_size + minimum(tensor_parallel_size - 1, 1)
+    rows = serving_sequence_count * logits_element_bytes * vocabulary_rows
+    return largest(chunk_holds_head) * rows * parts
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="weights_bytes + copied_weights_bytes + kv_cache_bytes + serving_hidden_bytes"
+    " + serving_layer_bytes + serving_logits_bytes + reserve_bytes",
+    source="the sum of its parts",
+)
+def serving_bytes(
+    weights_bytes: Column,
+    copied_weights_bytes: Column,
+    kv_cache_bytes: Column,
+    serving_hidden_bytes: Column,
+    serving_layer_bytes: Column,
+    serving_logits_bytes: Column,
+    reserve_bytes: Column,
+) -> Column:
+    """Return the memory of a GPU of the stage in inference [byte]."""
+    return (
+        weights_bytes
+        + copied_weights_bytes
+        + kv_cache_bytes
+        + serving_hidden_bytes
+        + serving_layer_bytes
+        + serving_logits_bytes
+        + reserve_bytes
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="accelerator_memory_bytes - largest(serving_bytes)",
+    source="by definition; negative where the plan does not fit",
+)
+def serving_headroom_bytes(accelerator_memory_bytes: Column, serving_bytes: Axis) -> Column:
+    """Return the memory left on the fullest stage in inference [byte]."""
+    return accelerator_memory_bytes - largest(serving_bytes)
+
+
+@quantity(
+    "index",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source="the first stage, in their order, that needs most",
+)
+def serving_worst_stage_index(stage_index: Axis, serving_bytes: Axis) -> Column:
+    """Return the stage that needs most memory in inference [index]."""
+    return first_of_largest(stage_index, serving_bytes)

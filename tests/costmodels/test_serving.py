@@ -1,0 +1,219 @@
+"""Memory of inference: caches by layout, copies of heads, what a step holds, and its limits."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from costmodels.errors import NotModelledError, ShardwiseError, SpecError
+from costmodels.scenario import Scenario, scenario_from_table
+from costmodels.serving import latent_cache_elements, softmax_copied_parameters
+from simulator import whatif
+from simulator.accounting import memory_account, traffic_account, work_account
+from simulator.limits import limit
+
+
+def serving(model: str = "llama-3.1-8b", gpus: int = 1, **changes: Any) -> Scenario:
+    """Return a decode of one sequence of 8192 tokens; two underscores stand for a path's dot."""
+    return scenario_from_table(
+        {
+            "model": model,
+            "cluster": f"h200-sxm:{gpus}",
+            "workload": {"kind": "decode", "global_batch_size": 1, "sequence_length": 8192},
+        },
+        {key.replace("__", "."): value for key, value in changes.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "token_bytes"), [("deepseek-v3", 70_272), ("llama-3.1-405b", 516_096)]
+)
+def test_cache_of_a_token_as_printed(model: str, token_bytes: int) -> None:
+    """DeepSeek-AI 2025, arXiv:2505.09343, table 1: cache of a token in bf16, in KB."""
+    cache = memory_account(serving(model)).component("kv_cache_bytes")
+    assert cache.stage_bytes == [8192 * token_bytes]
+
+
+def test_each_layer_keeps_what_its_own_layout_needs() -> None:
+    account = memory_account(serving("gpt-oss-20b", workload__sequence_length=100_000))
+    token = 2 * 8 * 64 * 2
+    assert [(c.layout, c.layer_count, c.sequence_bytes) for c in account.caches] == [
+        ("sliding", 12, 128 * token),
+        ("dense", 12, 100_000 * token),
+    ]
+    cache = account.component("kv_cache_bytes").stage_bytes
+    assert cache == [12 * 128 * token + 12 * 100_000 * token]
+
+
+def test_blocks_are_whole() -> None:
+    scenario = serving(workload__sequence_length=1000, plan__kv_cache_block_length=16)
+    assert memory_account(scenario).caches[0].cached_tokens == 1008
+
+
+def test_the_cache_has_its_own_format() -> None:
+    usual, wide = serving(), serving(precision__kv_cache="fp32")
+    kept = [memory_account(s).component("kv_cache_bytes").stage_bytes[0] for s in (usual, wide)]
+    assert kept[1] == 2 * kept[0]
+
+
+def test_latent_attention_keeps_one_vector_on_every_rank_or_keys_and_values_of_its_heads() -> None:
+    for gpus in (8, 16):
+        own = {"gpus": gpus, "plan__tensor_parallel_size": gpus}
+        compressed = memory_account(serving("deepseek-v3", **own))
+        heads = memory_account(serving("deepseek-v3", **own, plan__decompress_kv_cache=True))
+        assert {cache.token_bytes for cache in compressed.caches} == {2 * 576}
+        assert {cache.token_bytes for cache in heads.caches} == {2 * 128 // gpus * 320}
+    assert latent_cache_elements(512, 64, 128, 128, 128, 1, 1) == 128 * 320
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8, 16, 32])
+def test_more_ranks_than_heads_copy_them(ranks: int) -> None:
+    account = memory_account(serving(gpus=ranks, plan__tensor_parallel_size=ranks))
+    heads = max(8 // ranks, 1)
+    assert account.caches[0].token_bytes == 2 * heads * 128 * 2
+    matrices = 32 * 4096 * (2 * 32 * 128 // ranks + 2 * heads * 128 + 3 * 14336 // ranks)
+    ends = 2 * 128_256 // ranks * 4096 + (2 * 32 + 1) * 4096
+    held = account.component("weights_bytes").stage_bytes[0]
+    copies = account.component("copied_weights_bytes").stage_bytes[0]
+    assert held + copies == 2 * (matrices + ends)
+    assert (copies > 0) == (ranks > 8)
+    assert softmax_copied_parameters(1, ranks, ranks, 128, 4096, 1) == 0
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(["llama-3.1-8b", "gpt-oss-20b", "mixtral-8x7b", "deepseek-v3"]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1, 2, 3]),
+    st.integers(1, 64),
+    st.integers(1, 5000),
+    st.booleans(),
+)
+def test_parts_add_up_and_grow_with_the_work(
+    model: str, tensor: int, pipeline: int, sequences: int, length: int, decodes: bool
+) -> None:
+    changes = {
+        "plan__tensor_parallel_size": tensor,
+        "plan__pipeline_parallel_size": pipeline,
+        "workload__kind": "decode" if decodes else "prefill",
+    }
+    base = serving(
+        model,
+        2 * tensor * pipeline,
+        **changes,
+        workload__global_batch_size=2 * sequences,
+        workload__sequence_length=length,
+    )
+    account = memory_account(base)
+    for stage, total in enumerate(account.stage_bytes):
+        assert sum(entry.stage_bytes[stage] for entry in account.components) == total
+    cache = account.component("kv_cache_bytes").stage_bytes
+    assert sum(cache) == sequences * sum(c.layer_count * c.sequence_bytes for c in account.caches)
+    for more in ({"global_batch_size": 2 * sequences + 2}, {"sequence_length": length + 1}):
+        ((path, value),) = more.items()
+        grown = serving(
+            model,
+            2 * tensor * pipeline,
+            **changes,
+            **{
+                "workload__global_batch_size": 2 * sequences,
+                "workload__sequence_length": length,
+                f"workload__{path}": value,
+            },
+        )
+        larger = memory_account(grown).stage_bytes
+        assert all(a >= b for a, b in zip(larger, account.stage_bytes, strict=True))
+
+
+def test_prefill_computes_whole_prompts_and_decode_one_token_each() -> None:
+    work = {"workload__global_batch_size": 12, "plan__micro_batch_size": 3}
+    assert memory_account(serving(**work)).serving_tokens == 12
+    prompts = memory_account(serving(**work, workload__kind="prefill"))
+    assert (prompts.serving_tokens, prompts.replica_sequence_count) == (3 * 8192, 12)
+
+
+@pytest.mark.parametrize("kind", ["prefill", "decode"])
+@pytest.mark.parametrize(("quantity", "step"), [("batch", 2), ("context", 1)])
+def test_the_largest_work_fits_and_the_next_does_not(kind: str, quantity: str, step: int) -> None:
+    scenario = serving(
+        "llama-3.1-70b",
+        8,
+        plan__tensor_parallel_size=4,
+        workload__kind=kind,
+        workload__global_batch_size=4,
+    )
+    found = limit(scenario, "largest", quantity)
+    assert found.found is not None
+    assert found.next is not None
+    assert found.next.value == found.found.value + step
+    for case, fits in ((found.found, True), (found.next, False)):
+        path = found.field.replace(".", "__")
+        changed = serving(
+            "llama-3.1-70b",
+            8,
+            **{
+                "plan__tensor_parallel_size": 4,
+                "workload__kind": kind,
+                "workload__global_batch_size": 4,
+                path: case.value,
+            },
+        )
+        assert memory_account(changed) == case.memory
+        assert case.memory.fits is fits
+    assert found.growing_component
+
+
+def test_the_fewest_gpus_hold_the_cache_in_replicas() -> None:
+    scenario = serving("llama-3.1-8b", 64, workload__global_batch_size=1024)
+    found = limit(scenario, "smallest", "gpus")
+    assert found.found is not None
+    sequences = 1024 // found.found.value
+    assert found.found.memory.replica_sequence_count == sequences
+    assert found.next is None or not found.next.memory.fits
+
+
+def test_other_commands_say_what_answers_about_inference() -> None:
+    ask = (
+        whatif.estimate,
+        whatif.simulate,
+        whatif.verdict,
+        traffic_account,
+        work_account,
+        lambda scenario: whatif.explain(scenario, "memory.stage_bytes"),
+    )
+    for question in ask:
+        with pytest.raises(NotModelledError, match=r"workload.kind \(decode\).*shardwise memory"):
+            question(serving())
+
+
+def test_layouts_without_a_known_cache_are_refused_by_name() -> None:
+    with pytest.raises(NotModelledError, match=r"model.layouts \(dilated\): what dilated"):
+        serving("longnet")
+    with pytest.raises(SpecError, match="keeps no cache"):
+        serving(model__layouts=[{"type": "dense", "causal": False}])
+
+
+def test_ranks_that_would_share_heads_unevenly_are_refused() -> None:
+    with pytest.raises(ShardwiseError, match=r"num_key_value_heads \(8\)"):
+        serving(
+            gpus=3,
+            plan__tensor_parallel_size=3,
+            model__num_attention_heads=24,
+            model__intermediate_size=14337,
+        )
+
+
+def test_notes_name_what_has_no_effect() -> None:
+    base = memory_account(serving())
+    notes = " ".join(base.notes)
+    for path, value in (
+        ("workload.optimizer", "sgd"),
+        ("plan.recompute", "full"),
+        ("precision.moments", "bf16"),
+        ("workload.total_tokens", 1000),
+        ("plan.decompress_kv_cache", True),
+    ):
+        assert path in notes
+        other = memory_account(serving(**{path.replace(".", "__"): value}))
+        assert other.components == base.components
