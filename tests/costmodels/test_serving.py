@@ -59,7 +59,7 @@ def test_the_cache_has_its_own_format() -> None:
 
 def test_latent_attention_keeps_one_vector_on_every_rank_or_keys_and_values_of_its_heads() -> None:
     for gpus in (8, 16):
-        own = {"gpus": gpus, "plan__tensor_parallel_size": gpus}
+        own: dict[str, Any] = {"gpus": gpus, "plan__tensor_parallel_size": gpus}
         compressed = memory_account(serving("deepseek-v3", **own))
         heads = memory_account(serving("deepseek-v3", **own, plan__decompress_kv_cache=True))
         assert {cache.token_bytes for cache in compressed.caches} == {2 * 576}
@@ -93,7 +93,7 @@ def test_more_ranks_than_heads_copy_them(ranks: int) -> None:
 def test_parts_add_up_and_grow_with_the_work(
     model: str, tensor: int, pipeline: int, sequences: int, length: int, decodes: bool
 ) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "plan__tensor_parallel_size": tensor,
         "plan__pipeline_parallel_size": pipeline,
         "workload__kind": "decode" if decodes else "prefill",
@@ -127,7 +127,7 @@ def test_parts_add_up_and_grow_with_the_work(
 
 
 def test_prefill_computes_whole_prompts_and_decode_one_token_each() -> None:
-    work = {"workload__global_batch_size": 12, "plan__micro_batch_size": 3}
+    work: dict[str, Any] = {"workload__global_batch_size": 12, "plan__micro_batch_size": 3}
     assert memory_account(serving(**work)).serving_tokens == 12
     prompts = memory_account(serving(**work, workload__kind="prefill"))
     assert (prompts.serving_tokens, prompts.replica_sequence_count) == (3 * 8192, 12)
@@ -148,17 +148,13 @@ def test_the_largest_work_fits_and_the_next_does_not(kind: str, quantity: str, s
     assert found.next is not None
     assert found.next.value == found.found.value + step
     for case, fits in ((found.found, True), (found.next, False)):
-        path = found.field.replace(".", "__")
-        changed = serving(
-            "llama-3.1-70b",
-            8,
-            **{
-                "plan__tensor_parallel_size": 4,
-                "workload__kind": kind,
-                "workload__global_batch_size": 4,
-                path: case.value,
-            },
-        )
+        changes: dict[str, Any] = {
+            "plan__tensor_parallel_size": 4,
+            "workload__kind": kind,
+            "workload__global_batch_size": 4,
+            found.field.replace(".", "__"): case.value,
+        }
+        changed = serving("llama-3.1-70b", 8, **changes)
         assert memory_account(changed) == case.memory
         assert case.memory.fits is fits
     assert found.growing_component
@@ -215,5 +211,6 @@ def test_notes_name_what_has_no_effect() -> None:
         ("plan.decompress_kv_cache", True),
     ):
         assert path in notes
-        other = memory_account(serving(**{path.replace(".", "__"): value}))
+        change: dict[str, Any] = {path.replace(".", "__"): value}
+        other = memory_account(serving(**change))
         assert other.components == base.components
