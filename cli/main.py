@@ -120,16 +120,39 @@ def comm(
     context: typer.Context,
     scenario: OptionalFile = None,
     settings: Settings = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="groups of every axis: ranks, nodes, slowest links")
+    ] = False,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="what each GPU or node sends to each other")
+    ] = False,
+    by: Annotated[Text, flag("--by", "rows of --matrix: gpu or node", "NAME")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="OUT.csv", help="also write the pairs of --matrix"),
+    ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
     plot: PlotTraffic = None,
 ) -> None:
-    """Account for what a GPU of each stage sends in a step, collective by collective."""
+    """Account for what a GPU of each stage sends in a step; --groups and --matrix: who to whom."""
     from cli.inputs import check_figure, read_scenario
-    from simulator.accounting import traffic_account
+    from cli.placement import check_views
 
     check_figure("--plot", plot)
+    check_views(groups=groups, matrix=matrix, by=by, csv=csv, plot=plot)
     described = read_scenario(scenario, context.params, settings or (), strict=strict)
+    if groups:
+        _show_groups(described, as_json=as_json)
+    elif matrix:
+        _show_matrix(described, by or "gpu", as_json=as_json, csv=csv, plot=plot)
+    else:
+        _show_traffic(described, as_json=as_json, plot=plot)
+
+
+def _show_traffic(described: Any, *, as_json: bool, plot: Path | None) -> None:
+    from simulator.accounting import traffic_account
+
     account = traffic_account(described)
     if plot:
         from dashboard.figures import traffic
@@ -141,6 +164,37 @@ def comm(
         from cli.accounts import show_traffic
 
         show_traffic(account)
+
+
+def _show_groups(described: Any, *, as_json: bool) -> None:
+    from cli.placement import show_groups
+    from simulator.groups import groups_account
+
+    account = groups_account(described)
+    if as_json:
+        _print_json(account)
+    else:
+        show_groups(account)
+
+
+def _show_matrix(
+    described: Any, by: str, *, as_json: bool, csv: Path | None, plot: Path | None
+) -> None:
+    from cli.inputs import write_text
+    from cli.placement import matrix_csv, show_matrix
+    from simulator.matrix import traffic_matrix
+
+    found = traffic_matrix(described, by)
+    if csv:
+        write_text(csv, matrix_csv(found))
+    if plot:
+        from dashboard.figures.matrix import traffic_heat_map
+
+        _write_figure(plot, traffic_heat_map(found))
+    if as_json:
+        _print_json(found)
+    else:
+        show_matrix(found)
 
 
 @app.command()

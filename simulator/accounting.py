@@ -146,6 +146,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         all-reduce, all-gather, reduce-scatter or send.
     algorithm : str
         How it is done.
+    group : str
+        Ranks that take part: those of an axis, or the copies of a tied embedding.
     group_size : int
         Ranks that take part [count].
     tier : str
@@ -166,6 +168,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     axis: str
     collective: str
     algorithm: str
+    group: str
     group_size: int
     tier: str
     chunk_index: int | None
@@ -524,6 +527,7 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
                 axis=kind.axis or ("sequence" if table.one("sequence_parallel") else "tensor"),
                 collective=kind.collective,
                 algorithm="point to point" if kind.collective == "send" else "ring",
+                group=kind.group or "tied embedding",
                 group_size=size,
                 tier=tier,
                 chunk_index=chunk,
