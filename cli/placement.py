@@ -56,7 +56,7 @@ def show_groups(account: GroupsAccount) -> None:
     table = table_of(
         "Groups by axis",
         "axis",
-        "ranks of the first group",
+        "first group",
         "slowest links",
         "NICs shared with",
         "size",
