@@ -25,6 +25,7 @@ def require_training(scenario: Scenario) -> None:
 _INERT = (
     "plan.schedule",
     "plan.recompute",
+    "plan.saved_tensors",
     "plan.overlap_gradient_reduction",
     "plan.overlap_parameter_gather",
     "plan.rank_order",
