@@ -95,14 +95,14 @@ class StepEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineProgram:
-    """All that `simulate_pipeline` needs.
+    """All that an engine needs to play a step.
 
     Attributes
     ----------
     order : Order
         For each rank, its actions.
     forward, backward : sequence of ActionWork
-        By virtual stage.
+        By virtual stage; a backward makes the gradients of inputs and of weights at once.
     activation_bytes : sequence of int
         By virtual stage, what is stored from the start of a forward until its backward ends [byte].
     static_bytes : sequence of int
@@ -111,6 +111,20 @@ class PipelineProgram:
         By rank.
     links : mapping of (int, int) to LinkSpec
         By source and destination rank, for all pairs that hand over.
+    input_gradient, weight_gradient : sequence of ActionWork
+        By virtual stage, the two parts of a backward that is split; empty where the order has none.
+    early_released_bytes : sequence of int
+        By virtual stage, the part of the activations that an input gradient releases at its end;
+        the weight gradient releases the rest. Empty stands for nothing [byte].
+    successors : sequence of int or None
+        By virtual stage, the one that takes its output, None for the last of a chain; empty stands
+        for a single chain in the order of the stages.
+    durations_s : mapping of ActionKind to sequence of sequence of float
+        For kinds of action that do not last alike for all microbatches, by virtual stage and
+        microbatch [s].
+    microbatch_scales : sequence of float
+        By microbatch, its size over that of the mean one, which scales what it stores and sends and
+        its FLOP; empty where all are alike. What is given in `durations_s` is not scaled [ratio].
     """
 
     order: Order
@@ -120,13 +134,35 @@ class PipelineProgram:
     static_bytes: Sequence[int]
     step_ends: Sequence[StepEnd]
     links: Mapping[tuple[int, int], LinkSpec]
+    input_gradient: Sequence[ActionWork] = ()
+    weight_gradient: Sequence[ActionWork] = ()
+    early_released_bytes: Sequence[int] = ()
+    successors: Sequence[int | None] = ()
+    durations_s: Mapping[ActionKind, Sequence[Sequence[float]]] = field(default_factory=dict)
+    microbatch_scales: Sequence[float] = ()
+    _microbatch_count: int = field(init=False, repr=False, compare=False)
+    _stage_ranks: dict[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _refuse_repeated(self.order)
+        count = 1 + max(
+            (max(a[2] for a in actions) for actions in self.order if actions), default=-1
+        )
+        # Found once: they go through all actions, and engines ask for them at every stage.
+        object.__setattr__(self, "_microbatch_count", count)
+        object.__setattr__(self, "_stage_ranks", _stage_ranks(self.order, len(self.forward)))
         for name in ("backward", "activation_bytes"):
             _refuse_length(name, len(getattr(self, name)), len(self.forward), "virtual stages")
+        for name in ("input_gradient", "weight_gradient", "early_released_bytes", "successors"):
+            if getattr(self, name):
+                _refuse_length(name, len(getattr(self, name)), len(self.forward), "virtual stages")
         for name in ("static_bytes", "step_ends"):
             _refuse_length(name, len(getattr(self, name)), len(self.order), "ranks")
-        _refuse_repeated(self.order)
+        if self.microbatch_scales:
+            count = self.microbatch_count()
+            _refuse_length("microbatch_scales", len(self.microbatch_scales), count, "microbatches")
+        self._refuse_early_release()
+        self._refuse_missing_work()
         self._refuse_missing_links()
 
     @property
@@ -134,51 +170,94 @@ class PipelineProgram:
         """Virtual stages in the whole pipeline [count]."""
         return len(self.forward)
 
+    def action_count(self) -> int:
+        """Return the actions of all ranks [count]."""
+        return sum(map(len, self.order))
+
     def microbatch_count(self) -> int:
         """Return how many microbatches the order goes up to [count]."""
-        microbatches = (action.microbatch for actions in self.order for action in actions)
-        return 1 + max(microbatches, default=-1)
+        return self._microbatch_count
 
-    def stage_ranks(self) -> dict[int, int]:
-        """Return the rank of each virtual stage.
+    def works(self, kind: ActionKind) -> Sequence[ActionWork]:
+        """Return the work of a kind of action by virtual stage, empty where there is none."""
+        return {
+            ActionKind.FORWARD: self.forward,
+            ActionKind.BACKWARD: self.backward,
+            ActionKind.INPUT_GRADIENT: self.input_gradient,
+            ActionKind.WEIGHT_GRADIENT: self.weight_gradient,
+        }[kind]
 
-        Raises
-        ------
-        SpecError
-            If a stage is on two ranks, on none, or is none of the program's.
-        """
-        stages_of_rank = [{action.stage for action in actions} for actions in self.order]
-        ranks = {stage: rank for rank, stages in enumerate(stages_of_rank) for stage in stages}
-        if sum(map(len, stages_of_rank)) != len(ranks) or ranks.keys() != set(
-            range(self.stage_count)
-        ):
-            placed = [sorted(stages) for stages in stages_of_rank]
-            raise SpecError(
-                f"order places virtual stages {placed} on the ranks, but each of the "
-                f"{self.stage_count} virtual stages must be on one rank"
-            )
-        return ranks
+    def delta_bytes(self, kind: ActionKind, stage: int) -> Sequence[int]:
+        """Return by microbatch what an action allocates, or releases if negative [byte]."""
+        stored = self.scaled(self.activation_bytes[stage])
+        early = self.scaled(self.early_released_bytes[stage] if self.early_released_bytes else 0)
+        if kind is ActionKind.FORWARD:
+            return stored
+        if kind is ActionKind.INPUT_GRADIENT:
+            return [-size_bytes for size_bytes in early]
+        if kind is ActionKind.WEIGHT_GRADIENT:
+            return [first - whole for whole, first in zip(stored, early, strict=True)]
+        return [-size_bytes for size_bytes in stored]
 
-    def next_action(self, action: Action) -> Action | None:
-        """Return the action that takes what this one makes; None after the last.
+    def scaled(self, amount: int) -> Sequence[int]:
+        """Return bytes or FLOP of the mean microbatch for each microbatch, to the nearest unit."""
+        if not self.microbatch_scales:
+            return [amount] * self.microbatch_count()
+        return [round(scale * amount) for scale in self.microbatch_scales]
 
-        A microbatch goes forward through all virtual stages, and backward through them again.
-        """
-        stage, kind, microbatch = action
-        if kind is ActionKind.BACKWARD:
-            return Action(stage - 1, kind, microbatch) if stage > 0 else None
-        if stage + 1 < self.stage_count:
-            return Action(stage + 1, kind, microbatch)
-        return Action(stage, ActionKind.BACKWARD, microbatch)
+    def stage_ranks(self) -> Mapping[int, int]:
+        """Return the rank of each virtual stage."""
+        return self._stage_ranks
+
+    def next_stages(self) -> list[int | None]:
+        """Return for each virtual stage the one that takes its output."""
+        if self.successors:
+            return list(self.successors)
+        return [*range(1, self.stage_count), None]
+
+    def previous_stages(self) -> list[int | None]:
+        """Return for each virtual stage the one whose output it takes."""
+        previous: list[int | None] = [None] * self.stage_count
+        for stage, following in enumerate(self.next_stages()):
+            if following is not None:
+                previous[following] = stage
+        return previous
 
     def previous_action(self, action: Action) -> Action | None:
         """Return the action that makes what this one takes; None before the first."""
         stage, kind, microbatch = action
         if kind is ActionKind.FORWARD:
-            return Action(stage - 1, kind, microbatch) if stage > 0 else None
-        if stage + 1 < self.stage_count:
-            return Action(stage + 1, kind, microbatch)
-        return Action(stage, ActionKind.FORWARD, microbatch)
+            before = self.previous_stages()[stage]
+            return None if before is None else Action(before, kind, microbatch)
+        if kind is ActionKind.WEIGHT_GRADIENT:
+            return Action(stage, ActionKind.INPUT_GRADIENT, microbatch)
+        following = self.next_stages()[stage]
+        if following is None:
+            return Action(stage, ActionKind.FORWARD, microbatch)
+        split = Action(following, ActionKind.INPUT_GRADIENT, microbatch)
+        is_split = any(split in actions for actions in self.order)
+        return split if is_split else Action(following, ActionKind.BACKWARD, microbatch)
+
+    def _refuse_early_release(self) -> None:
+        for stage, early in enumerate(self.early_released_bytes):
+            if not 0 <= early <= self.activation_bytes[stage]:
+                raise SpecError(
+                    f"early_released_bytes ({early}) of virtual stage {stage} is not a part of its "
+                    f"activation_bytes ({self.activation_bytes[stage]})"
+                )
+
+    def _refuse_missing_work(self) -> None:
+        kinds = {action[1] for actions in self.order for action in actions}
+        for kind in sorted(kinds):
+            if self.forward and not self.works(kind):
+                raise SpecError(
+                    f"order has {kind} actions, but the program has no work of {kind.name.lower()}"
+                )
+        for kind, durations in self.durations_s.items():
+            _refuse_length(f"durations_s[{kind}]", len(durations), self.stage_count, "stages")
+            for of_stage in durations:
+                for duration_s in of_stage:
+                    _refuse_negative("duration_s", duration_s)
 
     def _refuse_missing_links(self) -> None:
         missing = sorted(set(self._crossed_pairs()) - self.links.keys())
@@ -187,10 +266,10 @@ class PipelineProgram:
 
     def _crossed_pairs(self) -> Iterator[tuple[int, int]]:
         ranks = self.stage_ranks()
-        for stage in range(self.stage_count - 1):
-            if ranks[stage] != ranks[stage + 1]:
-                yield ranks[stage], ranks[stage + 1]
-                yield ranks[stage + 1], ranks[stage]
+        for stage, following in enumerate(self.next_stages()):
+            if following is not None and ranks[stage] != ranks[following]:
+                yield ranks[stage], ranks[following]
+                yield ranks[following], ranks[stage]
 
 
 def _refuse_negative(name: str, duration_s: float) -> None:
@@ -204,8 +283,24 @@ def _refuse_length(name: str, length: int, expected: int, of_what: str) -> None:
         raise SpecError(f"{name} has {length} entries for {expected} {of_what}")
 
 
+def _stage_ranks(order: Order, stage_count: int) -> dict[int, int]:
+    """Return the rank of each virtual stage; each must be on one rank."""
+    stages_of_rank = [{action[0] for action in actions} for actions in order]
+    ranks = {stage: rank for rank, stages in enumerate(stages_of_rank) for stage in stages}
+    if sum(map(len, stages_of_rank)) != len(ranks) or ranks.keys() != set(range(stage_count)):
+        placed = [sorted(stages) for stages in stages_of_rank]
+        raise SpecError(
+            f"order places virtual stages {placed} on the ranks, but each of the "
+            f"{stage_count} virtual stages must be on one rank"
+        )
+    return ranks
+
+
 def _refuse_repeated(order: Order) -> None:
+    # Sets of the ranks are cheap; the actions are counted only to name what is wrong.
+    distinct = set().union(*map(set, order)) if order else set()
+    if len(distinct) == sum(map(len, order)):
+        return
     counts = Counter(action for actions in order for action in actions)
     repeated = [str(action) for action, count in counts.items() if count > 1]
-    if repeated:
-        raise SpecError(f"order repeats the actions {', '.join(repeated)}")
+    raise SpecError(f"order repeats the actions {', '.join(repeated)}")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from simpy import Environment, Event
+from simpy import Event
 
 from costmodels.errors import SpecError
 
@@ -37,18 +37,18 @@ FREE_LINK = LinkSpec(latency_s=0, bandwidth_bytes_per_s=math.inf)
 
 
 class Arrival(Event):
-    """A hand-over: happens once, when what was sent is there."""
+    """A hand-over that somebody waits for: happens once, when what was sent is there."""
 
     __slots__ = ()
 
-    def succeed_after(self, delay_s: float, send_index: int | None) -> None:
-        """Let the hand-over happen later, with the index of its send as value.
+    def succeed_after(self, delay_s: float) -> None:
+        """Let the hand-over happen later.
 
-        SimPy can trigger an event at once or make one that happens later; a hand-over exists
+        SimPy can trigger an event at once or make one that happens later; a hand-over is waited for
         before it is known when it happens, and a second event for each would cost as much again.
         """
         self._ok = True
-        self._value = send_index
+        self._value = None
         self.env.schedule(self, delay=delay_s)
 
 
@@ -60,8 +60,6 @@ class Link:
 
     Parameters
     ----------
-    env : Environment
-        The simulation.
     spec : LinkSpec
         How fast the link is.
 
@@ -71,38 +69,33 @@ class Link:
         When the last byte so far will have left [s].
     """
 
-    __slots__ = ("_bandwidth_bytes_per_s", "_env", "_is_free", "_latency_s", "free_at_s")
+    __slots__ = ("_bandwidth_bytes_per_s", "_is_free", "_latency_s", "free_at_s")
 
-    def __init__(self, env: Environment, spec: LinkSpec) -> None:
-        self._env = env
+    def __init__(self, spec: LinkSpec) -> None:
         self._latency_s = spec.latency_s
         self._bandwidth_bytes_per_s = spec.bandwidth_bytes_per_s
         # Dividing by infinity would turn exact integer times into floating point.
         self._is_free = math.isinf(spec.bandwidth_bytes_per_s)
-        self.free_at_s: float = env.now
+        self.free_at_s: float = 0
 
-    def send(self, arrival: Arrival, size_bytes: int, send_index: int) -> tuple[float, float]:
-        """Send bytes as soon as the link is free, and trigger `arrival` when they are there.
+    def send(self, now_s: float, size_bytes: int) -> tuple[float, float]:
+        """Send bytes as soon as the link is free.
 
         Parameters
         ----------
-        arrival : Arrival
-            What the receiver waits for.
+        now_s : float
+            Not before the last call [s].
         size_bytes : int
             How much to send [byte].
-        send_index : int
-            The value that `arrival` brings.
 
         Returns
         -------
         tuple of float
             When the transfer starts and when it arrives [s].
         """
-        now_s = self._env.now
-        start_s = max(now_s, self.free_at_s)
-        occupied_s = 0 if self._is_free else size_bytes / self._bandwidth_bytes_per_s
-        self.free_at_s = start_s + occupied_s
-        delay_s = self.free_at_s + self._latency_s - now_s
-        arrival.succeed_after(delay_s, send_index)
-        # As SimPy adds it, so that what the trace says and what happens round alike.
-        return start_s, now_s + delay_s
+        start_s = max(self.free_at_s, now_s)
+        if self._is_free:
+            self.free_at_s = start_s
+        else:
+            self.free_at_s = start_s + size_bytes / self._bandwidth_bytes_per_s
+        return start_s, self.free_at_s + self._latency_s

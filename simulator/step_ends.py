@@ -1,0 +1,86 @@
+"""The end of a rank's step: gradients reduced, parameters updated and gathered."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from simulator.program import StepEnd
+from simulator.trace import DATA_AXIS, PIPELINE_AXIS, Engine
+
+
+class EndPart(NamedTuple):
+    """One part of the end of a step.
+
+    Attributes
+    ----------
+    name : str
+        What is done.
+    engine : Engine
+        What is busy with it.
+    start_s, end_s : float
+        From when to when [s].
+    sent_bytes : mapping of str to int
+        What it sends, by axis [byte].
+    """
+
+    name: str
+    engine: Engine
+    start_s: float
+    end_s: float
+    sent_bytes: Mapping[str, int]
+
+
+def step_end_parts(end: StepEnd, *, last_start_s: float, last_end_s: float) -> list[EndPart]:
+    """Return the parts of the end of a step, one after the other.
+
+    Parameters
+    ----------
+    end : StepEnd
+        What is to be done.
+    last_start_s, last_end_s : float
+        The rank's last action, during which the first buckets may be reduced [s].
+
+    Returns
+    -------
+    list of EndPart
+        A part that neither takes nor sends anything is left out.
+    """
+    reduced_from_s = last_start_s if end.overlaps_backward else last_end_s
+    reduced_s = last_end_s + max(
+        reduced_from_s + end.reduction_s - last_end_s, end.reduction_last_s
+    )
+    parts = [
+        EndPart(
+            "reduction",
+            Engine.NETWORK,
+            reduced_from_s,
+            reduced_s,
+            _sent(DATA_AXIS, end.reduction_bytes),
+        )
+    ]
+    network, compute = Engine.NETWORK, Engine.COMPUTE
+    later = (
+        ("replicated", network, end.replicated_s, _only_sent(end.replicated_bytes)),
+        ("tied embedding", network, end.tied_s, _sent(PIPELINE_AXIS, end.tied_bytes)),
+        ("optimizer", compute, end.optimizer_s, {}),
+        ("gather", network, end.gather_s, _sent(DATA_AXIS, end.gather_bytes)),
+    )
+    took = [end.reduction_s]
+    for name, engine, part_s, sent in later:
+        start_s = parts[-1].end_s
+        parts.append(EndPart(name, engine, start_s, start_s + part_s, sent))
+        took.append(part_s)
+    return [part for part, part_s in zip(parts, took, strict=True) if part_s or part.sent_bytes]
+
+
+def sending_axes_count(end: StepEnd) -> int:
+    """Return how many sends the end of a step makes [count]."""
+    own = (end.reduction_bytes, end.tied_bytes, end.gather_bytes, *end.replicated_bytes.values())
+    return sum(map(bool, own))
+
+
+def _sent(axis: str, size_bytes: int) -> Mapping[str, int]:
+    return _only_sent({axis: size_bytes})
+
+
+def _only_sent(sent_bytes: Mapping[str, int]) -> Mapping[str, int]:
+    return {axis: size_bytes for axis, size_bytes in sent_bytes.items() if size_bytes}
