@@ -1,6 +1,9 @@
 """Why the simulator and the closed form of a step differ, found by taking causes away."""
 
-from simulator.training import Simulation, simulate_step, with_equal_stages, with_free_links
+from simulator.metrics import PipelineMetrics
+from simulator.path_metrics import path_metrics
+from simulator.program import PipelineProgram
+from simulator.training import with_equal_stages, with_free_links
 
 TOLERANCE_FRACTION = 0.02
 """Gap up to which closed form and simulation count as agreeing."""
@@ -15,46 +18,44 @@ def gap_fraction(closed_s: float, simulated_s: float) -> float:
     return simulated_s / closed_s - 1.0
 
 
-def gap_note(closed_s: float, simulation: Simulation) -> str:
+def gap_note(closed_s: float, program: PipelineProgram, metrics: PipelineMetrics) -> str:
     """Return a note that names the cause of a gap, empty where there is none to speak of.
 
     Parameters
     ----------
     closed_s : float
         Step time of the closed form [s].
-    simulation : Simulation
-        The simulated step.
+    program : PipelineProgram
+        What was played.
+    metrics : PipelineMetrics
+        What it took.
 
     Returns
     -------
     str
         One sentence.
     """
-    simulated_s = simulation.metrics.makespan_s
+    simulated_s = metrics.makespan_s
     gap = gap_fraction(closed_s, simulated_s)
     if abs(gap) <= TOLERANCE_FRACTION:
         return ""
     return (
         f"the simulated step is {100 * gap:+.1f} % off the closed form; cause: "
-        f"{_cause(simulation)}. Trust the simulation, which follows every wait"
+        f"{_cause(program, simulated_s)}. Trust the simulation, which follows every wait"
     )
 
 
-def _cause(simulation: Simulation) -> str:
+def _cause(program: PipelineProgram, whole_s: float) -> str:
     """Return what moves the simulated step most when it is taken away."""
-    actions = sum(map(len, simulation.program.order))
+    actions = program.action_count()
     if actions > CAUSE_LIMIT:
         return f"not searched in a step of {actions:,} actions, more than {CAUSE_LIMIT:,}"
-    whole_s = simulation.metrics.makespan_s
     without = {
-        "hand-overs between stages that the schedule cannot hide": with_free_links(
-            simulation.program
-        ),
-        "unequal stages, whose waits depend on their places": with_equal_stages(simulation.program),
+        "hand-overs between stages that the schedule cannot hide": with_free_links(program),
+        "unequal stages, whose waits depend on their places": with_equal_stages(program),
     }
     saved = {
-        cause: abs(whole_s - simulate_step(program).metrics.makespan_s)
-        for cause, program in without.items()
+        cause: abs(whole_s - path_metrics(changed).makespan_s) for cause, changed in without.items()
     }
     cause = max(saved, key=saved.__getitem__)
     if saved[cause] <= TOLERANCE_FRACTION / 2 * whole_s:

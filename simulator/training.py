@@ -23,7 +23,10 @@ from simulator.resources import FREE_LINK, LinkSpec
 from simulator.trace import DATA_AXIS, Trace
 
 ACTION_LIMIT = 1_000_000
-"""Actions past which an estimate leaves out the simulation."""
+"""Actions past which a step is not played by the event simulator."""
+
+PATH_ACTION_LIMIT = 4_000_000
+"""Actions past which an estimate does not play the step, by the fast engine."""
 
 _CHUNK_INPUTS = (
     "chunk_forward_s",

@@ -42,7 +42,9 @@ from simulator.comparison import differences
 from simulator.derivation import derive, quantity_named, simulated, withheld
 from simulator.facts import NEEDED, Facts
 from simulator.gaps import gap_note
+from simulator.metrics import PipelineMetrics
 from simulator.notes import notes
+from simulator.path_metrics import path_metrics
 from simulator.publishing import (
     assumptions,
     available,
@@ -54,6 +56,7 @@ from simulator.publishing import (
 from simulator.serving import require_training
 from simulator.training import (
     ACTION_LIMIT,
+    PATH_ACTION_LIMIT,
     SIMULATED,
     Simulation,
     action_count,
@@ -88,9 +91,9 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     shown = fits or ignore_memory
     groups = _groups(scenario, names, values, classes, shown=shown)
     used = [name for name in names if shown or not _from_step(CATALOGUE[name], scenario)]
-    simulation, remarks = _simulated(scenario, columns, values, shown=shown)
+    metrics, remarks = _played(scenario, columns, values, shown=shown)
     for entry in SIMULATED:
-        value = entry.chosen(None)(simulation.metrics) if simulation else None
+        value = entry.chosen(None)(metrics) if metrics else None
         groups[str(entry.group)][entry.name] = list(value) if isinstance(value, tuple) else value
     needed = {name: scalar(values[name]) for name in NEEDED}
     facts = Facts(scenario=scenario, columns=columns, values=needed)
@@ -121,14 +124,17 @@ def simulate(scenario: Scenario) -> Simulation:
     """
     require_training(scenario)
     columns = compile_columns(scenario)
-    microbatches = scalar(evaluate(columns, ("microbatch_count",))["microbatch_count"])
-    actions = action_count(scenario, microbatches)
-    if actions > ACTION_LIMIT:
+    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), ACTION_LIMIT)
+    return simulate_step(step_program(scenario, columns))
+
+
+def _refuse_actions(scenario: Scenario, values: Mapping[str, Any], limit: int) -> None:
+    actions = action_count(scenario, scalar(values["microbatch_count"]))
+    if actions > limit:
         raise SpecError(
             f"workload.global_batch_size ({scenario.workload.global_batch_size}): makes "
-            f"{actions:,} actions, more than the {ACTION_LIMIT:,} that are simulated"
+            f"{actions:,} actions, more than the {limit:,} that are simulated"
         )
-    return simulate_step(step_program(scenario, columns))
 
 
 def what_if(
@@ -235,7 +241,9 @@ def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> De
             )
     columns = compile_columns(scenario)
     if entry in SIMULATED:
-        value = entry.chosen(None)(simulate(scenario).metrics)
+        values = evaluate(columns, ("microbatch_count",))
+        _refuse_actions(scenario, values, PATH_ACTION_LIMIT)
+        value = entry.chosen(None)(path_metrics(step_program(scenario, columns)))
         given = list(value) if isinstance(value, tuple) else value
         return simulated(entry, given, scenario, columns)
     return derive(scenario, columns, path)
@@ -274,17 +282,21 @@ def _groups(
     }
 
 
-def _simulated(
+def _played(
     scenario: Scenario, columns: Columns, values: Mapping[str, Any], *, shown: bool
-) -> tuple[Simulation | None, list[str]]:
+) -> tuple[PipelineMetrics | None, list[str]]:
+    """Return what the fast engine finds: an estimate needs no spans, and has nothing by chance."""
     actions = action_count(scenario, scalar(values["microbatch_count"]))
     if not shown:
         return None, []
-    if actions > ACTION_LIMIT:
-        return None, [f"not simulated: a step has {actions:,} actions, more than {ACTION_LIMIT:,}"]
-    simulation = simulate_step(step_program(scenario, columns))
-    note = gap_note(scalar(values["step_s"]), simulation)
-    return simulation, [note] if note else []
+    if actions > PATH_ACTION_LIMIT:
+        return None, [
+            f"not simulated: a step has {actions:,} actions, more than {PATH_ACTION_LIMIT:,}"
+        ]
+    program = step_program(scenario, columns)
+    metrics = path_metrics(program)
+    note = gap_note(scalar(values["step_s"]), program, metrics)
+    return metrics, [note] if note else []
 
 
 def _verdict_notes(*, fits: bool, ignore_memory: bool) -> list[str]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from costmodels.pipelining.actions import Action, ActionKind, Order
+from costmodels.pipelining.actions import Action, ActionKind, Order, parse_action
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from simulator.program import ActionWork, PipelineProgram, StepEnd
 from simulator.resources import FREE_LINK, LinkSpec
@@ -34,6 +34,11 @@ class Size(NamedTuple):
         return SCHEDULES[self.name].order(
             pipeline_parallel_size=self.p, virtual_stages=self.v, microbatch_count=self.m
         )
+
+
+def order_from_text(*ranks: str) -> Order:
+    """Return an order from torch's names of actions, for each rank."""
+    return tuple(tuple(map(parse_action, rank.split())) for rank in ranks)
 
 
 def equal_program(

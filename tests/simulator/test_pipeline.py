@@ -30,6 +30,7 @@ from tests.simulator.pipeline_programs import (
     equal_program,
     legal_sizes,
     longest_path_ends,
+    order_from_text,
     unequal_program,
     unequal_programs,
     work,
@@ -48,13 +49,6 @@ def starts(trace: Trace) -> dict[Action, float]:
 
 def ends(trace: Trace) -> dict[Action, float]:
     return {action_of(span): span.end_s for span in trace.spans}
-
-
-def order_from_text(*ranks: str) -> Order:
-    return tuple(
-        tuple(Action(int(a[0]), ActionKind(a[1]), int(a[2])) for a in rank.split())
-        for rank in ranks
-    )
 
 
 @pytest.mark.parametrize(("m", "expected"), [(1, 0.75), (4, 3 / 7)])
