@@ -171,9 +171,7 @@ def _add_step_end(trace: Trace, program: PipelineProgram, record: Record, rank: 
     for part in end_parts(program, record, rank):
         for axis, size_bytes in part.sent_bytes.items():
             span = len(trace.spans)
-            trace.sends.append(
-                Send(axis, rank, None, size_bytes, part.start_s, part.end_s, span)
-            )
+            trace.sends.append(Send(axis, rank, None, size_bytes, part.start_s, part.end_s, span))
         trace.spans.append(_end_span(part, rank))
 
 

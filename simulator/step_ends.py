@@ -58,7 +58,7 @@ def step_end_parts(end: StepEnd, *, last_start_s: float, last_end_s: float) -> l
         )
     ]
     network, compute = Engine.NETWORK, Engine.COMPUTE
-    later = (
+    later: tuple[tuple[str, Engine, float, Mapping[str, int]], ...] = (
         ("replicated", network, end.replicated_s, _only_sent(end.replicated_bytes)),
         ("tied embedding", network, end.tied_s, _sent(PIPELINE_AXIS, end.tied_bytes)),
         ("optimizer", compute, end.optimizer_s, {}),
