@@ -379,7 +379,7 @@ def test_every_published_number_is_explained_down_to_the_inputs(name: str) -> No
 
 def test_a_simulated_number_comes_from_what_its_program_is_made_of() -> None:
     derivation = whatif.explain(witness("interleaved"), "time.simulated_step_s")
-    assert tuple(entry.name for entry in derivation.inputs) == PROGRAM_INPUTS
+    assert tuple(entry.name.split(" = ")[0] for entry in derivation.inputs) == PROGRAM_INPUTS
     assert any("peak_flop_per_s" in leaf.name for leaf in leaves_of(derivation))
 
 
