@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from costmodels.pipelining.actions import Action, ActionKind
 from simulator.program import ActionWork, PipelineProgram
-from simulator.step_ends import EndPart, sending_axes_count, step_end_parts
+from simulator.step_ends import EndPart, step_end_parts
 from simulator.tasks import Task, Tasks
 from simulator.trace import PIPELINE_AXIS, Engine, Send, Span, Trace
 
@@ -59,7 +59,12 @@ class _Records(NamedTuple):
 _TaskRecords: TypeAlias = Mapping[ActionKind, Sequence[_Records]]
 
 
-def trace_of(program: PipelineProgram, tasks: Tasks, record: Record) -> Trace:
+def trace_of(
+    program: PipelineProgram,
+    tasks: Tasks,
+    record: Record,
+    parts: Sequence[Sequence[EndPart]] | None = None,
+) -> Trace:
     """Return the spans, sends and memory changes of a program that was played, rank by rank.
 
     Parameters
@@ -70,20 +75,24 @@ def trace_of(program: PipelineProgram, tasks: Tasks, record: Record) -> Trace:
         Its action graph.
     record : Record
         When.
+    parts : sequence of sequence of EndPart, optional
+        By rank, what it did beside its actions; by default what its step ends with.
 
     Returns
     -------
     Trace
         All records; the ends of the steps included.
     """
+    if parts is None:
+        parts = [end_parts(program, record, rank) for rank in range(len(program.order))]
     trace = Trace(static_bytes=tuple(program.static_bytes))
     records = _task_records(program, tasks)
-    _number_sends(program, records)
+    _number_sends(program, records, [sum(len(p.sent_bytes) for p in of) for of in parts])
     for rank, actions in enumerate(program.order):
         spans = zip(actions, record.starts_s[rank], record.ends_s[rank], strict=True)
         hand_overs = zip(record.departures_s[rank], record.arrivals_s[rank], strict=True)
         _add_actions(trace, rank, spans, hand_overs, records)
-        _add_step_end(trace, program, record, rank)
+        _add_parts(trace, rank, parts[rank])
     return trace
 
 
@@ -112,17 +121,19 @@ def _task_records(program: PipelineProgram, tasks: Tasks) -> _TaskRecords:
     }
 
 
-def _number_sends(program: PipelineProgram, records: _TaskRecords) -> None:
+def _number_sends(
+    program: PipelineProgram, records: _TaskRecords, end_counts: Sequence[int]
+) -> None:
     """Note for each hand-over the place that it will have among all sends."""
     index = 0
-    for actions, end in zip(program.order, program.step_ends, strict=True):
+    for actions, end_count in zip(program.order, end_counts, strict=True):
         for stage, kind, microbatch in actions:
             _, sent, _, destination, _, handed_over = records[kind][stage]
             index += len(sent)
             if destination is not None:
                 handed_over[microbatch] = index
                 index += 1
-        index += sending_axes_count(end)
+        index += end_count
 
 
 def _add_actions(
@@ -167,10 +178,10 @@ def _add_actions(
         index += 1
 
 
-def _add_step_end(trace: Trace, program: PipelineProgram, record: Record, rank: int) -> None:
-    for part in end_parts(program, record, rank):
+def _add_parts(trace: Trace, rank: int, parts: Sequence[EndPart]) -> None:
+    for part in parts:
+        span = len(trace.spans)
         for axis, size_bytes in part.sent_bytes.items():
-            span = len(trace.spans)
             trace.sends.append(Send(axis, rank, None, size_bytes, part.start_s, part.end_s, span))
         trace.spans.append(_end_span(part, rank))
 

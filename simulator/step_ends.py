@@ -48,34 +48,27 @@ def step_end_parts(end: StepEnd, *, last_start_s: float, last_end_s: float) -> l
     reduced_s = last_end_s + max(
         reduced_from_s + end.reduction_s - last_end_s, end.reduction_last_s
     )
-    parts = [
-        EndPart(
-            "reduction",
-            Engine.NETWORK,
-            reduced_from_s,
-            reduced_s,
-            _sent(DATA_AXIS, end.reduction_bytes),
-        )
-    ]
+    sent = _sent(DATA_AXIS, end.reduction_bytes)
+    reduction = EndPart("reduction", Engine.NETWORK, reduced_from_s, reduced_s, sent)
+    parts = [reduction] if end.reduction_s or sent else []
+    return [*parts, *after_reduction(end, reduced_s=reduced_s)]
+
+
+def after_reduction(end: StepEnd, *, reduced_s: float) -> list[EndPart]:
+    """Return the parts of the end of a step that follow the reduction of gradients."""
     network, compute = Engine.NETWORK, Engine.COMPUTE
-    later: tuple[tuple[str, Engine, float, Mapping[str, int]], ...] = (
+    whole: tuple[tuple[str, Engine, float, Mapping[str, int]], ...] = (
         ("replicated", network, end.replicated_s, _only_sent(end.replicated_bytes)),
         ("tied embedding", network, end.tied_s, _sent(PIPELINE_AXIS, end.tied_bytes)),
         ("optimizer", compute, end.optimizer_s, {}),
         ("gather", network, end.gather_s, _sent(DATA_AXIS, end.gather_bytes)),
     )
-    took = [end.reduction_s]
-    for name, engine, part_s, sent in later:
-        start_s = parts[-1].end_s
-        parts.append(EndPart(name, engine, start_s, start_s + part_s, sent))
-        took.append(part_s)
-    return [part for part, part_s in zip(parts, took, strict=True) if part_s or part.sent_bytes]
-
-
-def sending_axes_count(end: StepEnd) -> int:
-    """Return how many sends the end of a step makes [count]."""
-    own = (end.reduction_bytes, end.tied_bytes, end.gather_bytes, *end.replicated_bytes.values())
-    return sum(map(bool, own))
+    parts, now_s = [], reduced_s
+    for name, engine, part_s, sent in whole:
+        if part_s or sent:
+            parts.append(EndPart(name, engine, now_s, now_s + part_s, sent))
+        now_s += part_s
+    return parts
 
 
 def _sent(axis: str, size_bytes: int) -> Mapping[str, int]:

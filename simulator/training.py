@@ -213,7 +213,7 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
         forward=[_work("forward", stage, classes, values) for stage in stages],
         backward=[_work("backward", stage, classes, values) for stage in stages],
         activation_bytes=[
-            int(_of_chunk(values, "chunk_activation_bytes", stage, classes)) for stage in stages
+            int(chunk_value(values, "chunk_activation_bytes", stage, classes)) for stage in stages
         ],
         static_bytes=[_static_bytes(values, index) + reserve for index in classes],
         step_ends=[
@@ -238,7 +238,8 @@ def with_equal_stages(program: PipelineProgram) -> PipelineProgram:
     return replace(program, forward=equal(program.forward), backward=equal(program.backward))
 
 
-def _of_chunk(values: Mapping[str, Any], name: str, stage: int, classes: tuple[int, ...]) -> Any:
+def chunk_value(values: Mapping[str, Any], name: str, stage: int, classes: tuple[int, ...]) -> Any:
+    """Return the value of a virtual stage, the one of its rank's class and chunk."""
     chunk, rank = divmod(stage, len(classes))
     return scalar(values[name][classes[rank]][chunk])
 
@@ -247,7 +248,7 @@ def _work(
     direction: str, stage: int, classes: tuple[int, ...], values: Mapping[str, Any]
 ) -> ActionWork:
     def value(name: str) -> Any:
-        return _of_chunk(values, f"chunk_{direction}_{name}", stage, classes)
+        return chunk_value(values, f"chunk_{direction}_{name}", stage, classes)
 
     axes = ("tensor", "sequence", DATA_AXIS)
     sent = {axis: int(value(f"{axis}_bytes")) for axis in axes}

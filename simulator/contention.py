@@ -1,0 +1,338 @@
+"""A training step whose pipeline, data-parallel and sharding traffic cross the same links.
+
+Ranks play their actions as in `simulator.pipeline`, on an event simulation of shared links. Each
+rank has one channel for collectives, which plays them one after the other, as a communication
+stream does. Gradients are reduced in buckets as the last backward of a virtual stage makes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from simpy import Environment, Event
+from simpy.events import ProcessGenerator
+
+from costmodels.pipelining.actions import RELEASING, ActionKind
+from simulator.deadlocks import refuse_deadlock
+from simulator.fluid import Flow, Loss, Network
+from simulator.program import PipelineProgram
+from simulator.record import Record, trace_of
+from simulator.step_ends import EndPart, after_reduction
+from simulator.tasks import UNKNOWN, Tasks, tasks_of
+from simulator.topology import Topology, Way
+from simulator.trace import DATA_AXIS, PIPELINE_AXIS, Engine, Trace
+
+
+class When(StrEnum):
+    """When a collective of an action runs: its work waits for it, runs beside it, or goes first."""
+
+    BEFORE = "before"
+    BESIDE = "beside"
+    AFTER = "after"
+
+
+class Stream(NamedTuple):
+    """A collective of a rank, as the bytes that it sends.
+
+    Attributes
+    ----------
+    name : str
+        What it does.
+    when : When
+        How it goes with the work of its action.
+    size_bytes : int
+        What the rank sends [byte].
+    way : Way
+        Over which resources, with the latency of all its steps.
+    """
+
+    name: str
+    when: When
+    size_bytes: int
+    way: Way
+
+
+class Reduction(NamedTuple):
+    """What a virtual stage reduces at the end of a step.
+
+    Attributes
+    ----------
+    stream : Stream
+        All of it.
+    bucket_count : int
+        In how many parts, each ready as the last backward goes on [count].
+    """
+
+    stream: Stream
+    bucket_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStep:
+    """A step of a pipeline on links that its traffic shares.
+
+    Attributes
+    ----------
+    program : PipelineProgram
+        Its actions last as their work alone does; what its step ends reduce is in `reductions`.
+    topology : Topology
+        The links.
+    streams : mapping of ActionKind to sequence of sequence of Stream
+        By virtual stage, the collectives of an action.
+    reductions : sequence of Reduction or None
+        By virtual stage, what is reduced after its last backward.
+    overlaps_reduction : bool
+        Whether buckets are reduced as soon as they are ready, or all at the rank's end.
+    """
+
+    program: PipelineProgram
+    topology: Topology
+    streams: Mapping[ActionKind, Sequence[Sequence[Stream]]]
+    reductions: Sequence[Reduction | None]
+    overlaps_reduction: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlay:
+    """What happened.
+
+    Attributes
+    ----------
+    trace : Trace
+        Spans of actions and of collectives, and sends.
+    utilisation : mapping of str to float
+        By resource, what it carried over what it could have in the step's time [fraction].
+    losses : mapping of Loss to float
+        By reason, the time by which messages were later than alone [s].
+    """
+
+    trace: Trace
+    utilisation: Mapping[str, float]
+    losses: Mapping[Loss, float]
+
+
+def play_shared(step: SharedStep, *, is_shared: bool = True) -> SharedPlay:
+    """Return what happens when a step is played on shared links.
+
+    Parameters
+    ----------
+    step : SharedStep
+        What the ranks are to do.
+    is_shared : bool, optional
+        If false, every message goes as fast as alone: the same step without contention.
+
+    Returns
+    -------
+    SharedPlay
+        Trace, use of the links, and why messages were late.
+
+    Raises
+    ------
+    SpecError
+        If ranks wait for each other forever.
+    """
+    env = Environment()
+    network = Network(env=env, capacities=step.topology.capacities, is_shared=is_shared)
+    tasks = tasks_of(step.program)
+    ranks = [
+        _Rank(env=env, step=step, network=network, tasks=tasks, rank=rank)
+        for rank in range(len(step.program.order))
+    ]
+    waits: dict[tuple[int, int], Event] = {}
+    for rank in ranks:
+        env.process(rank.play(waits))
+    env.run()
+    refuse_deadlock(step.program, [len(rank.ends_s) for rank in ranks])
+    record = Record(
+        starts_s=[rank.starts_s for rank in ranks],
+        ends_s=[rank.ends_s for rank in ranks],
+        departures_s=[rank.departures_s for rank in ranks],
+        arrivals_s=[rank.arrivals_s for rank in ranks],
+    )
+    trace = trace_of(step.program, tasks, record, [rank.parts for rank in ranks])
+    makespan_s = max((span.end_s for span in trace.spans), default=0)
+    return SharedPlay(
+        trace=trace,
+        utilisation={
+            name: network.carried_bytes[name] / (capacity * makespan_s) if makespan_s else 0.0
+            for name, capacity in network.capacities.items()
+        },
+        losses=dict(network.losses),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Rank:
+    """A rank while it plays."""
+
+    env: Environment
+    step: SharedStep
+    network: Network
+    tasks: Tasks
+    rank: int
+    starts_s: list[float] = field(default_factory=list)
+    ends_s: list[float] = field(default_factory=list)
+    departures_s: list[float] = field(default_factory=list)
+    arrivals_s: list[float] = field(default_factory=list)
+    parts: list[EndPart] = field(default_factory=list)
+    reduced: list[Event] = field(default_factory=list)
+    channel: Event | None = None
+
+    def play(self, waits: dict[tuple[int, int], Event]) -> ProcessGenerator:
+        """Play all actions, and end the step.
+
+        Yields
+        ------
+        Event
+            Inputs, ends of work, and collectives.
+        """
+        env, actions = self.env, self.step.program.order[self.rank]
+        last = {action[0]: place for place, action in enumerate(actions) if action[1] in RELEASING}
+        for place, (stage, kind, microbatch) in enumerate(actions):
+            task = self.tasks[kind][stage]
+            if task.source[microbatch] < 0:
+                arrival = waits[id(task.source), microbatch] = env.event()
+                yield arrival
+            self.starts_s.append(env.now)
+            duration_s = task.costs[microbatch].duration_s
+            streams = self.step.streams[kind][stage] if kind in self.step.streams else ()
+            for stream in streams:
+                if stream.when is When.BEFORE:
+                    yield self.collect(stream)
+            beside = [self.collect(entry) for entry in streams if entry.when is When.BESIDE]
+            if last.get(stage) == place and self.step.overlaps_reduction:
+                env.process(self.reduce(stage, duration_s))
+            yield env.timeout(duration_s)
+            yield from beside
+            for stream in streams:
+                if stream.when is When.AFTER:
+                    yield self.collect(stream)
+            self.ends_s.append(env.now)
+            if task.link is None:
+                _arrive(task.target, microbatch, env.now, waits)
+            else:
+                size_bytes = task.costs[microbatch].sent_bytes
+                env.process(
+                    self.hand_over(task.destination, size_bytes, task.target, microbatch, waits)
+                )
+        yield from self.end_step(sorted(last))
+
+    def hand_over(
+        self,
+        destination: int,
+        size_bytes: int,
+        target: list[float],
+        microbatch: int,
+        waits: dict[tuple[int, int], Event],
+    ) -> ProcessGenerator:
+        """Send an output, and tell who takes it.
+
+        Yields
+        ------
+        Event
+            Its arrival.
+        """
+        place = len(self.departures_s)
+        self.departures_s.append(self.env.now)
+        self.arrivals_s.append(UNKNOWN)
+        way = self.step.topology.hops[self.rank, destination]
+        yield self.network.start(
+            Flow(axis=PIPELINE_AXIS, size_bytes=size_bytes, uses=way.uses, latency_s=way.latency_s)
+        )
+        self.arrivals_s[place] = self.env.now
+        _arrive(target, microbatch, self.env.now, waits)
+
+    def collect(self, stream: Stream) -> Event:
+        """Play a collective after those before it; the event happens at its end."""
+        done, before = self.env.event(), self.channel
+        self.channel = done
+        self.env.process(self._collect(stream, before, done))
+        return done
+
+    def _collect(self, stream: Stream, before: Event | None, done: Event) -> ProcessGenerator:
+        if before is not None and not before.processed:
+            yield before
+        start_s, way = self.env.now, stream.way
+        yield self.network.start(
+            Flow(
+                axis=DATA_AXIS,
+                size_bytes=stream.size_bytes,
+                uses=way.uses,
+                latency_s=way.latency_s,
+            )
+        )
+        sent = {DATA_AXIS: stream.size_bytes}
+        self.parts.append(EndPart(stream.name, Engine.NETWORK, start_s, self.env.now, sent))
+        done.succeed()
+
+    def reduce(self, stage: int, duration_s: float) -> ProcessGenerator:
+        """Reduce the gradients of a virtual stage in buckets, as its last backward makes them.
+
+        Yields
+        ------
+        Event
+            The time at which each bucket is ready.
+        """
+        reduction = self.step.reductions[stage]
+        if reduction is None:
+            return
+        finished = self.env.event()
+        self.reduced.append(finished)
+        count, whole = reduction.bucket_count, reduction.stream
+        done = None
+        for bucket in range(count):
+            yield self.env.timeout(duration_s / count)
+            first, last = (
+                whole.size_bytes * bucket // count,
+                whole.size_bytes * (bucket + 1) // count,
+            )
+            done = self.collect(whole._replace(size_bytes=last - first))
+        if done is not None:
+            yield done
+        finished.succeed()
+
+    def end_step(self, stages: Sequence[int]) -> ProcessGenerator:
+        """Wait for the reductions, and do what follows them.
+
+        Yields
+        ------
+        Event
+            Their ends, and those of the parts that follow.
+        """
+        if not self.step.overlaps_reduction:
+            for stage in stages:
+                self.env.process(self.reduce(stage, 0))
+            yield self.env.timeout(0)
+        yield from self.reduced
+        end = self.step.program.step_ends[self.rank]
+        for part in after_reduction(end, reduced_s=self.env.now):
+            self.parts.append(part)
+
+
+def _arrive(
+    target: list[float], microbatch: int, now_s: float, waits: dict[tuple[int, int], Event]
+) -> None:
+    target[microbatch] = now_s
+    waiting = waits.pop((id(target), microbatch), None)
+    if waiting is not None:
+        waiting.succeed()
+
+
+def without_traffic(step: SharedStep) -> SharedStep:
+    """Return the step with reductions and collectives that send nothing."""
+
+    def silent(stream: Stream) -> Stream:
+        return stream._replace(size_bytes=0, way=Way({}, 0))
+
+    return replace(
+        step,
+        streams={
+            kind: [[silent(stream) for stream in streams] for streams in of_kind]
+            for kind, of_kind in step.streams.items()
+        },
+        reductions=[
+            None if entry is None else entry._replace(stream=silent(entry.stream))
+            for entry in step.reductions
+        ],
+    )

@@ -1,0 +1,208 @@
+"""A scenario's training step on links that its traffic shares, and what sharing costs.
+
+The work of an action is that of the closed forms, without the traffic of data parallelism, which is
+played: gathers of sharded weights before or beside an action, reductions of gradients beside the
+last backwards or after them. Collectives of tensor parallelism stay part of the work.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import Columns
+from costmodels.pipelining.actions import ActionKind
+from costmodels.scenario import Scenario
+from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
+from simulator.fluid import Loss
+from simulator.metrics import PipelineMetrics, makespan_s, pipeline_metrics
+from simulator.program import ActionWork
+from simulator.publishing import scalar
+from simulator.topology import Layout, Sharing, Way, topology_of
+from simulator.trace import DATA_AXIS, Trace
+from simulator.training import chunk_value, classes_of, step_program
+
+_INPUTS = (
+    "chunk_forward_work_s",
+    "chunk_backward_work_s",
+    "chunk_gather_bytes",
+    "chunk_gradient_bytes",
+    "chunk_parameters",
+    "unit_parameters",
+    "pipeline_stride",
+    "data_node_members",
+    "data_parallel_size",
+    "data_latency_s",
+    "microbatch_count",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contention:
+    """What a step takes on shared links, and why.
+
+    Attributes
+    ----------
+    trace : Trace
+        What happened on shared links.
+    metrics : PipelineMetrics
+        What it took.
+    alone_s : float
+        The same step if every message went as fast as alone [s].
+    without_data_s : float
+        The same step without any traffic of data parallelism [s].
+    utilisation : mapping of str to float
+        By resource, what it carried over what it could have in the step's time [fraction].
+    losses : mapping of Loss to float
+        By reason, the time by which messages were later than alone, all ranks together [s].
+    cause : str
+        Why the step is longer than alone, in one sentence.
+    """
+
+    trace: Trace
+    metrics: PipelineMetrics
+    alone_s: float
+    without_data_s: float
+    utilisation: Mapping[str, float]
+    losses: Mapping[Loss, float]
+    cause: str
+
+
+def contended_step(
+    scenario: Scenario, columns: Columns, sharing: Sharing | None = None
+) -> Contention:
+    """Return a step of one replica on links that its traffic shares, beside the same step alone.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is trained, and how.
+    columns : Columns
+        The scenario's inputs, of length one.
+    sharing : Sharing, optional
+        What GPUs of a node share; by default nothing but the fabric.
+
+    Returns
+    -------
+    Contention
+        Trace, quantities, and the difference that sharing makes.
+    """
+    step = shared_step(scenario, columns, sharing or Sharing())
+    shared = play_shared(step)
+    alone_s = makespan_s(play_shared(step, is_shared=False).trace)
+    metrics = pipeline_metrics(shared.trace)
+    return Contention(
+        trace=shared.trace,
+        metrics=metrics,
+        alone_s=alone_s,
+        without_data_s=makespan_s(play_shared(without_traffic(step)).trace),
+        utilisation=shared.utilisation,
+        losses=shared.losses,
+        cause=_cause(metrics.makespan_s - alone_s, metrics.makespan_s, shared.losses),
+    )
+
+
+NEGLIGIBLE_FRACTION = 1e-6
+"""Share of a step up to which a difference counts as rounding."""
+
+
+def _cause(difference_s: float, whole_s: float, losses: Mapping[Loss, float]) -> str:
+    lost = sum(losses.values())
+    if lost <= NEGLIGIBLE_FRACTION * whole_s:
+        return "no two messages ever shared a link that limited them"
+    worst = max(losses, key=lambda loss: (losses[loss], loss))
+    others = " and ".join(
+        "other messages of its own" if axis == worst.axis else f"{axis} traffic"
+        for axis in worst.others
+    )
+    reason = (
+        f"{worst.axis} traffic waited most, for {worst.resource}, which it shared with {others}"
+    )
+    if abs(difference_s) <= NEGLIGIBLE_FRACTION * whole_s:
+        return f"{reason}; the schedule hides it all"
+    return reason
+
+
+def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> SharedStep:
+    """Return one step of one replica with its traffic apart from its work.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is trained, and how.
+    columns : Columns
+        The scenario's inputs, of length one.
+    sharing : Sharing
+        What GPUs of a node share.
+
+    Returns
+    -------
+    SharedStep
+        For `simulator.contention.play_shared`.
+    """
+    values = evaluate(columns, _INPUTS)
+    plan, base = scenario.plan, step_program(scenario, columns)
+    classes = classes_of(scenario, int(scalar(values["microbatch_count"])))
+    stages = range(base.stage_count)
+
+    def of_stage(name: str, stage: int) -> Any:
+        return chunk_value(values, name, stage, classes)
+
+    members = int(scalar(values["data_parallel_size"]))
+    layout = Layout(
+        rank_count=len(base.order),
+        stride=int(scalar(values["pipeline_stride"])),
+        ring_size=members,
+        ring_members=int(scalar(values["data_node_members"])),
+        ring_latency_s=scalar(values["data_latency_s"]),
+    )
+    topology = topology_of(scenario.cluster, layout, sharing)
+
+    def stream(name: str, when: When, size_bytes: int, stage: int, passes: int = 1) -> Stream:
+        ring = topology.rings[base.stage_ranks()[stage]]
+        latency_s = passes * (members - 1) * ring.latency_s
+        return Stream(name, when, passes * size_bytes, Way(ring.uses, latency_s))
+
+    def gathers(stage: int) -> list[Stream]:
+        when = When.BESIDE if plan.overlap_parameter_gather else When.BEFORE
+        size_bytes = int(of_stage("chunk_gather_bytes", stage))
+        needed = plan.zero_stage >= 3 and size_bytes
+        return [stream("gather", when, size_bytes, stage)] if needed else []
+
+    def scatters(stage: int) -> list[Stream]:
+        when = When.BESIDE if plan.overlap_gradient_reduction else When.AFTER
+        size_bytes = int(of_stage("chunk_gradient_bytes", stage))
+        needed = plan.zero_stage >= 2 and size_bytes
+        return [stream("reduction", when, size_bytes, stage)] if needed else []
+
+    def reduction(stage: int) -> Reduction | None:
+        size_bytes = int(of_stage("chunk_gradient_bytes", stage))
+        if plan.zero_stage >= 2 or not size_bytes:
+            return None
+        whole = stream("reduction", When.AFTER, size_bytes, stage, 2 - min(plan.zero_stage, 1))
+        unit = scalar(values["unit_parameters"][classes[base.stage_ranks()[stage]]])
+        buckets = round(of_stage("chunk_parameters", stage) / unit)
+        return Reduction(whole, max(buckets, 1) if plan.overlap_gradient_reduction else 1)
+
+    def works(direction: str, given: Any) -> list[ActionWork]:
+        return [
+            replace(
+                work,
+                duration_s=of_stage(f"chunk_{direction}_work_s", stage),
+                sent_bytes={a: size for a, size in work.sent_bytes.items() if a != DATA_AXIS},
+            )
+            for stage, work in enumerate(given)
+        ]
+
+    return SharedStep(
+        program=replace(
+            base, forward=works("forward", base.forward), backward=works("backward", base.backward)
+        ),
+        topology=topology,
+        streams={
+            ActionKind.FORWARD: [gathers(stage) for stage in stages],
+            ActionKind.BACKWARD: [[*gathers(stage), *scatters(stage)] for stage in stages],
+        },
+        reductions=[reduction(stage) for stage in stages],
+        overlaps_reduction=plan.overlap_gradient_reduction,
+    )

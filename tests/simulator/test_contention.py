@@ -1,0 +1,228 @@
+"""Steps on shared links: the same as private ones where nothing meets, and why they are longer."""
+
+from typing import Any
+
+import pytest
+
+from costmodels.compilation import compile_columns
+from costmodels.errors import SpecError
+from costmodels.scenario import Scenario, scenario_from_table
+from simulator.contention import Reduction, SharedStep, Stream, When, play_shared
+from simulator.metrics import makespan_s, peak_bytes, sent_bytes
+from simulator.resources import FREE_LINK
+from simulator.shared_step import contended_step, shared_step
+from simulator.topology import Layout, Sharing, Topology, Way, topology_of
+from simulator.trace import Engine
+from simulator.whatif import simulate
+from tests.simulator.pipeline_programs import NO_STEP_END, order_from_text, unequal_program, work
+
+
+def scenario(plan: dict[str, Any] | None = None, cluster: str = "h100-sxm:64") -> Scenario:
+    return scenario_from_table(
+        {
+            "model": "llama-3.1-8b",
+            "cluster": cluster,
+            "plan": {
+                "tensor_parallel_size": 8,
+                "pipeline_parallel_size": 4,
+                "zero_stage": 1,
+                **(plan or {}),
+            },
+            "workload": {"global_batch_size": 16, "sequence_length": 8192},
+        }
+    )
+
+
+def contended(described: Scenario, **sharing: Any) -> Any:
+    return contended_step(described, compile_columns(described), Sharing(**sharing))
+
+
+PLANS: tuple[dict[str, Any], ...] = (
+    {},
+    {"zero_stage": 0, "overlap_gradient_reduction": False},
+    {"zero_stage": 2},
+    {"zero_stage": 3},
+    {"zero_stage": 3, "overlap_parameter_gather": False},
+    {"schedule": "interleaved-1f1b", "virtual_stages": 2},
+    {"tensor_parallel_size": 2, "pipeline_parallel_size": 8},
+)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_bytes_and_memory_are_those_of_private_links(plan: dict[str, Any]) -> None:
+    described = scenario(plan)
+    shared, private = contended(described).trace, simulate(described).trace
+    assert sent_bytes(shared) == sent_bytes(private)
+    assert peak_bytes(shared) == peak_bytes(private)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_sharing_never_helps_and_says_why_it_costs(plan: dict[str, Any]) -> None:
+    found = contended(scenario(plan))
+    assert found.metrics.makespan_s >= found.alone_s * (1 - 1e-9)
+    assert all(0 <= share <= 1 + 1e-9 for share in found.utilisation.values())
+    assert ("which it shared with" in found.cause) == (sum(found.losses.values()) > 1e-6)
+
+
+@pytest.mark.parametrize(
+    "plan", [{}, {"zero_stage": 3}, {"schedule": "interleaved-1f1b", "virtual_stages": 2}]
+)
+def test_one_replica_alone_takes_the_time_of_private_links(plan: dict[str, Any]) -> None:
+    described = scenario(plan, "h100-sxm:32")
+    found = contended(described)
+    assert found.alone_s == pytest.approx(simulate(described).metrics.makespan_s, rel=1e-9)
+
+
+def test_a_blocking_reduction_takes_its_closed_form_alone() -> None:
+    described = scenario({"overlap_gradient_reduction": False})
+    found = contended(described)
+    assert found.alone_s == pytest.approx(simulate(described).metrics.makespan_s, rel=1e-9)
+
+
+def test_sharded_weights_that_are_gathered_contend_with_hand_overs() -> None:
+    found = contended(scenario({"zero_stage": 3}, "h100-sxm:128"))
+    assert found.metrics.makespan_s > found.alone_s
+    assert "pipeline traffic waited most, for NIC" in found.cause
+    assert "shared with data traffic" in found.cause
+
+
+def test_fewer_network_cards_take_longer() -> None:
+    spread = {"tensor_parallel_size": 2, "pipeline_parallel_size": 4}
+    fast, slow = (contended(scenario(spread), nics_per_node=nics) for nics in (8, 1))
+    # A node holds copies of one stage only: they share a card in equal parts, as if each had its own.
+    assert slow.metrics.makespan_s == pytest.approx(fast.metrics.makespan_s)
+    tight = contended(scenario(spread), pcie_bytes_per_s=1e9)
+    assert tight.metrics.makespan_s > fast.metrics.makespan_s
+
+
+# ---------------------------------------------------------------------------------- by hand
+
+
+def lone_step(*, overlaps: bool, reduced_bytes: int, bucket_count: int, gather: When) -> SharedStep:
+    """Return two ranks on a NIC each, 1 byte a second; rank 1 reduces after its only backward."""
+    program = unequal_program(
+        order_from_text("0F0 0B0", "1F0 1B0"),
+        forward=[work(4, 6)] * 2,
+        backward=[work(8, 6)] * 2,
+        activation_bytes=[1, 1],
+        link=FREE_LINK,
+        step_end=NO_STEP_END,
+    )
+    nics = {f"NIC {way} {rank}": 1.0 for way in ("out", "in") for rank in range(2)}
+    hops = {
+        (one, two): Way({f"NIC out {one}": 1.0, f"NIC in {two}": 1.0}, 0)
+        for one, two in ((0, 1), (1, 0))
+    }
+    ring = Way({"NIC out 1": 1.0, "NIC in 1": 1.0}, 0)
+    stream = Stream("reduction", When.AFTER, reduced_bytes, ring)
+    topology = Topology(capacities=nics, hops=hops, rings=[ring, ring])
+    return SharedStep(
+        program=program,
+        topology=topology,
+        streams={program.order[1][0].kind: [[], [Stream("gather", gather, 3, ring)]]},
+        reductions=[None, Reduction(stream, bucket_count)],
+        overlaps_reduction=overlaps,
+    )
+
+
+def network_spans(step: SharedStep) -> list[tuple[str, float, float]]:
+    spans = play_shared(step).trace.spans
+    return [(s.name, s.start_s, s.end_s) for s in spans if s.engine is Engine.NETWORK]
+
+
+def test_buckets_share_the_card_with_the_gradient_that_is_handed_over() -> None:
+    """Rank 1: forward 10 to 14, backward 14 to 22, 8 bytes in two buckets, ready at 18 and 22.
+
+    The first bucket of 4 is alone from 18 to 22. The second and the 6 bytes of gradient then
+    share the card: 4 bytes of each until 30, and the last 2 of the gradient until 32.
+    """
+    step = lone_step(overlaps=True, reduced_bytes=8, bucket_count=2, gather=When.BESIDE)
+    found = play_shared(step)
+    assert network_spans(step) == [
+        ("gather", 10, 13),
+        ("reduction", 18, 22),
+        ("reduction", 22, 30),
+    ]
+    assert makespan_s(found.trace) == 32 + 8
+    assert makespan_s(play_shared(step, is_shared=False).trace) == 28 + 8
+    assert found.utilisation["NIC out 1"] == (3 + 8 + 6) / 40
+    assert sum(found.losses.values()) == pytest.approx(8 * 0.5 + 8 * 0.5)
+
+
+def test_what_does_not_overlap_waits() -> None:
+    """The gather of 3 bytes goes before the forward, the 8 bytes after the backward, in one."""
+    step = lone_step(overlaps=False, reduced_bytes=8, bucket_count=1, gather=When.BEFORE)
+    assert network_spans(step) == [("gather", 10, 13), ("reduction", 25, 39)]
+    after = lone_step(overlaps=False, reduced_bytes=0, bucket_count=1, gather=When.AFTER)
+    assert network_spans(after)[0] == ("gather", 14, 17)
+
+
+# --------------------------------------------------------------------------------- topology
+
+
+def layout(stride: int, *, members: int = 1, ranks: int = 4) -> Layout:
+    return Layout(
+        rank_count=ranks, stride=stride, ring_size=8, ring_members=members, ring_latency_s=1e-6
+    )
+
+
+def test_stages_in_a_node_use_its_scale_up_links() -> None:
+    cluster = scenario().cluster
+    found = topology_of(cluster, layout(2), Sharing())
+    assert set(found.hops[0, 1].uses) == {"scale-up out of stage 0", "scale-up in of stage 1"}
+    assert found.hops[0, 1].latency_s == cluster.scale_up.latency_s
+    apart = topology_of(cluster, layout(8), Sharing())
+    assert set(apart.hops[0, 1].uses) == {"NIC out of stage 0", "NIC in of stage 1"}
+    nic = cluster.network.bandwidth_bytes_per_s * cluster.network.efficiency_fraction
+    assert apart.capacities["NIC out of stage 0"] == pytest.approx(nic)
+
+
+def test_stages_that_share_a_card_share_its_bandwidth() -> None:
+    cluster = scenario().cluster
+    found = topology_of(cluster, layout(1, ranks=8), Sharing(nics_per_node=2))
+    nic = cluster.network.bandwidth_bytes_per_s * cluster.network.efficiency_fraction
+    assert found.capacities["NIC out of stages 0 to 3"] == pytest.approx(4 * nic)
+    # A ring of 4 members of each node: every card carries a fourth of a byte for each of its GPUs.
+    rings = topology_of(cluster, layout(1, members=4, ranks=8), Sharing(nics_per_node=2)).rings
+    assert rings[0].uses["NIC out of stages 0 to 3"] == 1 / 4
+    assert rings[0].uses["scale-up out of stage 0"] == 1
+
+
+def test_an_oversubscribed_fabric_and_pcie_are_resources() -> None:
+    described = scenario_from_table(
+        {
+            "model": "llama-3.1-8b",
+            "cluster": "h100-sxm:64",
+            "workload": {"global_batch_size": 64, "sequence_length": 8192},
+        },
+        {"cluster.network.oversubscription_ratio": 2},
+    )
+    cluster = described.cluster
+    found = topology_of(cluster, layout(8), Sharing(pcie_bytes_per_s=64e9))
+    nic = cluster.network.bandwidth_bytes_per_s * cluster.network.efficiency_fraction
+    assert found.capacities["fabric out of stage 0"] == pytest.approx(nic / 2)
+    assert set(found.hops[0, 1].uses) == {
+        *("PCIe out of stage 0", "NIC out of stage 0", "fabric out of stage 0"),
+        *("PCIe in of stage 1", "NIC in of stage 1", "fabric in of stage 1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sharing", "message"),
+    [
+        ({"nics_per_node": 0}, r"nics_per_node \(0\) must be at least 1"),
+        ({"nics_per_node": 9}, r"nics_per_node \(9\) is more than cluster.accelerators_per_node"),
+        ({"pcie_bytes_per_s": 0}, r"pcie_bytes_per_s \(0\) must be positive"),
+    ],
+)
+def test_wrong_nodes_are_refused(sharing: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        contended(scenario(), **sharing)
+
+
+def test_a_step_is_the_same_each_time() -> None:
+    described = scenario({"zero_stage": 3})
+    first, second = (
+        play_shared(shared_step(described, compile_columns(described), Sharing())) for _ in range(2)
+    )
+    assert first == second
