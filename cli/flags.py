@@ -110,7 +110,10 @@ Largest = Annotated[
         "NAME",
     ),
 ]
-Smallest = Annotated[Text, flag("--smallest", "find the smallest value that fits: gpus", "NAME")]
+Smallest = Annotated[
+    Text,
+    flag("--smallest", "find the smallest value that fits: gpus or tensor-parallel-size", "NAME"),
+]
 
 
 def _scenario_flags(

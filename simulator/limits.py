@@ -102,7 +102,8 @@ def limit(scenario: Scenario, sense: str, quantity: str) -> Limit:
         ``largest`` or ``smallest``.
     quantity : str
         ``micro-batch``, ``sequence-length``, which is ``context`` too, or ``layers``; in inference
-        ``batch``, the sequences of all replicas; with ``smallest``, ``gpus``.
+        ``batch``, the sequences of all replicas; with ``smallest``, ``gpus`` or
+        ``tensor-parallel-size``.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def _among(values: _Ints, headroom: _Ints, *, largest: bool) -> _Tried:
 
 
 _MICRO, _LENGTH = "plan.micro_batch_size", "workload.sequence_length"
-_BATCH = "workload.global_batch_size"
+_BATCH, _TENSOR = "workload.global_batch_size", "plan.tensor_parallel_size"
 _LAYERS, _COUNT = "model.num_hidden_layers", "cluster.accelerator_count"
 
 
@@ -221,6 +222,14 @@ def _gpus(base: Scenario) -> _Tried:
     replicas = _divisors(base.workload.global_batch_size // plan.micro_batch_size)
     values = _legal(base, _COUNT, ranks * replicas[ranks * replicas <= _most(_COUNT)])
     return _among(values, _headroom(base, _COUNT, values), largest=False)
+
+
+def _tensor(base: Scenario) -> _Tried:
+    """Return the fewest ranks that share each matrix: of those that divide the accelerators."""
+    plan = base.plan
+    others = plan.pipeline_parallel_size * plan.context_parallel_size
+    values = _legal(base, _TENSOR, _divisors(base.cluster.accelerator_count // others))
+    return _among(values, _headroom(base, _TENSOR, values), largest=False)
 
 
 _POINTS = 256
@@ -351,7 +360,9 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, _Search]]] = MappingProxyType(
                 "layers": (_LAYERS, _layers),
             }
         ),
-        "smallest": MappingProxyType({"gpus": (_COUNT, _gpus)}),
+        "smallest": MappingProxyType(
+            {"gpus": (_COUNT, _gpus), "tensor-parallel-size": (_TENSOR, _tensor)}
+        ),
     }
 )
 """For each sense what can be asked for: the field that varies, and how it is searched."""

@@ -169,6 +169,17 @@ def test_the_fewest_gpus_hold_the_cache_in_replicas() -> None:
     assert found.next is None or not found.next.memory.fits
 
 
+def test_the_fewest_ranks_hold_a_model() -> None:
+    found = limit(serving("llama-3.1-405b", 8, workload__global_batch_size=8), "smallest", _TENSOR)
+    assert found.found is not None
+    assert found.next is not None
+    assert (found.found.value, found.next.value) == (8, 4)
+    assert found.next.memory.worst_component == "weights_bytes"
+
+
+_TENSOR = "tensor-parallel-size"
+
+
 def test_other_commands_say_what_answers_about_inference() -> None:
     ask = (
         whatif.estimate,
