@@ -212,10 +212,16 @@ class Prediction:
     ----------
     run : Run
         The program, whose description they take.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        That description.
     """
 
     def __init__(self, run: Run) -> None:
-        self._columns = compile_columns(scenario_from_table(_scenario_table(run)))
+        self.scenario = scenario_from_table(_scenario_table(run))
+        self._columns = compile_columns(self.scenario)
 
     def __call__(self, quantity: str, rank: int = 0) -> int:
         """Return a quantity of the pipeline rank, summed over its chunks or kinds of layer."""

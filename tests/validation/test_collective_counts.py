@@ -57,6 +57,18 @@ def test_calls_payload_and_bytes_are_as_predicted(intercepted: list[Case]) -> No
 
 @pytest.mark.torch
 @pytest.mark.slow
+def test_each_rank_sends_to_whom_the_matrix_says(intercepted: list[Case]) -> None:
+    from validation.pair_bytes import RUNS as PAIRED
+    from validation.pair_bytes import pair_cases
+
+    cases = pair_cases()
+    assert not failures(cases)
+    assert len(cases) >= 2 * len(PAIRED)
+    assert len({case.name for case in cases}) == len(cases)
+
+
+@pytest.mark.torch
+@pytest.mark.slow
 def test_programs_communicate_at_all(intercepted: list[Case]) -> None:
     nonzero = {case.name.split(": ")[1] for case in intercepted if case.measurement > 0}
     assert len(nonzero) >= 20

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from validation import collective_counts, linear_counts
+from validation import collective_counts, linear_counts, pair_bytes
 from validation.jobs import Job, Settings, Suite
 
 
@@ -10,6 +10,7 @@ def _jobs(_: Settings) -> Sequence[Job]:
     return [
         Job(name="collectives", run=collective_counts.collective_cases),
         Job(name="bytes on the wire", run=collective_counts.wire_cases),
+        Job(name="who sends to whom", run=pair_bytes.pair_cases),
         Job(name="linear layer", run=linear_counts.linear_cases),
     ]
 

@@ -75,9 +75,12 @@ class Observed(NamedTuple):
         Operations of that step on the group of all ranks, as the backend counts them [count].
     sent_bytes : dict of str to int
         Bytes that the rank sends when the calls run again as rings, by label [byte].
+    sent_to : dict of int to int
+        The same bytes by the rank that they are sent to [byte].
     """
 
     losses: tuple[float, ...]
     calls: tuple[Call, ...]
     backend_calls: int
     sent_bytes: dict[str, int]
+    sent_to: dict[int, int]

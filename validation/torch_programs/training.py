@@ -8,7 +8,7 @@ from validation.torch_programs.decoder import Decoder, Whole
 from validation.torch_programs.interception import Recorder, backend_calls, labelled
 from validation.torch_programs.records import BACKWARD, FORWARD, LOSS, Observed
 from validation.torch_programs.sizes import Sizes, Work
-from validation.torch_programs.wire import replayed_by_label
+from validation.torch_programs.wire import replayed_by_label, replayed_by_target
 
 LEARNING_RATE = 0.5
 STEPS = 3
@@ -71,7 +71,9 @@ def observed(run_step: Callable[[int], float]) -> Observed:
         losses.append(run_step(STEPS - 1))
     counted = backend_calls() - before
     calls = tuple(recorder.calls)
-    return Observed(tuple(losses), calls, counted, replayed_by_label(calls))
+    return Observed(
+        tuple(losses), calls, counted, replayed_by_label(calls), replayed_by_target(calls)
+    )
 
 
 def reference_losses(sizes: Sizes, work: Work, replicas: int = 1) -> tuple[float, ...]:

@@ -5,12 +5,12 @@ shards as it has ranks, padded to be equal.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 
-from validation.torch_programs.interception import Recorder
+from validation.torch_programs.interception import Recorder, labelled
 from validation.torch_programs.records import (
     ALL_GATHER,
     ALL_REDUCE,
@@ -146,14 +146,38 @@ def replayed_by_label(calls: Sequence[Call]) -> dict[str, int]:
         If a call has no such form.
     """
     sent = dict.fromkeys((call.label for call in calls), 0)
+    for message, count in _replayed(calls):
+        sent[message.label] += count * message.given_bytes
+    return sent
+
+
+def replayed_by_target(calls: Sequence[Call]) -> dict[int, int]:
+    """Return the bytes that this rank sends to each other when recorded calls run again.
+
+    Parameters, errors: as `replayed_by_label`.
+
+    Returns
+    -------
+    dict of int to int
+        For each rank that is sent something [byte].
+    """
+    sent: Counter[int] = Counter()
+    for message, count in _replayed(calls):
+        sent[message.peer] += count * message.given_bytes
+    return {rank: size_bytes for rank, size_bytes in sorted(sent.items()) if size_bytes}
+
+
+def _replayed(calls: Sequence[Call]) -> Iterator[tuple[Call, int]]:
+    """Run recorded calls again, and return every message sent and how often it was."""
     for call, count in Counter(calls).items():
         if call.kind == RECEIVE:
             continue
-        with Recorder() as recorder:
-            if call.kind != SEND:
-                _replay(call)
-        sent[call.label] += count * _sent([call, *recorder.calls])
-    return sent
+        if call.kind == SEND:
+            yield call, count
+            continue
+        with Recorder() as recorder, labelled(call.label):
+            _replay(call)
+        yield from ((sent, count) for sent in recorder.calls if sent.kind == SEND)
 
 
 def _replay(call: Call) -> None:
