@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +106,9 @@ def scenario_of_text(
     if "model" in changed:
         table.pop("model", None)
     stated = "precision" in table or "precision" in changed
+    table = with_cluster_file(table, folder)
     table = with_imported_model(table, folder, strict=strict, keep_recipe=stated)
+    changed = with_cluster_file(changed, Path())
     changed = with_imported_model(changed, Path(), strict=strict, keep_recipe=stated)
     return scenario_from_table(table, changed)
 
@@ -160,6 +163,56 @@ def with_imported_model(
     elif imported.precision is not None:
         found["precision"] = to_table(imported.precision)
     return found | {"model": merged(table, changes)}
+
+
+def with_cluster_file(sections: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return sections in which a cluster that names a file is what the file states.
+
+    Parameters
+    ----------
+    sections : mapping
+        Sections of a scenario, or changes of whole sections; a cluster may be ``FILE.toml:N``, or a
+        table with the key ``preset`` that names a file, and what differs.
+    folder : Path
+        Where a relative path starts.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be read, or is no table.
+    """
+    found = dict(sections)
+    entry = found.get("cluster")
+    changes: dict[str, Any] = {}
+    if isinstance(entry, dict):
+        changes = {key: value for key, value in entry.items() if key != "preset"}
+        entry = entry.get("preset")
+    if not isinstance(entry, str):
+        return found
+    name, _, count = entry.rpartition(":") if not entry.endswith(_TOML) else (entry, "", "")
+    if not name.endswith(_TOML):
+        return found
+    table = cluster_of_text(read_text(folder / name), where=_shown(name))
+    if count:
+        table["accelerator_count"] = count
+    return found | {"cluster": merged(table, changes)}
+
+
+_TOML = ".toml"
+
+
+def cluster_of_text(text: str, *, where: str) -> dict[str, Any]:
+    """Return the table of a cluster's file, such as ``shardwise calibrate`` writes.
+
+    Raises
+    ------
+    SpecError
+        If the text is no TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpecError(f"cluster ({where}): not a valid TOML file: {error}") from None
 
 
 def names_file(model: str, folder: Path = Path()) -> bool:

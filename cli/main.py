@@ -507,6 +507,28 @@ def validate(
         raise typer.Exit(INTERRUPTED if run.interrupted else validating.exit_code(run))
 
 
+@app.command()
+def calibrate(
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", help="processes that run at once")
+    ] = 1,
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda", help="where operators run")
+    ] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="time each operator less often")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="OUT.toml", help="write a cluster that --cluster reads"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: products, attention, memory, optimizer, all-reduces."""
+    from cli import calibrating
+
+    found = calibrating.calibrated(processes, device=device, quick=quick, out=out)
+    _print_json(found) if as_json else calibrating.show_calibration(found, out)
+
+
 @app.command(name="list")
 def list_known(
     what: Annotated[

@@ -28,10 +28,11 @@ from costmodels.units import (
 PIPED_WIDTH = 150
 
 
-def console() -> Console:
+def console(*, error: bool = False) -> Console:
     """Return a console that prints plain text of a fixed width where nobody looks at it."""
-    piped = not sys.stdout.isatty()
+    piped = not (sys.stderr if error else sys.stdout).isatty()
     return Console(
+        stderr=error,
         width=PIPED_WIDTH if piped else None,
         no_color=piped,
         highlight=False,

@@ -63,6 +63,9 @@ def validated(
     if out is not None:
         _check_report(out)
     suites = chosen_suites(names)
+    if settings.quick and not any(suite.jobs(settings) for suite in suites):
+        left_out = ", ".join(suite.name for suite in suites)
+        raise SpecError(f"--quick: leaves out all of {left_out}; run it without")
     with _progress() as report:
         run = run_suites(suites, settings, only=jobs, report=report)
     if out is not None:

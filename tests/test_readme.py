@@ -28,7 +28,7 @@ def test_the_example_fits_and_is_simulated() -> None:
 
 
 # They take minutes, or run until they are stopped; tests of their own start them.
-RUN_ELSEWHERE = {"dashboard", "validate"}
+RUN_ELSEWHERE = {"calibrate", "dashboard", "validate"}
 
 
 def test_the_first_command_runs_the_example() -> None:
