@@ -650,6 +650,11 @@ def _check_saved_tensors(sections: Sections) -> None:
 
 
 def _check_schedule(sections: Sections, columns: Columns) -> None:
+    if sections.plan.schedule not in SCHEDULES:
+        raise NotModelledError(
+            f"plan.schedule ({sections.plan.schedule.value}): memory and time of it are not "
+            f"modelled yet, only its order; modelled: {', '.join(SCHEDULES)}"
+        )
     if not bool(np.all(_schedule_is_legal(columns))):
         plan = sections.plan
         microbatches = _shown("microbatch_count", columns)

@@ -176,6 +176,22 @@ def chunk_input_gradient_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_matmul_s) + chunk_holds_head * head_product_s",
+    source="one product for each of the forward, as long as that one; scores have no weights, and "
+    "what is repeated, gathered or reduced counts with the input gradient",
+)
+def chunk_weight_gradient_s(
+    chunk_layer_count: Axis, layer_matmul_s: Axis, chunk_holds_head: Column, head_product_s: Column
+) -> Column:
+    """Return the products that give a chunk's weight gradients, for one microbatch [s]."""
+    return weighted_total(chunk_layer_count, layer_matmul_s) + chunk_holds_head * head_product_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
     formula="backward_ring_passes * hidden_all_gather_s"
     " + maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)"
     " + (zero_stage >= 2) * sequence_parallel * chunk_replicated_s",

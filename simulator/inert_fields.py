@@ -9,7 +9,7 @@ from itertools import permutations
 
 from costmodels.formats import FORMATS
 from costmodels.leaves import declared_type, leaves
-from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import declaration
 from costmodels.specs.model import Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import RankAxis
@@ -307,16 +307,12 @@ def _layers(facts: Facts) -> str:
 
 def _one_in_flight(facts: Facts) -> str:
     plan = facts.scenario.plan
-    if facts.microbatches > 1 or plan.schedule is ScheduleName.INTERLEAVED_ONE_F_ONE_B:
+    same = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOPED_BFS)
+    if facts.microbatches > 1 or plan.virtual_stages > 1 or plan.schedule not in same:
         return ""
-    alike = [
-        name.value
-        for name in SCHEDULES
-        if name not in (plan.schedule, ScheduleName.INTERLEAVED_ONE_F_ONE_B)
-    ]
+    alike = [name.value for name in same if name is not plan.schedule]
     return (
-        f"plan.schedule: {listed(alike)} would move nothing: with one microbatch GPipe and 1F1B "
-        "do the same"
+        f"plan.schedule: {listed(alike)} would move nothing: with one microbatch they do the same"
     )
 
 

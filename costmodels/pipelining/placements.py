@@ -125,11 +125,12 @@ def bidirectional(*, pipeline_parallel_size: int, virtual_stages: int = 2) -> Pl
     >>> placement.ranks, placement.following, placement.parts
     ((0, 1, 1, 0), (1, None, 3, None), (0, 1, 0, 1))
     """
-    if virtual_stages != 2:
-        raise SpecError(f"two ways need 2 virtual stages per rank, not {virtual_stages}")
     p = pipeline_parallel_size
+    v_placed = v_shaped(pipeline_parallel_size=p, virtual_stages=virtual_stages)
     return Placement(
-        ranks=(*range(p), *range(p - 1, -1, -1)),
-        following=(*range(1, p), None, *range(p + 1, 2 * p), None),
-        parts=(*range(p), *range(p)),
+        ranks=v_placed.ranks,
+        following=tuple(
+            None if (stage + 1) % p == 0 else stage + 1 for stage in range(virtual_stages * p)
+        ),
+        parts=(*range(p),) * virtual_stages,
     )

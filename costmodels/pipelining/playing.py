@@ -49,7 +49,12 @@ class Playing(NamedTuple):
 
 
 def play(
-    order: Order, placement: Placement, durations: Durations, *, hop_s: float = 0.0
+    order: Order,
+    placement: Placement,
+    durations: Durations,
+    *,
+    hop_s: float = 0.0,
+    overlapped: Sequence[frozenset[int]] | None = None,
 ) -> Playing:
     """Return when each action of an order ends, by the longest path through what it waits for.
 
@@ -63,6 +68,10 @@ def play(
         Times of the kinds that the order uses, by virtual stage [s].
     hop_s : float, optional
         From the end of an action to the arrival of its output on another rank [s].
+    overlapped : sequence of frozenset of int, optional
+        For each rank the places of the forwards that run together with the action after them: both
+        start when both inputs are there, and end together after the sum of their times. Left out,
+        they run one after the other.
 
     Returns
     -------
@@ -76,33 +85,68 @@ def play(
     """
     microbatch_count = 1 + max((a.microbatch for row in order for a in row), default=-1)
     made = _Made(placement, microbatch_count, hop_s)
-    ends: list[list[float]] = [[] for _ in order]
-    clock = [0.0] * len(order)
-    starts = [0.0] * len(order)
-    busy = [0.0] * len(order)
+    nothing: frozenset[int] = frozenset()
+    players = [
+        _Player(row, durations, nothing if overlapped is None else overlapped[rank])
+        for rank, row in enumerate(order)
+    ]
     ready = list(range(len(order)))
     waiting: dict[int, int] = {}
     while ready:
         rank = ready.pop()
-        done, actions, now = ends[rank], order[rank], clock[rank]
-        for action in actions[len(done) :]:
-            slot, arrival_s = made.input_of(action)
-            if arrival_s is None:
-                waiting[slot] = rank
-                break
-            if not done:
-                starts[rank] = max(now, arrival_s)
-            duration_s = durations[action.kind][action.stage]
-            now = max(now, arrival_s) + duration_s
-            busy[rank] += duration_s
-            done.append(now)
-            slot = made.record(action, now)
-            if slot in waiting:
-                ready.append(waiting.pop(slot))
-        clock[rank] = now
+        slot = players[rank].advance(made)
+        if slot is not None:
+            waiting[slot] = rank
+        ready.extend(waiting.pop(done) for done in made.taken() if done in waiting)
+    ends = [player.ends_s for player in players]
     if waiting:
         raise SpecError(f"the order deadlocks: {_circle(order, placement, ends)}")
-    return Playing(tuple(map(tuple, ends)), tuple(busy), tuple(starts))
+    return Playing(
+        ends_s=tuple(map(tuple, ends)),
+        busy_s=tuple(player.busy_s for player in players),
+        start_s=tuple(player.start_s for player in players),
+    )
+
+
+class _Player:
+    """A rank that plays its actions as far as their inputs are there."""
+
+    def __init__(
+        self, row: Sequence[Action], durations: Durations, overlapped: frozenset[int]
+    ) -> None:
+        self.ends_s: list[float] = []
+        self.busy_s = 0.0
+        self.start_s = 0.0
+        self._row = row
+        self._durations = durations
+        self._overlapped = overlapped
+        self._now_s = 0.0
+
+    def advance(self, made: "_Made") -> int | None:
+        """Play on, and return the slot of the input that the rank waits for; None at its end."""
+        row, durations, overlapped, ends = self._row, self._durations, self._overlapped, self.ends_s
+        place, now_s = len(ends), self._now_s
+        while place < len(row):
+            size = 2 if place in overlapped else 1
+            start_s = now_s
+            duration_s = 0.0
+            for action in row[place : place + size]:
+                slot, arrival_s = made.input_of(action)
+                if arrival_s is None:
+                    self._now_s = now_s
+                    return slot
+                start_s = max(start_s, arrival_s)
+                duration_s += durations[action.kind][action.stage]
+            if place == 0:
+                self.start_s = start_s
+            now_s = start_s + duration_s
+            self.busy_s += duration_s
+            for action in row[place : place + size]:
+                ends.append(now_s)
+                made.record(action, now_s)
+            place += size
+        self._now_s = now_s
+        return None
 
 
 class _Made:
@@ -112,6 +156,7 @@ class _Made:
         self._count = microbatch_count
         self._stages = placement.stage_count
         self._ends: list[float | None] = [None] * (2 * self._stages * microbatch_count)
+        self._new: list[int] = []
         self._forward = _sources(placement.preceding(), placement.ranks, hop_s)
         self._backward = _sources(placement.following, placement.ranks, hop_s)
 
@@ -134,15 +179,20 @@ class _Made:
         end_s = self._ends[slot]
         return slot, None if end_s is None else end_s + hop_s
 
-    def record(self, action: Action, end_s: float) -> int:
-        """Note the end of an action, and return its slot; -1 if it hands nothing over."""
+    def record(self, action: Action, end_s: float) -> None:
+        """Note the end of an action that hands something over."""
         stage, kind, microbatch = action
         if kind is ActionKind.WEIGHT_GRADIENT:
-            return -1
+            return
         line = stage if kind is ActionKind.FORWARD else self._stages + stage
         slot = line * self._count + microbatch
         self._ends[slot] = end_s
-        return slot
+        self._new.append(slot)
+
+    def taken(self) -> list[int]:
+        """Return the slots filled since the last call."""
+        slots, self._new = self._new, []
+        return slots
 
 
 def _sources(

@@ -5,12 +5,10 @@ A new schedule is one entry: its order, where it is legal, and what a rank holds
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
 from costmodels.columns import Axis, Column
-from costmodels.pipelining.actions import Order
 from costmodels.pipelining.hops import gpipe_hops_s, interleaved_hops_s, one_f_one_b_hops_s
 from costmodels.pipelining.imbalance import (
     gpipe_imbalance_s,
@@ -30,15 +28,22 @@ from costmodels.pipelining.in_flight import (
     one_f_one_b_in_flight_count,
     one_f_one_b_peak_activation_bytes,
 )
+from costmodels.pipelining.orderings import (
+    ORDERINGS,
+    LegalFunction,
+    OrderFunction,
+    PlacementFunction,
+    ScheduleName,
+)
 from costmodels.pipelining.orders import (
     INTERLEAVED_REQUIREMENT,
-    ONE_CHUNK_REQUIREMENT,
     gpipe,
     interleaved_is_legal,
     interleaved_one_f_one_b,
-    one_chunk_is_legal,
     one_f_one_b,
 )
+from costmodels.pipelining.replayed import Listed, ReplayedForms
+from costmodels.pipelining.split_in_flight import looped_bfs_in_flight_count
 
 __all__ = [
     "SCHEDULES",
@@ -52,32 +57,6 @@ __all__ = [
     "interleaved_one_f_one_b",
     "one_f_one_b",
 ]
-
-
-class ScheduleName(StrEnum):
-    """The name of a pipeline schedule in files and on the command line."""
-
-    GPIPE = "gpipe"
-    ONE_F_ONE_B = "1f1b"
-    INTERLEAVED_ONE_F_ONE_B = "interleaved-1f1b"
-
-
-class OrderFunction(Protocol):
-    """Make the order of a schedule."""
-
-    def __call__(
-        self, *, pipeline_parallel_size: int, virtual_stages: int, microbatch_count: int
-    ) -> Order:
-        """Return for each rank its actions; raise `SpecError` for sizes that are not legal."""
-
-
-class LegalFunction(Protocol):
-    """Say where a schedule exists."""
-
-    def __call__(
-        self, *, pipeline_parallel_size: Column, virtual_stages: Column, microbatch_count: Column
-    ) -> Column:
-        """Return whether the schedule exists for these sizes, row by row."""
 
 
 class InFlightFunction(Protocol):
@@ -127,6 +106,8 @@ class Schedule:
         The same as a column function.
     order : OrderFunction
         What each rank does, in order.
+    placement : PlacementFunction
+        Where its virtual stages are.
     in_flight_count : InFlightFunction
         How many (microbatch, chunk) activations a rank holds at most.
     peak_activation_bytes : PeakActivationFunction
@@ -147,6 +128,7 @@ class Schedule:
     requirement: str
     legal: LegalFunction
     order: OrderFunction
+    placement: PlacementFunction
     in_flight_count: InFlightFunction
     peak_activation_bytes: PeakActivationFunction
     peak_backward_count: Callable[..., Column]
@@ -155,18 +137,46 @@ class Schedule:
     exposed_hops_s: Callable[..., Column]
 
 
+def _schedule(
+    name: ScheduleName,
+    *,
+    legal: LegalFunction | None = None,
+    requirement: str = "",
+    **forms: Callable[..., Column],
+) -> Schedule:
+    """Return a schedule from its order and its closed forms; what is left out is replayed."""
+    ordering = ORDERINGS[name]
+    replayed = ReplayedForms(
+        Listed(ordering.name.value, ordering.order, ordering.placement, ordering.legal)
+    )
+    given = {form: forms.get(form, getattr(replayed, form)) for form in _FORMS}
+    return Schedule(
+        name=name,
+        description=ordering.description,
+        source=ordering.source,
+        requirement=requirement or ordering.requirement,
+        legal=legal or ordering.legal,
+        order=ordering.order,
+        placement=ordering.placement,
+        **given,
+    )
+
+
+_FORMS = (
+    "in_flight_count",
+    "peak_activation_bytes",
+    "peak_backward_count",
+    "chunk_in_flight_count",
+    "uneven_s",
+    "exposed_hops_s",
+)
+
 SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
     {
         schedule.name: schedule
         for schedule in (
-            Schedule(
-                name=ScheduleName.GPIPE,
-                description="all forwards, then all backwards",
-                source='Y. Huang et al., "GPipe: Efficient training of giant neural networks '
-                'using pipeline parallelism," NeurIPS, 2019. arXiv:1811.06965.',
-                requirement=ONE_CHUNK_REQUIREMENT,
-                legal=one_chunk_is_legal,
-                order=gpipe,
+            _schedule(
+                ScheduleName.GPIPE,
                 in_flight_count=gpipe_in_flight_count,
                 peak_activation_bytes=gpipe_peak_activation_bytes,
                 peak_backward_count=at_once_peak_backward_count,
@@ -174,14 +184,8 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 uneven_s=gpipe_imbalance_s,
                 exposed_hops_s=gpipe_hops_s,
             ),
-            Schedule(
-                name=ScheduleName.ONE_F_ONE_B,
-                description="one forward and one backward in turn, after a short warm-up",
-                source='D. Narayanan et al., "Memory-efficient pipeline-parallel DNN training," '
-                "ICML, 2021 (there PipeDream-Flush). arXiv:2006.09503.",
-                requirement=ONE_CHUNK_REQUIREMENT,
-                legal=one_chunk_is_legal,
-                order=one_f_one_b,
+            _schedule(
+                ScheduleName.ONE_F_ONE_B,
                 in_flight_count=one_f_one_b_in_flight_count,
                 peak_activation_bytes=one_f_one_b_peak_activation_bytes,
                 peak_backward_count=at_once_peak_backward_count,
@@ -189,14 +193,17 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 uneven_s=one_f_one_b_imbalance_s,
                 exposed_hops_s=one_f_one_b_hops_s,
             ),
-            Schedule(
-                name=ScheduleName.INTERLEAVED_ONE_F_ONE_B,
-                description="1F1B over several chunks of the model on each rank",
-                source='D. Narayanan et al., "Efficient large-scale language model training on '
-                'GPU clusters using Megatron-LM," SC, 2021. arXiv:2104.04473.',
-                requirement=INTERLEAVED_REQUIREMENT,
+            _schedule(
+                ScheduleName.LOOPED_BFS,
+                in_flight_count=looped_bfs_in_flight_count,
+                peak_activation_bytes=gpipe_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=gpipe_chunk_in_flight_count,
+            ),
+            _schedule(
+                ScheduleName.INTERLEAVED_ONE_F_ONE_B,
                 legal=interleaved_is_legal,
-                order=interleaved_one_f_one_b,
+                requirement=INTERLEAVED_REQUIREMENT,
                 in_flight_count=interleaved_in_flight_count,
                 peak_activation_bytes=interleaved_peak_activation_bytes,
                 peak_backward_count=interleaved_peak_backward_count,
@@ -207,4 +214,4 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
         )
     }
 )
-"""Every schedule by its name."""
+"""Every schedule that a plan can have, by its name."""

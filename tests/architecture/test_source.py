@@ -39,7 +39,8 @@ ENDINGS = (
 # Helpers that keep the unit of what they are given, and verdicts.
 UNITLESS = {"costmodels/columns.py", "costmodels/rules.py"}
 NO_CLOSED_FORMS = {
-    f"costmodels/{name}.py" for name in ("columns", "compilation", "leaves", "quantities", "stages")
+    f"costmodels/{name}.py"
+    for name in ("columns", "compilation", "leaves", "pipelining/replayed", "quantities", "stages")
 }
 UNITLESS_NAMES = {"fits", "regathers", "stage_mean"}
 

@@ -91,9 +91,11 @@ def unequal_program(
 @st.composite
 def legal_sizes(draw: st.DrawFn, largest_p: int = 6, largest_m: int = 12) -> Size:
     """Draw a schedule and sizes for which it exists."""
-    name = draw(st.sampled_from(ScheduleName))
+    name = draw(st.sampled_from(list(SCHEDULES)))
     p = draw(st.integers(1, largest_p))
     m = draw(st.integers(1, largest_m))
+    if name is ScheduleName.LOOPED_BFS:
+        return Size(name, p, draw(st.integers(1, 4)), m)
     if name is not ScheduleName.INTERLEAVED_ONE_F_ONE_B:
         return Size(name, p, 1, m)
     p = max(p, 2)

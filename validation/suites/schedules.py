@@ -1,0 +1,29 @@
+"""Schedules: what each rank does, against what torch executes."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from validation import schedule_orders
+from validation.jobs import Job, Settings, Suite
+
+
+def _jobs(settings: Settings) -> Sequence[Job]:
+    if settings.quick:
+        return [Job(name="orders", run=schedule_orders.order_cases)]
+    return [
+        Job(
+            name=f"orders {ranks} ranks",
+            run=partial(schedule_orders.order_cases, (ranks,), schedule_orders.ALL_MICROBATCHES),
+        )
+        for ranks in schedule_orders.ALL_RANKS
+    ]
+
+
+SUITE = Suite(
+    name="schedules",
+    description="Orders of pipeline schedules, action for action, against those that "
+    "torch.distributed.pipelining executes, and what it refuses.",
+    page="pipeline.md",
+    jobs=_jobs,
+    needs=("torch",),
+)
