@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.attention_flags import describes_attention, given_options
 from cli.flags import (
     AsJson,
     IgnoreMemory,
@@ -254,6 +255,55 @@ def linear(
         _print_json(account)
     else:
         show_linear(account)
+
+
+@app.command()
+@describes_attention
+def attention(
+    context: typer.Context,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            "--cases", metavar="CASES.json", help="a list of objects of these options, all answered"
+        ),
+    ] = None,
+    pattern: Annotated[
+        bool, typer.Option("--pattern", help="draw who attends whom at the first length, up to 128")
+    ] = False,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print comma-separated values")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="OUT.html", help="also draw work, state, reach, or the pattern"
+        ),
+    ] = None,
+) -> None:
+    """Compare attention layouts by length: work, state, traffic and reach beside dense attention."""
+    from cli import attention as views
+    from cli.inputs import check_figure
+
+    check_figure("--plot", plot)
+    question = views.asked(given_options(context.params), cases)
+    if plot:
+        _write_figure(plot, _attention_figure(question, pattern=pattern))
+    if as_json:
+        typer.echo(views.json_of(question))
+    elif as_csv:
+        typer.echo(views.csv_of(question), nl=False)
+    elif pattern:
+        views.show_pattern(question)
+    else:
+        views.show_attention(question)
+
+
+def _attention_figure(question: Any, *, pattern: bool) -> Any:
+    from cli.attention import drawn_answers, drawn_patterns
+    from dashboard.figures import attention as figures
+
+    if pattern:
+        return figures.who_attends_whom(drawn_patterns(question))
+    return figures.against_length(drawn_answers(question))
 
 
 @app.command()

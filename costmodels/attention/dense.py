@@ -77,7 +77,14 @@ def tiled_pairs(sequence_length: Column, tile_length: Column) -> Column:
     return tile_length * tile_length * (whole * (whole + 1) // 2) + rest * sequence_length
 
 
-def account(sequence_length: Column, heads: Heads, *, causal: Column = 1) -> Account:
+def account(
+    sequence_length: Column,
+    heads: Heads,
+    *,
+    causal: Column = 1,
+    query_length: Column | None = None,
+    tile_length: Column | None = None,
+) -> Account:
     """Return the account of dense attention of (batch, heads, sequence, width).
 
     Parameters
@@ -87,14 +94,36 @@ def account(sequence_length: Column, heads: Heads, *, causal: Column = 1) -> Acc
     heads : Heads
         Sizes.
     causal : Column
-        Whether the future is masked. A program computes the whole square either way.
+        Whether the future is masked. A program without tiles computes the whole square either way.
+    query_length : Column, optional
+        Queries, the last of a causal sequence: as an append or a decoding step has [token].
+    tile_length : Column, optional
+        Queries and keys of a tile of a kernel that skips masked tiles [token].
     """
-    return softmax_account(
+    attended = attended_pairs(sequence_length, causal)
+    executed, queries = sequence_length * sequence_length, sequence_length
+    if query_length is not None:
+        queries = query_length + 0 * sequence_length
+        attended = appended_pairs(queries, sequence_length)
+        executed = queries * sequence_length
+    if tile_length is not None:
+        executed = tiled_pairs(sequence_length, tile_length)
+    found = softmax_account(
         sequence_length,
         heads,
-        attended_pairs=heads.query_heads * attended_pairs(sequence_length, causal),
-        executed_pairs=heads.query_heads * sequence_length * sequence_length,
+        attended_pairs=heads.query_heads * attended,
+        executed_pairs=heads.query_heads * executed,
         state_tokens=sequence_length,
         peak_state_tokens=sequence_length,
         step_pairs=heads.query_heads * sequence_length,
+    )
+    if query_length is None:
+        return found
+    # Queries and outputs of the last tokens only.
+    fewer = heads.batch_size * heads.query_heads * (sequence_length - queries)
+    wide = (heads.key_size + heads.value_size) * heads.element_bytes
+    return found._replace(
+        saved_bytes=found.saved_bytes - fewer * heads.key_size * heads.element_bytes,
+        flash_saved_bytes=found.flash_saved_bytes - fewer * (wide + 4),
+        prefill_traffic_bytes=found.prefill_traffic_bytes - fewer * wide,
     )

@@ -6,7 +6,7 @@ stated where it differs.
 
 from costmodels.attention.accounts import Heads, key_value_bytes, memory_bytes
 from costmodels.attention.dilated import Branches
-from costmodels.columns import Column, maximum, total
+from costmodels.columns import Column, maximum, minimum, total
 
 
 def ring_bytes(sequence_length: Column, heads: Heads, ranks: Column) -> Column:
@@ -77,6 +77,36 @@ def ulysses_bytes(sequence_length: Column, heads: Heads, ranks: Column) -> Colum
     shared = heads.key_value_heads * (heads.key_size + heads.value_size)
     held = heads.batch_size * (sequence_length // ranks) * (queries + shared)
     return held * heads.element_bytes // ranks * (ranks - 1)
+
+
+def halo_bytes(
+    sequence_length: Column, heads: Heads, ranks: Column, farthest_tokens: Column
+) -> Column:
+    """Return the bytes that a rank sends to those behind it whose windows reach its tokens.
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens of a sequence, a multiple of the ranks [token].
+    heads : Heads
+        Sizes.
+    ranks : Column
+        Ranks P [count].
+    farthest_tokens : Column
+        Tokens before its own that a query sees at most: window less one [token].
+
+    Returns
+    -------
+    Column
+        Of the first rank, which sends most: each later rank gets what its first query sees [byte].
+
+    Examples
+    --------
+    >>> halo_bytes(64, Heads(), 4, 10) == key_value_bytes(10, Heads())
+    True
+    """
+    others = sequence_length - sequence_length // ranks
+    return key_value_bytes(minimum(farthest_tokens, others), heads)
 
 
 def dilated_bytes(
