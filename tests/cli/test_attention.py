@@ -135,7 +135,7 @@ def test_each_option_of_a_layout_changes_its_answer() -> None:
         "hidden_size": 24,
         "compression_rate": 2,
         "segment": 8,
-        "memory_tokens": 8,
+        "memory_tokens": 32,
         "seq_len": 512,
         "segments": [16, 32, 128],
         "dilations": [1, 2, 4],
