@@ -271,14 +271,31 @@ def scalars_of_text(text: str, *, where: str) -> dict[str, ScalarFormat]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{where}: {error}") from None
-    found = {}
-    for name, table in tables.items():
-        try:
-            stated = {"name": name} | (table if isinstance(table, dict) else {"": table})
-            found[name] = msgspec.convert(stated, ScalarFormat)
-        except msgspec.ValidationError as error:
-            raise SpecError(f"{where}, number format {name}: {error}") from None
-    return found
+    return {name: scalar_of_table(name, table, where=where) for name, table in tables.items()}
+
+
+def scalar_of_table(name: str, table: object, *, where: str) -> ScalarFormat:
+    """Return the format that a table describes.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    table : object
+        The table.
+    where : str
+        What to call the text in messages.
+
+    Raises
+    ------
+    SpecError
+        If it describes none.
+    """
+    try:
+        stated = {"name": name} | (table if isinstance(table, dict) else {"": table})
+        return msgspec.convert(stated, ScalarFormat)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{where}, number format {name}: {error}") from None
 
 
 @lru_cache(maxsize=1)
