@@ -25,8 +25,8 @@ Scaling = Literal[
     "search",
 ]
 
-_SIDE = msgspec.Meta(ge=0, le=2**40)
-_COUNT = msgspec.Meta(ge=1, le=2**40)
+_SIDE = msgspec.Meta(ge=0, le=1 << 40)
+_COUNT = msgspec.Meta(ge=1, le=1 << 40)
 _WHOLE = (0, 0)
 
 
