@@ -19,6 +19,7 @@ from costmodels.specs.base import declaration, field_types, plain_type
 from costmodels.specs.plan import RankAxis
 from costmodels.stages import balanced_layers
 from simulator import whatif
+from simulator.accounting import MemoryAccount
 from simulator.answer import GROUPS, Answer
 from simulator.publishing import reached
 from tests.simulator.witnesses import witness
@@ -197,7 +198,7 @@ def influence_of(group: str, name: str) -> str:
     return group
 
 
-def remarks(answer: Answer) -> list[Remark]:
+def remarks(answer: Answer | MemoryAccount) -> list[Remark]:
     """Return what the notes of an answer say to be without effect."""
     found = []
     for note in answer.notes:

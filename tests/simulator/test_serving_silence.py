@@ -1,0 +1,80 @@
+"""No input of inference is silent: it moves the memory, is refused by name, or noted as inert."""
+
+from typing import Any
+
+import pytest
+
+from costmodels.errors import ShardwiseError
+from costmodels.scenario import Scenario, scenario_from_table, scenario_to_table
+from simulator.accounting import MemoryAccount, memory_account
+from tests.simulator.mutations import (
+    QUANTIZATION,
+    QUANTIZED,
+    Remark,
+    all_paths,
+    candidates,
+    remarks,
+)
+
+BASE: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "cluster": "h200-sxm:8",
+    "plan": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "micro_batch_size": 2},
+    "workload": {
+        "kind": "decode",
+        "global_batch_size": 16,
+        "sequence_length": 1000,
+        "total_tokens": 10**9,
+    },
+}
+SCENARIOS = {
+    "dense": BASE,
+    "latent": {**BASE, "model": "deepseek-v3"},
+    "sliding": {**BASE, "model": "gpt-oss-20b"},
+    "prefill": {**BASE, "workload": {**BASE["workload"], "kind": "prefill"}},
+    "one rank": {**BASE, "plan": {}},
+}
+
+
+def numbers(account: MemoryAccount) -> Any:
+    return (
+        account.stage_bytes,
+        account.accelerator_memory_bytes,
+        [entry.stage_bytes for entry in account.components],
+    )
+
+
+def complaint(
+    path: str, value: Any, base: Scenario, account: MemoryAccount, about: list[Remark]
+) -> str:
+    holder = {QUANTIZATION: QUANTIZED} if path.startswith(QUANTIZATION + ".") else {}
+    try:
+        changed = scenario_from_table(scenario_to_table(base), {**holder, path: value})
+    except ShardwiseError as error:
+        named = QUANTIZATION if path.startswith(QUANTIZATION) else path
+        return "" if named in str(error) else f"{path} = {value}: refused without its name: {error}"
+    moved = numbers(memory_account(changed)) != numbers(account)
+    old: Any = base
+    for part in path.split("."):
+        old = old.get(part) if isinstance(old, dict) else getattr(old, part, None)
+    noted = any(remark.covers(value, old, base) for remark in about)
+    if moved == noted:
+        return f"{path} = {value}: {'moves, but a note denies it' if moved else 'is silent'}"
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_field_moves_memory_or_is_refused_or_noted(name: str) -> None:
+    base = scenario_from_table(SCENARIOS[name])
+    account = memory_account(base)
+    said = remarks(account)
+    complaints = [
+        complaint(path, value, base, account, [entry for entry in said if entry.names(path)])
+        for path in all_paths()
+        # What training refuses of these models has tests of its own.
+        if path != "workload.kind"
+        for value in candidates(base, path)
+    ]
+    assert len(complaints) > len(all_paths())
+    assert [entry for entry in complaints if entry] == []
