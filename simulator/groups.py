@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from costmodels.analysis import evaluate
+from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_columns
 from costmodels.errors import NotModelledError
 from costmodels.scenario import Scenario, scenario_hash
@@ -36,10 +36,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         Size of each axis, from the innermost [count].
     accelerators_per_node : int
         Ranks of a node, the last one perhaps less full [count].
+    expert_stride, expert_parallel_size : int
+        Ranks that split an expert; ranks that share experts [count].
     """
 
     sizes: dict[str, int]
     accelerators_per_node: int
+    expert_stride: int = 1
+    expert_parallel_size: int = 1
 
     @property
     def rank_count(self) -> int:
@@ -68,35 +72,87 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         dimension = len(self.sizes) - 1 - list(self.sizes).index(axis)
         return np.moveaxis(grid, dimension, -1).reshape(-1, self.sizes[axis])
 
+    def alike(self, *axes: str) -> Ranks:
+        """Return the ranks that have the same place on some axes, in their order, one set a row."""
+        key = np.zeros(self.rank_count, dtype=np.int64)
+        for axis in axes:
+            key = key * self.sizes[axis] + self.place(axis)
+        order = np.argsort(key, kind="stable")
+        return order.reshape(int(np.prod([self.sizes[axis] for axis in axes], dtype=int)), -1)
+
 
 def layout_of(scenario: Scenario) -> Layout:
     """Return where every rank of a plan is."""
     names = [axis.value for axis in scenario.plan.rank_order]
     wanted = [f"{name}_parallel_size" for name in names]
-    values = evaluate(compile_columns(scenario), wanted)
+    strides = [name for name in ("expert_stride",) if name in CATALOGUE]
+    values = evaluate(compile_columns(scenario), [*wanted, *strides])
     return Layout(
         sizes={name: int(scalar(values[f"{name}_parallel_size"])) for name in names},
         accelerators_per_node=scenario.cluster.accelerators_per_node,
+        expert_parallel_size=scenario.plan.expert_parallel_size,
+        **{name: int(scalar(values[name])) for name in strides},
     )
 
 
-def _tied(layout: Layout) -> Ranks:
+def _tied(layout: Layout, size: int) -> Ranks:
     """Return the first and the last stage of every pipeline."""
+    del size
     return layout.members(RankAxis.PIPELINE)[:, [0, -1]]
 
 
-def _along(axis: RankAxis) -> Callable[[Layout], Ranks]:
-    return lambda layout: layout.members(axis.value)
+def _along(axis: RankAxis) -> Callable[[Layout, int], Ranks]:
+    return lambda layout, size: layout.members(axis.value)
 
 
-GROUPS: Mapping[str, Callable[[Layout], Ranks]] = MappingProxyType(
-    {axis.value: _along(axis) for axis in RankAxis} | {TIED: _tied}
+def _neighbours(members: Ranks, size: int, stride: int = 1) -> Ranks:
+    """Return groups of every stride-th of the members of a row, in blocks of size x stride."""
+    return members.reshape(-1, size, stride).swapaxes(1, 2).reshape(-1, size)
+
+
+def _sharding(layout: Layout, size: int) -> Ranks:
+    """Return ranks that hold the same weights, neighbours together."""
+    return _neighbours(layout.alike("tensor", "pipeline"), size)
+
+
+def _replication(layout: Layout, size: int) -> Ranks:
+    """Return ranks that hold the same shards of the same weights, one of each sharding group."""
+    copies = layout.alike("tensor", "pipeline")
+    return _neighbours(copies, size, copies.shape[1] // size)
+
+
+def _expert_tensor(layout: Layout, size: int) -> Ranks:
+    """Return ranks that split the same experts: neighbours among those of a stage."""
+    return _neighbours(layout.alike("pipeline"), size)
+
+
+def _expert(layout: Layout, size: int) -> Ranks:
+    """Return ranks that share experts: every stride-th of a stage."""
+    return _neighbours(layout.alike("pipeline"), size, layout.expert_stride)
+
+
+def _expert_sharding(layout: Layout, size: int) -> Ranks:
+    """Return ranks that hold the same part of the same experts, neighbours together."""
+    stride = layout.expert_stride * layout.expert_parallel_size
+    return _neighbours(layout.alike("pipeline"), size, stride)
+
+
+GROUPS: Mapping[str, Callable[[Layout, int], Ranks]] = MappingProxyType(
+    {axis.value: _along(axis) for axis in RankAxis}
+    | {
+        TIED: _tied,
+        "sharding": _sharding,
+        "replication": _replication,
+        "expert_tensor": _expert_tensor,
+        "expert": _expert,
+        "expert_sharding": _expert_sharding,
+    }
 )
-"""For each kind of group its members, one group a row, in the order of its ring."""
+"""For each kind of group its members by its size, one group a row, in the order of its ring."""
 
 
-def group_members(layout: Layout, kind: str) -> Ranks:
-    """Return the ranks of every group of a kind, one group a row.
+def group_members(layout: Layout, kind: str, size: int) -> Ranks:
+    """Return the ranks of every group of a kind and size, one group a row.
 
     Raises
     ------
@@ -108,7 +164,7 @@ def group_members(layout: Layout, kind: str) -> Ranks:
             f"groups of {kind}: where their ranks are is not modelled yet; "
             f"modelled: {', '.join(GROUPS)}"
         )
-    return GROUPS[kind](layout)
+    return GROUPS[kind](layout, size)
 
 
 class GroupsOfAxis(msgspec.Struct, frozen=True, kw_only=True):

@@ -160,12 +160,12 @@ def _sent(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sen
     """Return where the bytes of a message go, from every rank that sends some."""
     stage = layout.place(RankAxis.PIPELINE)
     sent = np.asarray(message.sent_bytes)[stage]
-    if message.collective == "send":
+    if message.group == RankAxis.PIPELINE:
         yield from _handed_over(message, layout, virtual_stages)
         return
-    members = group_members(layout, message.group)
+    members = group_members(layout, message.group, message.group_size)
     others = range(1, members.shape[1])
-    # A ring sends to the next member; an all-to-all the same share to every other.
+    # A ring, and blocks that are passed on, go to the next member; an all-to-all the same share to every other.
     steps = others if message.collective == "all-to-all" else others[:1]
     for step in steps:
         target = np.roll(members, -step, axis=1).ravel()
@@ -174,7 +174,7 @@ def _sent(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sen
 
 def _handed_over(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sent]:
     """Return the activations that stages send on, and the gradients that they send back."""
-    members = group_members(layout, message.group)
+    members = layout.members(RankAxis.PIPELINE)
     stages = members.shape[1]
     placement = looped(pipeline_parallel_size=stages, virtual_stages=virtual_stages)
     hops = [

@@ -104,6 +104,28 @@ def test_ranks_are_laid_in_the_stated_order() -> None:
         assert (np.diff(members, axis=1) == layout.stride(axis)).all()
 
 
+def test_copies_of_weights_shard_among_neighbours_and_replicate_between_them() -> None:
+    sizes = {"tensor": 2, "context": 2, "data": 4, "pipeline": 2}
+    layout = Layout(sizes=sizes, accelerators_per_node=8)
+    copies = layout.alike("tensor", "pipeline")
+    assert copies.tolist()[:2] == [list(range(0, 16, 2)), list(range(16, 32, 2))]
+    assert group_members(layout, "sharding", 8).tolist() == copies.tolist()
+    assert group_members(layout, "sharding", 4).tolist()[:2] == [[0, 2, 4, 6], [8, 10, 12, 14]]
+    assert group_members(layout, "replication", 2).tolist()[:2] == [[0, 8], [2, 10]]
+
+
+def test_experts_are_laid_over_the_ranks_of_a_stage() -> None:
+    sizes = {"tensor": 4, "context": 1, "data": 4, "pipeline": 2}
+    layout = Layout(sizes=sizes, accelerators_per_node=8, expert_stride=2, expert_parallel_size=4)
+    assert group_members(layout, "expert_tensor", 2).tolist()[:2] == [[0, 1], [2, 3]]
+    assert group_members(layout, "expert", 4).tolist()[:2] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert group_members(layout, "expert_sharding", 2).tolist()[:2] == [[0, 8], [1, 9]]
+    for kind, size in (("expert_tensor", 2), ("expert", 4), ("expert_sharding", 2)):
+        members = group_members(layout, kind, size)
+        assert sorted(members.ravel().tolist()) == list(range(32))
+        assert (layout.place("pipeline")[members] == layout.place("pipeline")[members[:, :1]]).all()
+
+
 def test_groups_are_classed_by_the_slowest_links_that_they_cross() -> None:
     account = groups_account(witness("llama-405b-example"))
     axes = {axis.axis: axis for axis in account.axes}
@@ -163,6 +185,6 @@ def test_an_all_to_all_sends_the_same_to_every_other_member() -> None:
 def test_unknown_groups_and_rows_are_refused_by_name() -> None:
     layout = Layout(sizes={"tensor": 2, "pipeline": 1}, accelerators_per_node=8)
     with pytest.raises(NotModelledError, match="groups of vortex: where their ranks are"):
-        group_members(layout, "vortex")
+        group_members(layout, "vortex", 2)
     with pytest.raises(SpecError, match=r"by \(rack\): must be gpu or node"):
         traffic_matrix(witness("one-gpu"), "rack")
