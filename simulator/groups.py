@@ -102,7 +102,7 @@ def _tied(layout: Layout, size: int) -> Ranks:
 
 
 def _along(axis: RankAxis) -> Callable[[Layout, int], Ranks]:
-    return lambda layout, size: layout.members(axis.value)
+    return lambda layout, _: layout.members(axis.value)
 
 
 def _neighbours(members: Ranks, size: int, stride: int = 1) -> Ranks:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodels.errors import SpecError
-from costmodels.pipelining.placements import looped
+from costmodels.pipelining.placements import Placement
+from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.scenario import Scenario, scenario_hash
 from costmodels.specs.plan import RankAxis
 from costmodels.version import VERSION
@@ -107,11 +108,11 @@ def traffic_matrix(scenario: Scenario, by: str = GPU) -> TrafficMatrix:
     if by not in (GPU, NODE):
         raise SpecError(f"by ({by}): must be gpu or node")
     account, layout = traffic_account(scenario), layout_of(scenario)
-    parts = [
-        part
-        for message in account.messages
-        for part in _sent(message, layout, scenario.plan.virtual_stages)
-    ]
+    plan = scenario.plan
+    placement = SCHEDULES[plan.schedule].placement(
+        pipeline_parallel_size=plan.pipeline_parallel_size, virtual_stages=plan.virtual_stages
+    )
+    parts = [part for message in account.messages for part in _sent(message, layout, placement)]
     source, target, sent = _added(parts, layout.rank_count)
     crosses = layout.nodes[source] != layout.nodes[target]
     size = layout.rank_count
@@ -156,12 +157,12 @@ def _added(parts: list[Sent], size: int) -> Sent:
     return Sent(pairs // size, pairs % size, sums)
 
 
-def _sent(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sent]:
+def _sent(message: Message, layout: Layout, placement: Placement) -> Iterator[Sent]:
     """Return where the bytes of a message go, from every rank that sends some."""
     stage = layout.place(RankAxis.PIPELINE)
     sent = np.asarray(message.sent_bytes)[stage]
     if message.group == RankAxis.PIPELINE:
-        yield from _handed_over(message, layout, virtual_stages)
+        yield from _handed_over(message, layout, placement)
         return
     members = group_members(layout, message.group, message.group_size)
     others = range(1, members.shape[1])
@@ -172,15 +173,14 @@ def _sent(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sen
         yield _positive(Sent(members.ravel(), target, sent[members.ravel()] / len(steps)))
 
 
-def _handed_over(message: Message, layout: Layout, virtual_stages: int) -> Iterator[Sent]:
+def _handed_over(message: Message, layout: Layout, placement: Placement) -> Iterator[Sent]:
     """Return the activations that stages send on, and the gradients that they send back."""
     members = layout.members(RankAxis.PIPELINE)
     stages = members.shape[1]
-    placement = looped(pipeline_parallel_size=stages, virtual_stages=virtual_stages)
     hops = [
         (placement.ranks[stage], placement.ranks[following])
         for stage, following in enumerate(placement.following)
-        if following is not None
+        if following is not None and placement.ranks[stage] != placement.ranks[following]
     ]
     both = [*hops, *((after, before) for before, after in hops)]
     for sender in range(stages):

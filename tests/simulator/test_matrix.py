@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodels.errors import NotModelledError, SpecError
+from costmodels.pipelining.placements import linear
 from costmodels.scenario import Scenario
 from costmodels.specs.plan import RankAxis
 from simulator.accounting import Message, traffic_account
@@ -44,6 +45,11 @@ def check(scenario: Scenario) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_rows_add_up_to_what_the_account_says(name: str) -> None:
     check(witness(name))
+
+
+@pytest.mark.parametrize("schedule", ["interleaved-1f1b", "looped-bfs"])
+def test_stages_hand_over_where_the_schedule_places_them(schedule: str) -> None:
+    check(table_witness("interleaved", plan__schedule=schedule))
 
 
 def test_each_rank_receives_what_a_ring_and_its_stages_send_it() -> None:
@@ -174,7 +180,7 @@ def test_an_all_to_all_sends_the_same_to_every_other_member() -> None:
     )
     pairs = {
         (int(source), int(target)): float(sent)
-        for part in _sent(message, layout, 1)
+        for part in _sent(message, layout, linear([0]))
         for source, target, sent in zip(*part, strict=True)
     }
     assert pairs == {
