@@ -203,7 +203,9 @@ def test_nothing_that_fits_is_said_with_by_how_much() -> None:
 
 def test_other_questions_are_refused() -> None:
     assert "layers, micro-batch, sequence-length" in refused("memory", FILE, "--largest", "gpus")
-    assert "expected one of (gpus, tensor-parallel-size)" in refused("memory", FILE, "--smallest", "layers")
+    assert "expected one of (gpus, tensor-parallel-size)" in refused(
+        "memory", FILE, "--smallest", "layers"
+    )
     both = ("--largest", "layers", "--smallest", "gpus")
     assert "one question at a time" in refused("memory", FILE, *both)
 
