@@ -17,6 +17,8 @@ from validation.collective_counts import (
     observe,
     wire_cases,
 )
+from validation.pair_bytes import RUNS as PAIRED
+from validation.pair_bytes import pair_cases
 from validation.torch_programs.records import SEND, TIED
 
 RUNS = (*TENSOR_RUNS, *DATA_RUNS, *UNEVEN_RUNS, *COMBINED_RUNS, *PIPELINE_RUNS)
@@ -51,20 +53,12 @@ def test_a_prediction_is_that_of_the_rank() -> None:
 @pytest.mark.torch
 @pytest.mark.slow
 def test_calls_payload_and_bytes_are_as_predicted(intercepted: list[Case]) -> None:
-    assert not failures(intercepted)
-    assert len({case.name for case in intercepted}) == len(intercepted)
-
-
-@pytest.mark.torch
-@pytest.mark.slow
-def test_each_rank_sends_to_whom_the_matrix_says(intercepted: list[Case]) -> None:
-    from validation.pair_bytes import RUNS as PAIRED
-    from validation.pair_bytes import pair_cases
-
-    cases = pair_cases()
-    assert not failures(cases)
-    assert len(cases) >= 2 * len(PAIRED)
-    assert len({case.name for case in cases}) == len(cases)
+    # The programs have run for these cases, and run once.
+    pairs = pair_cases()
+    assert len(pairs) >= 2 * len(PAIRED)
+    assert not failures([*intercepted, *pairs])
+    names = {case.name for case in (*intercepted, *pairs)}
+    assert len(names) == len(intercepted) + len(pairs)
 
 
 @pytest.mark.torch
