@@ -39,6 +39,8 @@ _TERMS = {
     "recompute_s": "recomputation",
     "tensor_exposed_s": "tensor parallel, exposed",
     "sequence_exposed_s": "sequence parallel, exposed",
+    "context_exposed_s": "context parallel, exposed",
+    "expert_exposed_s": "expert parallel, exposed",
     "data_exposed_s": "data parallel, exposed",
     "pipeline_exposed_s": "pipeline hand-overs, exposed",
     "bubble_s": "pipeline bubble",
@@ -52,6 +54,8 @@ _TERMS = {
 _AXES = {
     "tensor_bytes": "tensor",
     "sequence_bytes": "sequence",
+    "context_bytes": "context",
+    "expert_bytes": "experts",
     "pipeline_bytes": "pipeline",
     "data_bytes": "data",
     "scale_up_bytes": "inside the node",

@@ -128,8 +128,9 @@ def megatron_core_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
-    " + (2 + gated) * microbatch_tokens * (experts_per_token * layer_intermediate_size"
-    " + shared_intermediate_size) * activation_element_bytes // tensor_parallel_size"
+    " + (2 + gated) * (expert_rows * layer_intermediate_size * activation_element_bytes"
+    " // layer_split_size + microbatch_tokens * shared_intermediate_size"
+    " * activation_element_bytes // tensor_parallel_size)"
     " + saved_tensors_is_transformer_engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)"
     " * 4 * sharded_tokens",
     source=_KORTHIKANTI
@@ -141,10 +142,11 @@ def megatron_ffn_bytes(
     dropout: Column,
     sharded_tokens: Column,
     hidden_size: Column,
-    experts_per_token: Column,
     gated: Column,
-    microbatch_tokens: Column,
+    expert_rows: Column,
     layer_intermediate_size: Column,
+    layer_split_size: Column,
+    microbatch_tokens: Column,
     shared_intermediate_size: Column,
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
@@ -153,14 +155,15 @@ def megatron_ffn_bytes(
     norm_is_rmsnorm: Column,
 ) -> Column:
     """Return what Megatron-LM keeps of a layer's feed-forward network, for one microbatch [byte]."""
-    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    inner = (2 + gated) * microbatch_tokens * widths
+    rows = expert_rows * layer_intermediate_size * activation_element_bytes // layer_split_size
+    shared = microbatch_tokens * shared_intermediate_size * activation_element_bytes
+    inner = (2 + gated) * (rows + shared // tensor_parallel_size)
     engine = saved_tensors_is_transformer_engine
     statistics = engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)
     return (
         2 * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
-        + inner * activation_element_bytes // tensor_parallel_size
+        + inner
         + statistics * 4 * sharded_tokens
     )
 
@@ -170,8 +173,8 @@ def megatron_ffn_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="is_mixture * ((2 - saved_tensors_is_transformer_engine) * experts_per_token"
-    " * microbatch_tokens * hidden_size * activation_element_bytes"
+    formula="is_mixture * ((2 - saved_tensors_is_transformer_engine) * expert_rows"
+    " * hidden_size * activation_element_bytes"
     " + 4 * sharded_tokens * (expert_count + experts_per_token))"
     " + shared_gate * (layer_input_bytes + 4 * sharded_tokens)",
     source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); outputs of experts "
@@ -181,17 +184,17 @@ def megatron_ffn_bytes(
 def megatron_mixture_bytes(
     is_mixture: Column,
     saved_tensors_is_transformer_engine: Column,
-    experts_per_token: Column,
-    microbatch_tokens: Column,
+    expert_rows: Column,
     hidden_size: Column,
     activation_element_bytes: Column,
     sharded_tokens: Column,
     expert_count: Column,
+    experts_per_token: Column,
     shared_gate: Column,
     layer_input_bytes: Column,
 ) -> Column:
     """Return what Megatron-LM keeps to route tokens to experts and back, for one microbatch [byte]."""
-    routed = experts_per_token * microbatch_tokens * hidden_size
+    routed = expert_rows * hidden_size
     router = 4 * sharded_tokens * (expert_count + experts_per_token)
     gate = shared_gate * (layer_input_bytes + 4 * sharded_tokens)
     copies = 2 - saved_tensors_is_transformer_engine

@@ -11,7 +11,7 @@ References
    doi:10.1177/1094342005051521.
 """
 
-from costmodels.columns import Column, ceil_div
+from costmodels.columns import Column, ceil_div, maximum
 
 
 def ring_all_gather_bytes(gathered_bytes: Column, group_size: Column) -> Column:
@@ -96,6 +96,75 @@ def ring_all_reduce_bytes(message_bytes: Column, group_size: Column) -> Column:
     1500000
     """
     return 2 * (group_size - 1) * ceil_div(message_bytes, group_size)
+
+
+def all_to_all_bytes(message_bytes: Column, group_size: Column) -> Column:
+    """Return the bytes that one rank sends in an all-to-all of equal parts [byte].
+
+    Parameters
+    ----------
+    message_bytes : Column
+        What a rank hands over, a part of it for each rank, its own included, n [byte].
+    group_size : Column
+        Ranks in the group, p, at least one [count].
+
+    Returns
+    -------
+    Column
+        (p - 1) parts of n / p, rounded up to whole bytes; zero for one rank [byte].
+
+    References
+    ----------
+    R. Thakur, R. Rabenseifner, W. Gropp, 2005, section 4.6, doi:10.1177/1094342005051521
+    (pairwise exchange).
+
+    Examples
+    --------
+    >>> all_to_all_bytes(1_000_000, group_size=4)
+    750000
+    """
+    return (group_size - 1) * ceil_div(message_bytes, group_size)
+
+
+def all_to_all_s(
+    sent_bytes: Column,
+    *,
+    network_fraction: Column,
+    inside_bytes_per_s: Column,
+    network_bytes_per_s: Column,
+    latency_s: Column,
+) -> Column:
+    """Return the time of one all-to-all, alone on its links [s].
+
+    Parameters
+    ----------
+    sent_bytes : Column
+        Bytes that one rank sends [byte].
+    network_fraction : Column
+        Share of them that goes to ranks in other nodes [fraction].
+    inside_bytes_per_s, network_bytes_per_s : Column
+        Bandwidth of a rank inside its node, and of its own NIC [byte/s].
+    latency_s : Column
+        Of the slowest link [s].
+
+    Returns
+    -------
+    Column
+        One latency, and the longer of what goes over each tier: all parts leave at once [s].
+
+    References
+    ----------
+    R. W. Hockney, 1994, section 2, doi:10.1016/S0167-8191(06)80021-9, for each tier.
+
+    Examples
+    --------
+    >>> all_to_all_s(800, network_fraction=0.5, inside_bytes_per_s=400.0,
+    ...     network_bytes_per_s=100.0, latency_s=1.0)
+    5.0
+    """
+    across = sent_bytes * network_fraction / network_bytes_per_s
+    inside = sent_bytes * (1.0 - network_fraction) / inside_bytes_per_s
+    return latency_s + maximum(across, inside)
 
 
 def ring_pass_s(

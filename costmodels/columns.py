@@ -6,6 +6,7 @@ and give a row the same bits whether it is computed alone or among thousands: no
 value, and sums that add from left to right.
 """
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any, TypeAlias
@@ -89,6 +90,19 @@ def ceil_div(numerator: Column, denominator: Column) -> Column:
     4
     """
     return -(-numerator // denominator)
+
+
+def ceiling(value: Column) -> Column:
+    """Return a real number rounded up, as an integer.
+
+    Examples
+    --------
+    >>> ceiling(2.5)
+    3
+    """
+    if _is_plain(value):
+        return math.ceil(value)
+    return np.ceil(value).astype(np.int64)
 
 
 def as_float(value: Column) -> Column:

@@ -15,17 +15,33 @@ References
 """
 
 from costmodels.collectives import (
+    all_to_all_bytes,
     ring_all_gather_bytes,
     ring_all_reduce_bytes,
     ring_reduce_scatter_bytes,
 )
-from costmodels.columns import Axis, Column, minimum, total, where
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    largest,
+    minimum,
+    total,
+    weighted_total,
+    where,
+)
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7; ring: Patarasuk and Yuan 2009"
+_FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
+_CONTEXT = (
+    "ring: Liu et al. 2023, arXiv:2310.01889, keys, values and their gradients go round;"
+    " gathered: Llama Team 2024, arXiv:2407.21783, section 3.3.2;"
+    " heads exchanged: Jacobs et al. 2023, arXiv:2309.14509, section 3"
+)
 _CHUNK = (STAGE, CHUNK)
 _STAGE = (STAGE,)
 
@@ -134,17 +150,27 @@ def backward_all_reduces(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head)",
-    source=_KORTHIKANTI,
+    formula="total(chunk_layer_count * (1 - experts_apart * is_mixture *"
+    " (shared_intermediate_size == 0)))",
+    source=_FOLDED,
 )
-def forward_ring_passes(
-    sequence_parallel: Column,
-    chunk_layers: Column,
-    chunk_holds_embedding: Column,
-    chunk_holds_head: Column,
+def chunk_split_layers(
+    chunk_layer_count: Axis, experts_apart: Column, is_mixture: Axis, shared_intermediate_size: Axis
 ) -> Column:
-    """Return the all-gathers and reduce-scatters of activations in a chunk's forward [count]."""
-    return sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head)
+    """Return the layers of a chunk whose feed-forward network all tensor-parallel ranks share [count].
+
+    Notes
+    -----
+    Tokens go straight from a part of the sequence to experts that have groups of their own; only
+    shared experts still take the whole.
+    """
+    networks = [
+        count * (1 - experts_apart * mixture * (shared == 0))
+        for count, mixture, shared in zip(
+            chunk_layer_count, is_mixture, shared_intermediate_size, strict=True
+        )
+    ]
+    return total(networks)
 
 
 @quantity(
@@ -152,19 +178,19 @@ def forward_ring_passes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (4 * chunk_layers + chunk_holds_embedding + chunk_holds_head"
-    " + recompute_is_full * 4 * chunk_layers)",
-    source=_KORTHIKANTI + "; recomputed layers gather again",
+    formula="sequence_parallel * (2 * (chunk_layers + chunk_split_layers)"
+    " + chunk_holds_embedding + chunk_holds_head)",
+    source=_KORTHIKANTI,
 )
-def backward_ring_passes(
+def forward_ring_passes(
     sequence_parallel: Column,
     chunk_layers: Column,
+    chunk_split_layers: Column,
     chunk_holds_embedding: Column,
     chunk_holds_head: Column,
-    recompute_is_full: Column,
 ) -> Column:
-    """Return the all-gathers and reduce-scatters in a chunk's backward that it waits for [count]."""
-    layers = 4 * chunk_layers + recompute_is_full * 4 * chunk_layers
+    """Return the all-gathers and reduce-scatters of activations in a chunk's forward [count]."""
+    layers = 2 * (chunk_layers + chunk_split_layers)
     return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
 
 
@@ -173,13 +199,40 @@ def backward_ring_passes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (2 * chunk_layers + chunk_holds_head)",
+    formula="sequence_parallel * ((2 + 2 * recompute_is_full) * (chunk_layers"
+    " + chunk_split_layers) + chunk_holds_embedding + chunk_holds_head)",
+    source=_KORTHIKANTI + "; recomputed layers gather again",
+)
+def backward_ring_passes(
+    sequence_parallel: Column,
+    chunk_layers: Column,
+    chunk_split_layers: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+    recompute_is_full: Column,
+) -> Column:
+    """Return the all-gathers and reduce-scatters in a chunk's backward that it waits for [count]."""
+    layers = (2 + 2 * recompute_is_full) * (chunk_layers + chunk_split_layers)
+    return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="sequence_parallel * (chunk_layers + chunk_split_layers + chunk_holds_head)",
     source=_KORTHIKANTI + ": inputs of split matrices, gathered again for the weight gradient, "
     "behind the product that gives the input gradient",
 )
-def regathers(sequence_parallel: Column, chunk_layers: Column, chunk_holds_head: Column) -> Column:
+def regathers(
+    sequence_parallel: Column,
+    chunk_layers: Column,
+    chunk_split_layers: Column,
+    chunk_holds_head: Column,
+) -> Column:
     """Return the all-gathers in a chunk's backward that a matrix product hides [count]."""
-    return sequence_parallel * (2 * chunk_layers + chunk_holds_head)
+    return sequence_parallel * (chunk_layers + chunk_split_layers + chunk_holds_head)
 
 
 @quantity(
@@ -350,15 +403,19 @@ def tied_embedding_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters,"
-    " data_parallel_size)",
+    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters -"
+    " chunk_expert_parameters, sharding_size)",
     source=_ZERO,
 )
-def chunk_gradient_bytes(
-    chunk_parameters: Column, reduction_element_bytes: Column, data_parallel_size: Column
+def chunk_dense_gradient_bytes(
+    reduction_element_bytes: Column,
+    chunk_parameters: Column,
+    chunk_expert_parameters: Column,
+    sharding_size: Column,
 ) -> Column:
-    """Return the bytes sent to reduce and scatter a chunk's gradients once [byte]."""
-    return reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters, data_parallel_size)
+    """Return the bytes sent to scatter a chunk's gradients once, experts apart left out [byte]."""
+    elements = chunk_parameters - chunk_expert_parameters
+    return reduction_element_bytes * ring_reduce_scatter_bytes(elements, sharding_size)
 
 
 @quantity(
@@ -366,14 +423,424 @@ def chunk_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="weight_element_bytes * ring_all_gather_bytes(chunk_parameters, data_parallel_size)",
+    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_expert_parameters,"
+    " expert_sharding_size)",
     source=_ZERO,
 )
+def chunk_expert_gradient_bytes(
+    reduction_element_bytes: Column, chunk_expert_parameters: Column, expert_sharding_size: Column
+) -> Column:
+    """Return the bytes sent to scatter the gradients of a chunk's experts once [byte]."""
+    return reduction_element_bytes * ring_reduce_scatter_bytes(
+        chunk_expert_parameters, expert_sharding_size
+    )
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="ceil_div(chunk_parameters - chunk_expert_parameters, sharding_size) +"
+    " ceil_div(chunk_expert_parameters, expert_sharding_size)",
+    source=_ZERO,
+)
+def chunk_shard_parameters(
+    chunk_parameters: Column,
+    chunk_expert_parameters: Column,
+    sharding_size: Column,
+    expert_sharding_size: Column,
+) -> Column:
+    """Return the parameters of a chunk's shard on one GPU [parameter]."""
+    others = ceil_div(chunk_parameters - chunk_expert_parameters, sharding_size)
+    return others + ceil_div(chunk_expert_parameters, expert_sharding_size)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="reduction_element_bytes * ring_all_reduce_bytes(chunk_shard_parameters,"
+    " replication_size)",
+    source="Zhao et al. 2023, arXiv:2304.11277, section 3.2.2 (hybrid sharding): shards are summed over groups",
+)
+def chunk_replica_bytes(
+    reduction_element_bytes: Column, chunk_shard_parameters: Column, replication_size: Column
+) -> Column:
+    """Return the bytes sent to sum a chunk's scattered gradients over sharding groups once [byte]."""
+    return reduction_element_bytes * ring_all_reduce_bytes(chunk_shard_parameters, replication_size)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_dense_gradient_bytes + chunk_expert_gradient_bytes + chunk_replica_bytes",
+    source="the sum of its parts",
+)
+def chunk_gradient_bytes(
+    chunk_dense_gradient_bytes: Column,
+    chunk_expert_gradient_bytes: Column,
+    chunk_replica_bytes: Column,
+) -> Column:
+    """Return the bytes sent to reduce and scatter a chunk's gradients once [byte]."""
+    return chunk_dense_gradient_bytes + chunk_expert_gradient_bytes + chunk_replica_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="weight_element_bytes * ring_all_gather_bytes(chunk_parameters -"
+    " chunk_expert_parameters, sharding_size)",
+    source=_ZERO,
+)
+def chunk_dense_gather_bytes(
+    weight_element_bytes: Column,
+    chunk_parameters: Column,
+    chunk_expert_parameters: Column,
+    sharding_size: Column,
+) -> Column:
+    """Return the bytes sent to gather a chunk's weights once, experts apart left out [byte]."""
+    elements = chunk_parameters - chunk_expert_parameters
+    return weight_element_bytes * ring_all_gather_bytes(elements, sharding_size)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="weight_element_bytes * ring_all_gather_bytes(chunk_expert_parameters,"
+    " expert_sharding_size)",
+    source=_ZERO,
+)
+def chunk_expert_gather_bytes(
+    weight_element_bytes: Column, chunk_expert_parameters: Column, expert_sharding_size: Column
+) -> Column:
+    """Return the bytes sent to gather the weights of a chunk's experts once [byte]."""
+    return weight_element_bytes * ring_all_gather_bytes(
+        chunk_expert_parameters, expert_sharding_size
+    )
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_dense_gather_bytes + chunk_expert_gather_bytes",
+    source="the sum of its parts",
+)
 def chunk_gather_bytes(
-    chunk_parameters: Column, weight_element_bytes: Column, data_parallel_size: Column
+    chunk_dense_gather_bytes: Column, chunk_expert_gather_bytes: Column
 ) -> Column:
     """Return the bytes sent to gather a chunk's sharded weights once [byte]."""
-    return weight_element_bytes * ring_all_gather_bytes(chunk_parameters, data_parallel_size)
+    return chunk_dense_gather_bytes + chunk_expert_gather_bytes
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="total(chunk_layer_count * is_mixture)",
+    source="by definition",
+)
+def chunk_mixture_layers(chunk_layer_count: Axis, is_mixture: Axis) -> Column:
+    """Return the layers of a chunk that have experts [count]."""
+    return weighted_total(chunk_layer_count, is_mixture)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="largest(is_mixture * routed_rows) * hidden_size * activation_element_bytes",
+    source=_FOLDED,
+)
+def expert_message_bytes(
+    is_mixture: Axis, routed_rows: Axis, hidden_size: Column, activation_element_bytes: Column
+) -> Column:
+    """Return what a GPU hands over to send its rows to experts, for one microbatch [byte]."""
+    rows = [mixture * count for mixture, count in zip(is_mixture, routed_rows, strict=True)]
+    return largest(rows) * hidden_size * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="all_to_all_bytes(expert_message_bytes, expert_parallel_size)",
+    source=_FOLDED + "; tokens balanced",
+)
+def expert_exchange_bytes(expert_message_bytes: Column, expert_parallel_size: Column) -> Column:
+    """Return the bytes sent in one exchange of rows between a layer's experts [byte]."""
+    return all_to_all_bytes(expert_message_bytes, expert_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="expert_stride * expert_message_bytes",
+    source=_FOLDED,
+)
+def expert_rows_message_bytes(expert_stride: Column, expert_message_bytes: Column) -> Column:
+    """Return the rows that ranks which split an expert gather, for one microbatch [byte]."""
+    return expert_stride * expert_message_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="ring_all_gather_bytes(expert_rows_message_bytes, expert_stride)",
+    source=_FOLDED,
+)
+def expert_rows_bytes(expert_rows_message_bytes: Column, expert_stride: Column) -> Column:
+    """Return the bytes sent to gather rows over the ranks that split an expert, or to scatter them [byte]."""
+    return ring_all_gather_bytes(expert_rows_message_bytes, expert_stride)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="2 * chunk_mixture_layers * (expert_exchange_bytes + expert_rows_bytes)",
+    source=_FOLDED + ": to the experts and back",
+)
+def chunk_forward_expert_bytes(
+    chunk_mixture_layers: Column, expert_exchange_bytes: Column, expert_rows_bytes: Column
+) -> Column:
+    """Return the bytes sent to experts and back in a chunk's forward, for one microbatch [byte]."""
+    return 2 * chunk_mixture_layers * (expert_exchange_bytes + expert_rows_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(1 + recompute_is_full) * chunk_forward_expert_bytes",
+    source=_FOLDED + ": gradients the same way; recomputed layers send again",
+)
+def chunk_backward_expert_bytes(
+    recompute_is_full: Column, chunk_forward_expert_bytes: Column
+) -> Column:
+    """Return the bytes sent to experts and back in a chunk's backward, for one microbatch [byte]."""
+    return (1 + recompute_is_full) * chunk_forward_expert_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="microbatch_tokens * largest(num_key_value_heads * (attention_query_size +"
+    " attention_value_size)) // tensor_parallel_size * activation_element_bytes",
+    source=_CONTEXT,
+)
+def context_block_bytes(
+    microbatch_tokens: Column,
+    num_key_value_heads: Axis,
+    attention_query_size: Axis,
+    attention_value_size: Axis,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the keys and values of a layer on one context-parallel rank, for one microbatch [byte]."""
+    widths = [
+        heads * (query + value)
+        for heads, query, value in zip(
+            num_key_value_heads, attention_query_size, attention_value_size, strict=True
+        )
+    ]
+    elements = microbatch_tokens * largest(widths) // tensor_parallel_size
+    return elements * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="microbatch_tokens * largest(num_attention_heads * attention_value_size) //"
+    " tensor_parallel_size * activation_element_bytes",
+    source=_CONTEXT,
+)
+def context_output_bytes(
+    microbatch_tokens: Column,
+    num_attention_heads: Axis,
+    attention_value_size: Axis,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the output of a layer's heads on one context-parallel rank, for one microbatch [byte]."""
+    widths = [
+        heads * size for heads, size in zip(num_attention_heads, attention_value_size, strict=True)
+    ]
+    elements = microbatch_tokens * largest(widths) // tensor_parallel_size
+    return elements * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="context_block_bytes + microbatch_tokens * largest(num_attention_heads *"
+    " attention_query_size) // tensor_parallel_size * activation_element_bytes",
+    source=_CONTEXT,
+)
+def context_input_bytes(
+    context_block_bytes: Column,
+    microbatch_tokens: Column,
+    num_attention_heads: Axis,
+    attention_query_size: Axis,
+    tensor_parallel_size: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return queries, keys and values of a layer on one context-parallel rank, for a microbatch [byte]."""
+    widths = [
+        heads * size for heads, size in zip(num_attention_heads, attention_query_size, strict=True)
+    ]
+    elements = microbatch_tokens * largest(widths) // tensor_parallel_size
+    return context_block_bytes + elements * activation_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="context_parallel_size * context_block_bytes",
+    source=_CONTEXT,
+)
+def context_gathered_bytes(context_parallel_size: Column, context_block_bytes: Column) -> Column:
+    """Return the keys and values of a layer for whole sequences, for one microbatch [byte]."""
+    return context_parallel_size * context_block_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="ring_all_gather_bytes(context_gathered_bytes, context_parallel_size)",
+    source=_CONTEXT,
+)
+def context_pass_bytes(context_gathered_bytes: Column, context_parallel_size: Column) -> Column:
+    """Return the bytes sent to bring keys and values of a layer to all context-parallel ranks [byte]."""
+    return ring_all_gather_bytes(context_gathered_bytes, context_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="all_to_all_bytes(context_input_bytes, context_parallel_size)",
+    source=_CONTEXT,
+)
+def context_input_exchange_bytes(
+    context_input_bytes: Column, context_parallel_size: Column
+) -> Column:
+    """Return the bytes sent to exchange queries, keys and values by heads, in one layer [byte]."""
+    return all_to_all_bytes(context_input_bytes, context_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="all_to_all_bytes(context_output_bytes, context_parallel_size)",
+    source=_CONTEXT,
+)
+def context_output_exchange_bytes(
+    context_output_bytes: Column, context_parallel_size: Column
+) -> Column:
+    """Return the bytes sent to exchange the output of heads, in one layer [byte]."""
+    return all_to_all_bytes(context_output_bytes, context_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="where(context_parallel_method_is_ulysses, context_input_exchange_bytes +"
+    " context_output_exchange_bytes, context_pass_bytes)",
+    source=_CONTEXT,
+)
+def context_forward_bytes(
+    context_parallel_method_is_ulysses: Column,
+    context_input_exchange_bytes: Column,
+    context_output_exchange_bytes: Column,
+    context_pass_bytes: Column,
+) -> Column:
+    """Return the bytes sent between context-parallel ranks in a layer's forward [byte]."""
+    exchanged = context_input_exchange_bytes + context_output_exchange_bytes
+    return where(context_parallel_method_is_ulysses, exchanged, context_pass_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="context_forward_bytes + where(context_parallel_method_is_ulysses, 0,"
+    " context_pass_bytes) + context_parallel_method_is_ring *"
+    " minimum(context_parallel_size - 1, 1) * context_block_bytes",
+    source=_CONTEXT + "; in a ring gradients go once more, home to their owner",
+)
+def context_backward_bytes(
+    context_forward_bytes: Column,
+    context_parallel_method_is_ulysses: Column,
+    context_pass_bytes: Column,
+    context_parallel_method_is_ring: Column,
+    context_parallel_size: Column,
+    context_block_bytes: Column,
+) -> Column:
+    """Return the bytes sent between context-parallel ranks in a layer's backward, nothing repeated [byte].
+
+    Notes
+    -----
+    Keys and values come once more; their gradients go round, or are scattered.
+    """
+    gradients = where(context_parallel_method_is_ulysses, 0, context_pass_bytes)
+    home = context_parallel_method_is_ring * minimum(context_parallel_size - 1, 1)
+    return context_forward_bytes + gradients + home * context_block_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_layers * context_forward_bytes",
+    source=_CONTEXT,
+)
+def chunk_forward_context_bytes(chunk_layers: Column, context_forward_bytes: Column) -> Column:
+    """Return the bytes sent between context-parallel ranks in a chunk's forward, for a microbatch [byte]."""
+    return chunk_layers * context_forward_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_layers * (context_backward_bytes + (recompute_is_full +"
+    " recompute_is_selective) * context_forward_bytes)",
+    source=_CONTEXT + "; attention that is computed again sends again",
+)
+def chunk_backward_context_bytes(
+    chunk_layers: Column,
+    context_backward_bytes: Column,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    context_forward_bytes: Column,
+) -> Column:
+    """Return the bytes sent between context-parallel ranks in a chunk's backward, for a microbatch [byte]."""
+    again = recompute_is_full + recompute_is_selective
+    return chunk_layers * (context_backward_bytes + again * context_forward_bytes)
 
 
 @quantity(

@@ -87,6 +87,9 @@ def _field_values(sections: Sections) -> dict[str, Any]:
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
     plan = sections.plan
     values["stated_data_parallel_size"] = plan.data_parallel_size or 0
+    values["stated_expert_tensor_parallel_size"] = plan.expert_tensor_parallel_size or 0
+    values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
+    values["stated_sharding_group_size"] = plan.sharding_group_size or 0
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())
     for position, axis in enumerate(plan.rank_order):

@@ -5,12 +5,25 @@ unmasked pairs only, no recomputation, backward twice the forward. *Hardware FLO
 executed: recomputed forwards, and the fifth matrix product of a flash backward.
 """
 
-from costmodels.columns import Axis, Column, as_float, maximum, total, weighted_total, where
+from costmodels.columns import (
+    Axis,
+    Column,
+    as_float,
+    ceiling,
+    maximum,
+    total,
+    weighted_total,
+    where,
+)
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"
 _DAO = "Dao 2023, arXiv:2307.08691, section 2.3.2: two products forward, five backward"
+_CAPACITY = (
+    "Lepikhin et al. 2020, arXiv:2006.16668, section 2.2 (capacity, filled with padding);"
+    " Megatron-LM, get_capacity: rounded up"
+)
 _LAYER = (KIND,)
 _CHUNK = (STAGE, CHUNK)
 
@@ -44,6 +57,20 @@ def data_parallel_size(
 
 
 @quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="data_parallel_size * tensor_parallel_size * context_parallel_size",
+    source="by definition",
+)
+def stage_gpu_count(
+    data_parallel_size: Column, tensor_parallel_size: Column, context_parallel_size: Column
+) -> Column:
+    """Return the GPUs of a pipeline stage [count]."""
+    return data_parallel_size * tensor_parallel_size * context_parallel_size
+
+
+@quantity(
     "microbatch",
     Scope.REPLICA,
     symbol="m",
@@ -67,14 +94,16 @@ def microbatch_count(
 
 @quantity(
     "token",
-    Scope.REPLICA,
+    Scope.GPU,
     basis=Basis.EXACT,
-    formula="micro_batch_size * sequence_length",
-    source="by definition",
+    formula="micro_batch_size * sequence_length // context_parallel_size",
+    source="by definition; Liu et al. 2023, arXiv:2310.01889: a sequence in equal parts",
 )
-def microbatch_tokens(micro_batch_size: Column, sequence_length: Column) -> Column:
-    """Return the tokens of a microbatch [token]."""
-    return micro_batch_size * sequence_length
+def microbatch_tokens(
+    micro_batch_size: Column, sequence_length: Column, context_parallel_size: Column
+) -> Column:
+    """Return the tokens of a microbatch, or of a context-parallel rank's part of it [token]."""
+    return micro_batch_size * sequence_length // context_parallel_size
 
 
 @quantity(
@@ -89,6 +118,55 @@ def sharded_tokens(
 ) -> Column:
     """Return the tokens of a microbatch that a GPU holds outside the split matrices [token]."""
     return microbatch_tokens // where(sequence_parallel, tensor_parallel_size, 1)
+
+
+@quantity(
+    "row",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(is_mixture * (stated_capacity_factor > 0), expert_count *"
+    " ceiling(experts_per_token * sharded_tokens / expert_count *"
+    " stated_capacity_factor), experts_per_token * sharded_tokens)",
+    source=_CAPACITY,
+)
+def routed_rows(
+    is_mixture: Column,
+    stated_capacity_factor: Column,
+    expert_count: Column,
+    experts_per_token: Column,
+    sharded_tokens: Column,
+) -> Column:
+    """Return the rows that a GPU's tokens give to experts, for one microbatch [row].
+
+    Notes
+    -----
+    A row is a token for one of its experts. With a capacity every expert gets as many from every
+    GPU, whoever chose it: rows beyond are dropped, missing ones are padding.
+
+    Examples
+    --------
+    >>> routed_rows(1, 0.0, 8, 2, 1024), routed_rows(1, 1.25, 8, 2, 1024)
+    (2048, 2560)
+    """
+    share = experts_per_token * sharded_tokens / expert_count
+    filled = expert_count * ceiling(share * stated_capacity_factor)
+    has_capacity = is_mixture * (stated_capacity_factor > 0)
+    return where(has_capacity, filled, experts_per_token * sharded_tokens)
+
+
+@quantity(
+    "row",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="routed_rows * where(sequence_parallel, layer_split_size, 1)",
+    source="Liu et al. 2025, arXiv:2504.14960, section 3: ranks that split an expert gather their rows; as "
+    "many arrive as leave, tokens balanced",
+)
+def expert_rows(routed_rows: Column, sequence_parallel: Column, layer_split_size: Column) -> Column:
+    """Return the rows that a GPU's network or experts multiply, for one microbatch [row]."""
+    return routed_rows * where(sequence_parallel, layer_split_size, 1)
 
 
 @quantity(
@@ -119,22 +197,29 @@ def layer_multiplied_parameters(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size"
+    formula="2 * microbatch_tokens * (attention_matrix_parameters + shared_matrix_parameters)"
+    " // tensor_parallel_size + 2 * expert_rows * expert_matrix_parameters // layer_split_size"
     " + 2 * sharded_tokens * (router_parameters + attention_compressing_parameters)",
     source=_NARAYANAN,
 )
 def layer_matmul_flop(
     microbatch_tokens: Column,
-    layer_multiplied_parameters: Column,
+    attention_matrix_parameters: Column,
+    shared_matrix_parameters: Column,
     tensor_parallel_size: Column,
+    expert_rows: Column,
+    expert_matrix_parameters: Column,
+    layer_split_size: Column,
     sharded_tokens: Column,
     router_parameters: Column,
     attention_compressing_parameters: Column,
 ) -> Column:
     """Return the forward work of a layer's weights, for one microbatch [FLOP]."""
     whole = router_parameters + attention_compressing_parameters
-    split = 2 * microbatch_tokens * layer_multiplied_parameters // tensor_parallel_size
-    return split + 2 * sharded_tokens * whole
+    parameters = attention_matrix_parameters + shared_matrix_parameters
+    split = 2 * microbatch_tokens * parameters // tensor_parallel_size
+    experts = 2 * expert_rows * expert_matrix_parameters // layer_split_size
+    return split + experts + 2 * sharded_tokens * whole
 
 
 @quantity(
@@ -143,7 +228,8 @@ def layer_matmul_flop(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="2 * micro_batch_size * executed_pairs * num_attention_heads"
-    " * (attention_query_size + attention_value_size) // tensor_parallel_size",
+    " * (attention_query_size + attention_value_size)"
+    " // (tensor_parallel_size * context_parallel_size)",
     source=_NARAYANAN,
 )
 def layer_attention_flop(
@@ -153,10 +239,18 @@ def layer_attention_flop(
     attention_query_size: Column,
     attention_value_size: Column,
     tensor_parallel_size: Column,
+    context_parallel_size: Column,
 ) -> Column:
-    """Return the forward work of scores and weighted values of a layer, for one microbatch [FLOP]."""
+    """Return the forward work of scores and weighted values of a layer, for one microbatch [FLOP].
+
+    Notes
+    -----
+    Context-parallel ranks have equally many pairs: each takes two of 2 c parts of the sequence, one
+    from each end, or all of it for a part of the heads.
+    """
     pairs = micro_batch_size * executed_pairs * num_attention_heads
-    return 2 * pairs * (attention_query_size + attention_value_size) // tensor_parallel_size
+    ranks = tensor_parallel_size * context_parallel_size
+    return 2 * pairs * (attention_query_size + attention_value_size) // ranks
 
 
 @quantity(
@@ -166,7 +260,7 @@ def layer_attention_flop(
     basis=Basis.EXACT,
     formula="2 * layer_attention_flop + attention_kernel_is_flash"
     " * (2 * micro_batch_size * executed_pairs * num_attention_heads * attention_query_size"
-    " // tensor_parallel_size)",
+    " // (tensor_parallel_size * context_parallel_size))",
     source=_DAO + ": the scores are computed again",
 )
 def layer_attention_backward_flop(
@@ -177,10 +271,12 @@ def layer_attention_backward_flop(
     num_attention_heads: Column,
     attention_query_size: Column,
     tensor_parallel_size: Column,
+    context_parallel_size: Column,
 ) -> Column:
     """Return the backward work of a layer's attention, for one microbatch [FLOP]."""
     pairs = micro_batch_size * executed_pairs * num_attention_heads
-    scores = 2 * pairs * attention_query_size // tensor_parallel_size
+    ranks = tensor_parallel_size * context_parallel_size
+    scores = 2 * pairs * attention_query_size // ranks
     return 2 * layer_attention_flop + attention_kernel_is_flash * scores
 
 
@@ -346,17 +442,16 @@ def model_flop(
     symbol="F_hardware",
     group="compute",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * data_parallel_size * tensor_parallel_size"
+    formula="1.0 * microbatch_count * stage_gpu_count"
     " * total(class_stage_count * 1.0 * stage_microbatch_flop)",
     source=_KORTHIKANTI,
 )
 def hardware_flop(
     microbatch_count: Column,
-    data_parallel_size: Column,
-    tensor_parallel_size: Column,
+    stage_gpu_count: Column,
     class_stage_count: Axis,
     stage_microbatch_flop: Axis,
 ) -> Column:
     """Return the work that all GPUs execute in a step, recomputation included [FLOP]."""
-    gpus = as_float(microbatch_count) * data_parallel_size * tensor_parallel_size
+    gpus = as_float(microbatch_count) * stage_gpu_count
     return gpus * weighted_total(class_stage_count, [as_float(f) for f in stage_microbatch_flop])

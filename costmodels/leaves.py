@@ -59,6 +59,9 @@ STRUCTURAL = {
     "plan.schedule",
     "plan.rank_order",
     "plan.data_parallel_size",
+    "plan.expert_tensor_parallel_size",
+    "plan.expert_capacity_factor",
+    "plan.sharding_group_size",
     "cluster.accelerator.peak_flop_per_s",
 }
 """Fields that enter through inputs of other names."""
@@ -187,6 +190,21 @@ def _structural_leaves() -> dict[str, Leaf]:
         ),
         "stated_data_parallel_size": Leaf(
             "plan.data_parallel_size", "count", "replicas, zero where they are derived"
+        ),
+        "stated_expert_tensor_parallel_size": Leaf(
+            "plan.expert_tensor_parallel_size",
+            "count",
+            "ranks that share each expert, zero where as many as share each matrix",
+        ),
+        "stated_capacity_factor": Leaf(
+            "plan.expert_capacity_factor",
+            "ratio",
+            "rows of an expert over its equal share, zero where none is dropped",
+        ),
+        "stated_sharding_group_size": Leaf(
+            "plan.sharding_group_size",
+            "count",
+            "ranks over which states are sharded, zero where all that hold the same weights",
         ),
         "stated_stage_count": Leaf(stages, "count", "virtual stages, zero where not stated"),
         "stated_layer_count": Leaf(stages, "count", "layers of all stages, zero where not stated"),

@@ -27,24 +27,30 @@ _STAGE = (STAGE,)
 
 
 @quantity(
-    "byte",
+    "parameter",
     Scope.GPU,
     axes=_STAGE,
-    group="memory",
     basis=Basis.EXACT,
-    formula="ceil_div(stage_parameters, where(zero_stage >= 3, data_parallel_size, 1))"
-    " * weight_element_bytes",
-    source=_ZERO,
+    formula="ceil_div(stage_parameters - stage_expert_parameters, sharding_size) +"
+    " ceil_div(stage_expert_parameters, expert_sharding_size)",
+    source=_ZERO + "; experts over the ranks that hold the same experts; hybrid: Zhao et al. 2023, "
+    "arXiv:2304.11277, section 3.2.2",
 )
-def weights_bytes(
+def shard_parameters(
     stage_parameters: Column,
-    zero_stage: Column,
-    data_parallel_size: Column,
-    weight_element_bytes: Column,
+    stage_expert_parameters: Column,
+    sharding_size: Column,
+    expert_sharding_size: Column,
 ) -> Column:
-    """Return the weights that forward and backward use [byte]."""
-    shards = where(zero_stage >= 3, data_parallel_size, 1)
-    return ceil_div(stage_parameters, shards) * weight_element_bytes
+    """Return the parameters of a GPU's shard [parameter].
+
+    Examples
+    --------
+    >>> shard_parameters(1001, 600, 4, 2)
+    401
+    """
+    others = ceil_div(stage_parameters - stage_expert_parameters, sharding_size)
+    return others + ceil_div(stage_expert_parameters, expert_sharding_size)
 
 
 @quantity(
@@ -53,19 +59,38 @@ def weights_bytes(
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
-    formula="ceil_div(stage_parameters, where(zero_stage >= 2, data_parallel_size, 1))"
-    " * gradient_element_bytes",
+    formula="where(zero_stage >= 3, shard_parameters, stage_parameters) * weight_element_bytes",
+    source=_ZERO,
+)
+def weights_bytes(
+    stage_parameters: Column,
+    zero_stage: Column,
+    shard_parameters: Column,
+    weight_element_bytes: Column,
+) -> Column:
+    """Return the weights that forward and backward use [byte]."""
+    held = where(zero_stage >= 3, shard_parameters, stage_parameters)
+    return held * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, shard_parameters, stage_parameters) * gradient_element_bytes",
     source=_ZERO,
 )
 def gradients_bytes(
     stage_parameters: Column,
     zero_stage: Column,
-    data_parallel_size: Column,
+    shard_parameters: Column,
     gradient_element_bytes: Column,
 ) -> Column:
     """Return the accumulated gradients [byte]."""
-    shards = where(zero_stage >= 2, data_parallel_size, 1)
-    return ceil_div(stage_parameters, shards) * gradient_element_bytes
+    held = where(zero_stage >= 2, shard_parameters, stage_parameters)
+    return held * gradient_element_bytes
 
 
 @quantity(
@@ -86,14 +111,14 @@ def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
-    formula="ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))"
+    formula="where(zero_stage >= 1, shard_parameters, stage_parameters)"
     " * (main_weight_element_bytes + moment_count * moment_element_bytes)",
     source=_ZERO,
 )
 def optimizer_bytes(
     stage_parameters: Column,
     zero_stage: Column,
-    data_parallel_size: Column,
+    shard_parameters: Column,
     main_weight_element_bytes: Column,
     moment_count: Column,
     moment_element_bytes: Column,
@@ -102,12 +127,12 @@ def optimizer_bytes(
 
     Examples
     --------
-    >>> optimizer_bytes(7_500_000_000, 1, 64, 4, 2, 4) / 1e9
+    >>> optimizer_bytes(7_500_000_000, 1, 117_187_500, 4, 2, 4) / 1e9
     1.40625
     """
-    shards = where(zero_stage >= 1, data_parallel_size, 1)
+    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
     element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
-    return ceil_div(stage_parameters, shards) * element_bytes
+    return held * element_bytes
 
 
 @quantity(
@@ -188,12 +213,13 @@ def unit_parameters(chunk_unit_parameters: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="minimum(data_parallel_size - 1, 1) * unit_parameters"
+    formula="minimum(maximum(sharding_size, expert_sharding_size) - 1, 1) * unit_parameters"
     " * ((zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2) * gradient_element_bytes)",
     source="Zhao et al. 2023, arXiv:2304.11277, section 3.2: the unit in use and the next one",
 )
 def sharding_buffer_bytes(
-    data_parallel_size: Column,
+    sharding_size: Column,
+    expert_sharding_size: Column,
     unit_parameters: Column,
     zero_stage: Column,
     weight_element_bytes: Column,
@@ -202,7 +228,30 @@ def sharding_buffer_bytes(
     """Return the buffers for gathered weights and for gradients not yet scattered [byte]."""
     element_bytes = (zero_stage >= 3) * 2 * weight_element_bytes
     element_bytes = element_bytes + (zero_stage >= 2) * gradient_element_bytes
-    return minimum(data_parallel_size - 1, 1) * unit_parameters * element_bytes
+    has_shards = minimum(maximum(sharding_size, expert_sharding_size) - 1, 1)
+    return has_shards * unit_parameters * element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="minimum(context_parallel_size - 1, 1) * (2 * context_parallel_method_is_ring +"
+    " context_parallel_size * context_parallel_method_is_all_gather) *"
+    " context_block_bytes",
+    source="Liu et al. 2023, arXiv:2310.01889, section 3: a block in use and one that arrives; gathered: "
+    "Llama Team 2024, arXiv:2407.21783, section 3.3.2",
+)
+def context_buffer_bytes(
+    context_parallel_size: Column,
+    context_parallel_method_is_ring: Column,
+    context_parallel_method_is_all_gather: Column,
+    context_block_bytes: Column,
+) -> Column:
+    """Return the buffers for keys and values of other context-parallel ranks [byte]."""
+    gathered = context_parallel_size * context_parallel_method_is_all_gather
+    blocks = 2 * context_parallel_method_is_ring + gathered
+    return minimum(context_parallel_size - 1, 1) * blocks * context_block_bytes
 
 
 @quantity(
@@ -212,13 +261,14 @@ def sharding_buffer_bytes(
     group="memory",
     basis=Basis.EXACT,
     formula="recompute_workspace_bytes + pipeline_buffer_bytes + sequence_buffer_bytes"
-    " + sharding_buffer_bytes",
+    " + context_buffer_bytes + sharding_buffer_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
     recompute_workspace_bytes: Column,
     pipeline_buffer_bytes: Column,
     sequence_buffer_bytes: Column,
+    context_buffer_bytes: Column,
     sharding_buffer_bytes: Column,
 ) -> Column:
     """Return the buffers of recomputation, communication and sharding [byte]."""
@@ -226,6 +276,7 @@ def buffers_bytes(
         recompute_workspace_bytes
         + pipeline_buffer_bytes
         + sequence_buffer_bytes
+        + context_buffer_bytes
         + sharding_buffer_bytes
     )
 

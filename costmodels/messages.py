@@ -18,6 +18,8 @@ _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521, section 4: a ring"
+_CONTEXT = "Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023, arXiv:2309.14509"
+_FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
 _STAGE = (STAGE,)
 _CHUNK = (STAGE, CHUNK)
 
@@ -77,14 +79,14 @@ def tied_call_bytes(tied_message_bytes: Column) -> Column:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_parameters * reduction_element_bytes",
+    formula="(chunk_parameters - chunk_expert_parameters) * reduction_element_bytes",
     source=_ZERO,
 )
 def chunk_gradient_message_bytes(
-    chunk_parameters: Column, reduction_element_bytes: Column
+    chunk_parameters: Column, chunk_expert_parameters: Column, reduction_element_bytes: Column
 ) -> Column:
-    """Return the payload of one reduction of a chunk's gradients [byte]."""
-    return chunk_parameters * reduction_element_bytes
+    """Return the payload of one reduction of a chunk's gradients, experts apart left out [byte]."""
+    return (chunk_parameters - chunk_expert_parameters) * reduction_element_bytes
 
 
 @quantity(
@@ -92,12 +94,14 @@ def chunk_gradient_message_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_parameters * weight_element_bytes",
+    formula="(chunk_parameters - chunk_expert_parameters) * weight_element_bytes",
     source=_ZERO,
 )
-def chunk_weight_message_bytes(chunk_parameters: Column, weight_element_bytes: Column) -> Column:
-    """Return the payload of one all-gather of a chunk's weights [byte]."""
-    return chunk_parameters * weight_element_bytes
+def chunk_weight_message_bytes(
+    chunk_parameters: Column, chunk_expert_parameters: Column, weight_element_bytes: Column
+) -> Column:
+    """Return the payload of one all-gather of a chunk's weights, experts apart left out [byte]."""
+    return (chunk_parameters - chunk_expert_parameters) * weight_element_bytes
 
 
 @quantity(
@@ -105,12 +109,12 @@ def chunk_weight_message_bytes(chunk_parameters: Column, weight_element_bytes: C
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="2 * chunk_gradient_bytes",
+    formula="2 * chunk_dense_gradient_bytes",
     source=_RING + ": an all-reduce is a reduce-scatter and an all-gather",
 )
-def chunk_gradient_call_bytes(chunk_gradient_bytes: Column) -> Column:
+def chunk_gradient_call_bytes(chunk_dense_gradient_bytes: Column) -> Column:
     """Return the bytes sent in one all-reduce of a chunk's gradients [byte]."""
-    return 2 * chunk_gradient_bytes
+    return 2 * chunk_dense_gradient_bytes
 
 
 @quantity(
@@ -154,8 +158,9 @@ def loss_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * ((6 + 2 * recompute_is_full)"
-    " * total(chunk_layers) + 2 * total(chunk_holds_head) + total(chunk_holds_embedding))",
+    formula="1.0 * microbatch_count * sequence_parallel * ((3 + recompute_is_full)"
+    " * (total(chunk_layers) + total(chunk_split_layers)) + 2 * total(chunk_holds_head)"
+    " + total(chunk_holds_embedding))",
     source=_KORTHIKANTI + ": two a layer forward, of them again for weight gradients, two backward",
 )
 def sequence_all_gather_calls(
@@ -163,11 +168,13 @@ def sequence_all_gather_calls(
     sequence_parallel: Column,
     recompute_is_full: Column,
     chunk_layers: Axis,
+    chunk_split_layers: Axis,
     chunk_holds_head: Axis,
     chunk_holds_embedding: Axis,
 ) -> Column:
     """Return the all-gathers of sequence parallelism, over a step [count]."""
-    layers = (6 + 2 * recompute_is_full) * total(chunk_layers)
+    halves = total(chunk_layers) + total(chunk_split_layers)
+    layers = (3 + recompute_is_full) * halves
     ends = 2 * total(chunk_holds_head) + total(chunk_holds_embedding)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
@@ -177,8 +184,8 @@ def sequence_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * ((4 + 2 * recompute_is_full)"
-    " * total(chunk_layers) + total(chunk_holds_head) + total(chunk_holds_embedding))",
+    formula="1.0 * microbatch_count * sequence_parallel * ((2 + recompute_is_full)"
+    " * (total(chunk_layers) + total(chunk_split_layers)) + total(chunk_holds_head) + total(chunk_holds_embedding))",
     source=_KORTHIKANTI + ": two a layer forward, two backward",
 )
 def sequence_reduce_scatter_calls(
@@ -186,11 +193,13 @@ def sequence_reduce_scatter_calls(
     sequence_parallel: Column,
     recompute_is_full: Column,
     chunk_layers: Axis,
+    chunk_split_layers: Axis,
     chunk_holds_head: Axis,
     chunk_holds_embedding: Axis,
 ) -> Column:
     """Return the reduce-scatters of sequence parallelism, over a step [count]."""
-    layers = (4 + 2 * recompute_is_full) * total(chunk_layers)
+    halves = total(chunk_layers) + total(chunk_split_layers)
+    layers = (2 + recompute_is_full) * halves
     ends = total(chunk_holds_head) + total(chunk_holds_embedding)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
@@ -293,14 +302,14 @@ def tied_all_reduce_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="1.0 * (zero_stage == 0) * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    formula="1.0 * (zero_stage == 0) * minimum(sharding_size - 1, 1) * chunk_exists",
     source=_ZERO,
 )
 def gradient_all_reduce_calls(
-    zero_stage: Column, data_parallel_size: Column, chunk_exists: Column
+    zero_stage: Column, sharding_size: Column, chunk_exists: Column
 ) -> Column:
     """Return the all-reduces of a chunk's gradients, over a step [count]."""
-    return 1.0 * (zero_stage == 0) * minimum(data_parallel_size - 1, 1) * chunk_exists
+    return 1.0 * (zero_stage == 0) * minimum(sharding_size - 1, 1) * chunk_exists
 
 
 @quantity(
@@ -309,15 +318,15 @@ def gradient_all_reduce_calls(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1))"
-    " * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    " * minimum(sharding_size - 1, 1) * chunk_exists",
     source=_ZERO + "; sharded gradients are scattered after every backward",
 )
 def gradient_reduce_scatter_calls(
-    zero_stage: Column, microbatch_count: Column, data_parallel_size: Column, chunk_exists: Column
+    zero_stage: Column, microbatch_count: Column, sharding_size: Column, chunk_exists: Column
 ) -> Column:
     """Return the reduce-scatters of a chunk's gradients, over a step [count]."""
     calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1))
-    return calls * minimum(data_parallel_size - 1, 1) * chunk_exists
+    return calls * minimum(sharding_size - 1, 1) * chunk_exists
 
 
 @quantity(
@@ -326,15 +335,327 @@ def gradient_reduce_scatter_calls(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))"
-    " * minimum(data_parallel_size - 1, 1) * chunk_exists",
+    " * minimum(sharding_size - 1, 1) * chunk_exists",
     source=_ZERO + "; sharded weights are gathered for every forward and every backward",
 )
 def weight_all_gather_calls(
-    zero_stage: Column, microbatch_count: Column, data_parallel_size: Column, chunk_exists: Column
+    zero_stage: Column, microbatch_count: Column, sharding_size: Column, chunk_exists: Column
 ) -> Column:
     """Return the all-gathers of a chunk's weights, over a step [count]."""
     calls = where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))
-    return calls * minimum(data_parallel_size - 1, 1) * chunk_exists
+    return calls * minimum(sharding_size - 1, 1) * chunk_exists
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="1.0 * (zero_stage == 0) * minimum(expert_sharding_size - 1, 1) *"
+    " minimum(chunk_expert_parameters, 1)",
+    source=_ZERO,
+)
+def expert_gradient_all_reduce_calls(
+    zero_stage: Column, expert_sharding_size: Column, chunk_expert_parameters: Column
+) -> Column:
+    """Return the all-reduces of the gradients of a chunk's experts, over a step [count]."""
+    has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
+    return 1.0 * (zero_stage == 0) * has_group
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1)) *"
+    " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
+    source=_ZERO,
+)
+def expert_gradient_reduce_scatter_calls(
+    zero_stage: Column,
+    microbatch_count: Column,
+    expert_sharding_size: Column,
+    chunk_expert_parameters: Column,
+) -> Column:
+    """Return the reduce-scatters of the gradients of a chunk's experts, over a step [count]."""
+    has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
+    return where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1)) * has_group
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1)) *"
+    " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
+    source=_ZERO,
+)
+def expert_weight_all_gather_calls(
+    zero_stage: Column,
+    microbatch_count: Column,
+    expert_sharding_size: Column,
+    chunk_expert_parameters: Column,
+) -> Column:
+    """Return the all-gathers of the weights of a chunk's experts, over a step [count]."""
+    has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
+    return where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1)) * has_group
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1)) *"
+    " minimum(replication_size - 1, 1) * chunk_exists",
+    source=_ZERO + "; after each reduce-scatter, as FSDP2 does",
+)
+def replica_all_reduce_calls(
+    zero_stage: Column, microbatch_count: Column, replication_size: Column, chunk_exists: Column
+) -> Column:
+    """Return the all-reduces of a chunk's scattered gradients over sharding groups, over a step [count]."""
+    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1))
+    return calls * minimum(replication_size - 1, 1) * chunk_exists
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_expert_parameters * reduction_element_bytes",
+    source=_ZERO,
+)
+def chunk_expert_gradient_message_bytes(
+    chunk_expert_parameters: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of one reduction of the gradients of a chunk's experts [byte]."""
+    return chunk_expert_parameters * reduction_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="2 * chunk_expert_gradient_bytes",
+    source=_RING + ": an all-reduce is a reduce-scatter and an all-gather",
+)
+def chunk_expert_gradient_call_bytes(chunk_expert_gradient_bytes: Column) -> Column:
+    """Return the bytes sent in one all-reduce of the gradients of a chunk's experts [byte]."""
+    return 2 * chunk_expert_gradient_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_expert_parameters * weight_element_bytes",
+    source=_ZERO,
+)
+def chunk_expert_weight_message_bytes(
+    chunk_expert_parameters: Column, weight_element_bytes: Column
+) -> Column:
+    """Return the payload of one all-gather of the weights of a chunk's experts [byte]."""
+    return chunk_expert_parameters * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_shard_parameters * reduction_element_bytes",
+    source=_ZERO,
+)
+def replica_message_bytes(
+    chunk_shard_parameters: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of one sum of a chunk's scattered gradients over sharding groups [byte]."""
+    return chunk_shard_parameters * reduction_element_bytes
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(4.0 + 2.0 * recompute_is_full) * microbatch_count *"
+    " minimum(expert_parallel_size - 1, 1) * total(chunk_mixture_layers)",
+    source=_FOLDED + ": to the experts and back, forward and backward",
+)
+def expert_all_to_all_calls(
+    recompute_is_full: Column,
+    microbatch_count: Column,
+    expert_parallel_size: Column,
+    chunk_mixture_layers: Axis,
+) -> Column:
+    """Return the exchanges of rows between experts, over a step [count]."""
+    calls = (4.0 + 2.0 * recompute_is_full) * microbatch_count
+    return calls * minimum(expert_parallel_size - 1, 1) * total(chunk_mixture_layers)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(2.0 + recompute_is_full) * microbatch_count * minimum(expert_stride - 1, 1) *"
+    " total(chunk_mixture_layers)",
+    source=_FOLDED,
+)
+def expert_rows_all_gather_calls(
+    recompute_is_full: Column,
+    microbatch_count: Column,
+    expert_stride: Column,
+    chunk_mixture_layers: Axis,
+) -> Column:
+    """Return the all-gathers of rows over ranks that split an expert, over a step [count]."""
+    calls = (2.0 + recompute_is_full) * microbatch_count
+    return calls * minimum(expert_stride - 1, 1) * total(chunk_mixture_layers)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(2.0 + recompute_is_full) * microbatch_count * minimum(expert_stride - 1, 1) *"
+    " total(chunk_mixture_layers)",
+    source=_FOLDED,
+)
+def expert_rows_reduce_scatter_calls(
+    recompute_is_full: Column,
+    microbatch_count: Column,
+    expert_stride: Column,
+    chunk_mixture_layers: Axis,
+) -> Column:
+    """Return the reduce-scatters of rows over ranks that split an expert, over a step [count]."""
+    calls = (2.0 + recompute_is_full) * microbatch_count
+    return calls * minimum(expert_stride - 1, 1) * total(chunk_mixture_layers)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * context_parallel_method_is_ring * total(chunk_layers) *"
+    " ((2 + (recompute_is_full + recompute_is_selective)) * (context_parallel_size -"
+    " 1) + (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1))",
+    source=_CONTEXT,
+)
+def context_send_calls(
+    microbatch_count: Column,
+    context_parallel_method_is_ring: Column,
+    chunk_layers: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the blocks of keys and values, and of their gradients, sent around rings over a step [count]."""
+    again = recompute_is_full + recompute_is_selective
+    passes = (3 + again) * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1)
+    layers = as_float(microbatch_count) * context_parallel_method_is_ring * total(chunk_layers)
+    return layers * passes
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * context_parallel_method_is_all_gather *"
+    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " minimum(context_parallel_size - 1, 1)",
+    source=_CONTEXT,
+)
+def context_all_gather_calls(
+    microbatch_count: Column,
+    context_parallel_method_is_all_gather: Column,
+    chunk_layers: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the all-gathers of keys and values, over a step [count]."""
+    again = recompute_is_full + recompute_is_selective
+    layers = as_float(microbatch_count) * context_parallel_method_is_all_gather
+    layers = layers * total(chunk_layers)
+    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * context_parallel_method_is_all_gather *"
+    " total(chunk_layers) * minimum(context_parallel_size - 1, 1)",
+    source=_CONTEXT,
+)
+def context_reduce_scatter_calls(
+    microbatch_count: Column,
+    context_parallel_method_is_all_gather: Column,
+    chunk_layers: Axis,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the reduce-scatters of the gradients of keys and values, over a step [count]."""
+    layers = as_float(microbatch_count) * context_parallel_method_is_all_gather
+    return layers * total(chunk_layers) * minimum(context_parallel_size - 1, 1)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
+    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " minimum(context_parallel_size - 1, 1)",
+    source=_CONTEXT,
+)
+def context_input_all_to_all_calls(
+    microbatch_count: Column,
+    context_parallel_method_is_ulysses: Column,
+    chunk_layers: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the exchanges of queries, keys and values by heads, over a step [count]."""
+    again = recompute_is_full + recompute_is_selective
+    layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
+    layers = layers * total(chunk_layers)
+    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
+    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " minimum(context_parallel_size - 1, 1)",
+    source=_CONTEXT,
+)
+def context_output_all_to_all_calls(
+    microbatch_count: Column,
+    context_parallel_method_is_ulysses: Column,
+    chunk_layers: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return the exchanges of the output of heads by heads, over a step [count]."""
+    again = recompute_is_full + recompute_is_selective
+    layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
+    layers = layers * total(chunk_layers)
+    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
 
 
 @quantity(
@@ -457,27 +778,115 @@ SENT = (
         fraction="tied_network_fraction",
     ),
     *_sent(
+        "context_send",
+        "blocks of keys and values",
+        calls="context_send_calls",
+        call="context_block_bytes",
+        fraction="context_network_fraction",
+    ),
+    *_sent(
+        "context_all_gather",
+        "all-gathers of keys and values",
+        calls="context_all_gather_calls",
+        call="context_pass_bytes",
+        fraction="context_network_fraction",
+    ),
+    *_sent(
+        "context_reduce_scatter",
+        "reduce-scatters of gradients of keys and values",
+        calls="context_reduce_scatter_calls",
+        call="context_pass_bytes",
+        fraction="context_network_fraction",
+    ),
+    *_sent(
+        "context_input_all_to_all",
+        "exchanges of queries, keys and values",
+        calls="context_input_all_to_all_calls",
+        call="context_input_exchange_bytes",
+        fraction="context_exchange_fraction",
+    ),
+    *_sent(
+        "context_output_all_to_all",
+        "exchanges of the output of heads",
+        calls="context_output_all_to_all_calls",
+        call="context_output_exchange_bytes",
+        fraction="context_exchange_fraction",
+    ),
+    *_sent(
+        "expert_all_to_all",
+        "exchanges of rows between experts",
+        calls="expert_all_to_all_calls",
+        call="expert_exchange_bytes",
+        fraction="expert_network_fraction",
+    ),
+    *_sent(
+        "expert_rows_all_gather",
+        "all-gathers of rows over ranks that split an expert",
+        calls="expert_rows_all_gather_calls",
+        call="expert_rows_bytes",
+        fraction="expert_tensor_network_fraction",
+    ),
+    *_sent(
+        "expert_rows_reduce_scatter",
+        "reduce-scatters of rows over ranks that split an expert",
+        calls="expert_rows_reduce_scatter_calls",
+        call="expert_rows_bytes",
+        fraction="expert_tensor_network_fraction",
+    ),
+    *_sent(
         "gradient_all_reduce",
         "all-reduces of a chunk's gradients",
         calls="gradient_all_reduce_calls",
         call="chunk_gradient_call_bytes",
-        fraction="data_network_fraction",
+        fraction="sharding_network_fraction",
         axes=_CHUNK,
     ),
     *_sent(
         "gradient_reduce_scatter",
         "reduce-scatters of a chunk's gradients",
         calls="gradient_reduce_scatter_calls",
-        call="chunk_gradient_bytes",
-        fraction="data_network_fraction",
+        call="chunk_dense_gradient_bytes",
+        fraction="sharding_network_fraction",
         axes=_CHUNK,
     ),
     *_sent(
         "weight_all_gather",
         "all-gathers of a chunk's weights",
         calls="weight_all_gather_calls",
-        call="chunk_gather_bytes",
-        fraction="data_network_fraction",
+        call="chunk_dense_gather_bytes",
+        fraction="sharding_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "expert_gradient_all_reduce",
+        "all-reduces of the gradients of a chunk's experts",
+        calls="expert_gradient_all_reduce_calls",
+        call="chunk_expert_gradient_call_bytes",
+        fraction="expert_sharding_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "expert_gradient_reduce_scatter",
+        "reduce-scatters of the gradients of a chunk's experts",
+        calls="expert_gradient_reduce_scatter_calls",
+        call="chunk_expert_gradient_bytes",
+        fraction="expert_sharding_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "expert_weight_all_gather",
+        "all-gathers of the weights of a chunk's experts",
+        calls="expert_weight_all_gather_calls",
+        call="chunk_expert_gather_bytes",
+        fraction="expert_sharding_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "replica_all_reduce",
+        "all-reduces of a chunk's scattered gradients over sharding groups",
+        calls="replica_all_reduce_calls",
+        call="chunk_replica_bytes",
+        fraction="replication_network_fraction",
         axes=_CHUNK,
     ),
 )
@@ -488,17 +897,18 @@ SENT = (
     "byte",
     Scope.TOTAL,
     basis=Basis.EXACT,
-    formula="data_parallel_size * tensor_parallel_size * total(class_stage_count"
-    " * (tensor_bytes + sequence_bytes + hop_receive_calls * hop_bytes + tied_embedding_bytes"
+    formula="stage_gpu_count * total(class_stage_count * (tensor_bytes + sequence_bytes"
+    " + context_bytes + expert_bytes + hop_receive_calls * hop_bytes + tied_embedding_bytes"
     " + data_bytes))",
     source=_RING + " brings a rank as many bytes as it sends",
 )
 def received_bytes(
-    data_parallel_size: Column,
-    tensor_parallel_size: Column,
+    stage_gpu_count: Column,
     class_stage_count: Axis,
     tensor_bytes: Axis,
     sequence_bytes: Axis,
+    context_bytes: Axis,
+    expert_bytes: Axis,
     hop_receive_calls: Axis,
     hop_bytes: Column,
     tied_embedding_bytes: Axis,
@@ -506,15 +916,17 @@ def received_bytes(
 ) -> Column:
     """Return the bytes that all GPUs receive, over a step [byte]."""
     stages = [
-        count * (tensor + sequence + calls * hop_bytes + tied + data)
-        for count, tensor, sequence, calls, tied, data in zip(
+        count * (tensor + sequence + context + expert + calls * hop_bytes + tied + data)
+        for count, tensor, sequence, context, expert, calls, tied, data in zip(
             class_stage_count,
             tensor_bytes,
             sequence_bytes,
+            context_bytes,
+            expert_bytes,
             hop_receive_calls,
             tied_embedding_bytes,
             data_bytes,
             strict=True,
         )
     ]
-    return data_parallel_size * tensor_parallel_size * total(stages)
+    return stage_gpu_count * total(stages)

@@ -25,6 +25,10 @@ from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
+_MEGATRON_MOE = (
+    "Liu et al. 2025, arXiv:2504.14960, section 3 (folded parallelism of experts); Megatron-LM, "
+    "parallel_state: tensor-parallel size of experts, by default that of all matrices"
+)
 _LAYER = (KIND,)
 _DEEPSEEK = (
     "Dai et al. 2024, arXiv:2401.06066, section 3.2; Rajbhandari et al. 2022, arXiv:2201.05596"
@@ -392,20 +396,111 @@ def layer_summed_parameters(
 
 
 @quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(stated_expert_tensor_parallel_size > 0,"
+    " stated_expert_tensor_parallel_size, tensor_parallel_size)",
+    source=_MEGATRON_MOE,
+)
+def expert_tensor_size(
+    stated_expert_tensor_parallel_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the ranks that split each expert [count]."""
+    stated = stated_expert_tensor_parallel_size
+    return where(stated > 0, stated, tensor_parallel_size)
+
+
+@quantity(
+    "truth",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="1 - (expert_parallel_size == 1) * (expert_tensor_size == tensor_parallel_size)",
+    source=_MEGATRON_MOE,
+)
+def experts_apart(
+    expert_parallel_size: Column, expert_tensor_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return whether experts have parallel groups of their own [truth]."""
+    return 1 - (expert_parallel_size == 1) * (expert_tensor_size == tensor_parallel_size)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="where(is_mixture, expert_tensor_size, tensor_parallel_size)",
+    source=_MEGATRON_MOE,
+)
+def layer_split_size(
+    is_mixture: Column, expert_tensor_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the ranks that split a layer's feed-forward network, or each of its experts [count]."""
+    return where(is_mixture, expert_tensor_size, tensor_parallel_size)
+
+
+@quantity(
     "parameter",
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters",
+    formula="is_mixture * (expert_count // expert_parallel_size) * ((expert_matrix_parameters"
+    " + expert_bias_parameters) // expert_tensor_size + ffn_bias * hidden_size)",
+    source=_MEGATRON_MOE,
+)
+def layer_expert_parameters(
+    is_mixture: Column,
+    expert_count: Column,
+    expert_parallel_size: Column,
+    expert_matrix_parameters: Column,
+    expert_bias_parameters: Column,
+    expert_tensor_size: Column,
+    ffn_bias: Column,
+    hidden_size: Column,
+) -> Column:
+    """Return the parameters of a layer's routed experts on one GPU [parameter].
+
+    Examples
+    --------
+    Mixtral 8x7B, experts over 4 ranks, each of them split over 2.
+
+    >>> layer_expert_parameters(1, 8, 4, 3 * 4096 * 14336, 0, 2, 0, 4096) == 3 * 4096 * 14336
+    True
+    """
+    split = (expert_matrix_parameters + expert_bias_parameters) // expert_tensor_size
+    held = expert_count // expert_parallel_size
+    return is_mixture * held * (split + ffn_bias * hidden_size)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="(layer_sharded_parameters - is_mixture * expert_count * (expert_matrix_parameters"
+    " + expert_bias_parameters)) // tensor_parallel_size + layer_replicated_parameters"
+    " - is_mixture * expert_count * ffn_bias * hidden_size + layer_expert_parameters",
     source=_MEGATRON,
 )
 def layer_gpu_parameters(
     layer_sharded_parameters: Column,
     layer_replicated_parameters: Column,
     tensor_parallel_size: Column,
+    is_mixture: Column,
+    expert_count: Column,
+    expert_matrix_parameters: Column,
+    expert_bias_parameters: Column,
+    ffn_bias: Column,
+    hidden_size: Column,
+    layer_expert_parameters: Column,
 ) -> Column:
-    """Return the parameters of a layer on one tensor-parallel rank [parameter]."""
-    return layer_sharded_parameters // tensor_parallel_size + layer_replicated_parameters
+    """Return the parameters of a layer on one GPU, its experts divided by their own ranks [parameter]."""
+    experts = is_mixture * expert_count
+    split = experts * (expert_matrix_parameters + expert_bias_parameters)
+    whole = experts * ffn_bias * hidden_size
+    others = (layer_sharded_parameters - split) // tensor_parallel_size
+    return others + layer_replicated_parameters - whole + layer_expert_parameters
 
 
 @quantity(
@@ -530,3 +625,31 @@ def chunk_summed_parameters(
 def stage_parameters(chunk_parameters: Axis) -> Column:
     """Return the parameters on one GPU before data-parallel sharding [parameter]."""
     return total(chunk_parameters)
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
+    formula="experts_apart * total(chunk_layer_count * layer_expert_parameters)",
+    source=_MEGATRON_MOE,
+)
+def chunk_expert_parameters(
+    experts_apart: Column, chunk_layer_count: Axis, layer_expert_parameters: Axis
+) -> Column:
+    """Return the parameters of a chunk's experts that have groups of their own [parameter]."""
+    return experts_apart * weighted_total(chunk_layer_count, layer_expert_parameters)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=(STAGE,),
+    basis=Basis.EXACT,
+    formula="total(chunk_expert_parameters)",
+    source=_MEGATRON_MOE,
+)
+def stage_expert_parameters(chunk_expert_parameters: Axis) -> Column:
+    """Return the parameters of a GPU's experts that have groups of their own [parameter]."""
+    return total(chunk_expert_parameters)

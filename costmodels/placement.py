@@ -16,10 +16,10 @@ References
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from costmodels.columns import Column, ceil_div, maximum, minimum, where
-from costmodels.quantities import Basis, Quantity, Scope, renamed
+from costmodels.quantities import Basis, Quantity, Scope, quantity, renamed
 
 _BLOCKS = "by construction: blocks of size x stride ranks in nodes of equal size"
 _NCCL = "NVIDIA, NCCL user guide, channels: a ring from each NIC of a node"
@@ -177,6 +177,20 @@ def group_latency_s(
 _LATENCY = "where(node_members < size, network_latency_s, scale_up_latency_s)"
 
 
+def exchange_network_fraction(size: Column, node_members: Column) -> Column:
+    """Return the share of an all-to-all's bytes that goes to ranks in other nodes [fraction].
+
+    Examples
+    --------
+    >>> exchange_network_fraction(16, 8), exchange_network_fraction(8, 8)
+    (0.5333333333333333, 0.0)
+    """
+    return (size - node_members) / maximum(size - 1, 1)
+
+
+_EXCHANGE_FRACTION = "(size - node_members) / maximum(size - 1, 1)"
+
+
 def axis_names(axis: str) -> dict[str, str]:
     """Return what the parameters of a group's formulas are called on an axis.
 
@@ -212,37 +226,10 @@ def axis_quantities(axis: str) -> tuple[Quantity, ...]:
         Named after the axis.
     """
     names = axis_names(axis)
-    is_line = axis == "pipeline"
-    fraction = line_network_fraction if is_line else ring_network_fraction
-    bandwidth = line_bandwidth_bytes_per_s if is_line else ring_bandwidth_bytes_per_s
-
-    def on_axis(formula: str) -> str:
-        return re.sub(r"\w+", lambda match: names.get(match[0], match[0]), formula)
-
-    def entry(
-        name: str,
-        function: Callable[..., Column],
-        formula: str,
-        *,
-        unit: str,
-        definition: str,
-        scope: Scope = Scope.GPU,
-        source: str = _BLOCKS,
-        basis: Basis = Basis.EXACT,
-    ) -> Quantity:
-        return Quantity(
-            name=f"{axis}_{name}",
-            unit=unit,
-            scope=scope,
-            definition=f"{definition} of a {axis}-parallel group.",
-            formula=on_axis(formula),
-            source=source,
-            basis=basis,
-            function=renamed(function, f"{axis}_{name}", names),
-        )
-
     return (
-        entry(
+        _entry(
+            axis,
+            names,
             "stride",
             group_stride,
             _STRIDE,
@@ -251,7 +238,9 @@ def axis_quantities(axis: str) -> tuple[Quantity, ...]:
             definition="Distance in ranks between neighbours",
             source="by construction: the product of the axes inside this one in the rank order",
         ),
-        entry(
+        _entry(
+            axis,
+            names,
             "node_members",
             group_node_members,
             _NODE_MEMBERS,
@@ -259,33 +248,379 @@ def axis_quantities(axis: str) -> tuple[Quantity, ...]:
             scope=Scope.PLAN,
             definition="Members that share a node, in the one most spread out,",
         ),
-        entry(
+        *_links(axis, names, is_line=axis == "pipeline"),
+    )
+
+
+def _links(group: str, names: Mapping[str, str], *, is_line: bool = False) -> tuple[Quantity, ...]:
+    """Return share of hops, bandwidth and latency of a group, a line of ranks or a ring."""
+    return (
+        _entry(
+            group,
+            names,
             "network_fraction",
-            fraction,
+            line_network_fraction if is_line else ring_network_fraction,
             _LINE_FRACTION if is_line else _RING_FRACTION,
             unit="fraction",
             definition="Share of the hops that cross nodes, between neighbours",
         ),
-        entry(
+        _entry(
+            group,
+            names,
             "bandwidth_bytes_per_s",
-            bandwidth,
+            line_bandwidth_bytes_per_s if is_line else ring_bandwidth_bytes_per_s,
             _LINE_BANDWIDTH if is_line else _RING_BANDWIDTH,
             unit="byte/s",
             definition="Bandwidth at which a GPU sends to its neighbour",
             source="the slowest hop decides" if is_line else _NCCL,
             basis=Basis.ASSUMED,
         ),
-        entry(
-            "latency_s",
-            group_latency_s,
-            _LATENCY,
-            unit="s",
-            definition="Latency of a hop between neighbours",
-            source="the slowest hop decides",
-        ),
+        _latency(group, names),
     )
+
+
+def _latency(group: str, names: Mapping[str, str]) -> Quantity:
+    return _entry(
+        group,
+        names,
+        "latency_s",
+        group_latency_s,
+        _LATENCY,
+        unit="s",
+        definition="Latency of a hop between neighbours",
+        source="the slowest hop decides",
+    )
+
+
+def _exchange(group: str, names: Mapping[str, str], name: str = "network_fraction") -> Quantity:
+    return _entry(
+        group,
+        names,
+        name,
+        exchange_network_fraction,
+        _EXCHANGE_FRACTION,
+        unit="fraction",
+        definition="Share of an all-to-all's bytes that goes to other nodes",
+        source="parts of equal size, one for each member",
+    )
+
+
+def _entry(
+    group: str,
+    names: Mapping[str, str],
+    name: str,
+    function: Callable[..., Column],
+    formula: str,
+    *,
+    unit: str,
+    definition: str,
+    scope: Scope = Scope.GPU,
+    source: str = _BLOCKS,
+    basis: Basis = Basis.EXACT,
+) -> Quantity:
+    """Return a quantity of a group, its formula and function in the group's names."""
+    own = f"{group}_{name}"
+    return Quantity(
+        name=own,
+        unit=unit,
+        scope=scope,
+        definition=f"{definition} of a {_LABELS.get(group, group + '-parallel')} group.",
+        formula=re.sub(r"\w+", lambda match: names.get(match[0], match[0]), formula),
+        source=source,
+        basis=basis,
+        function=renamed(function, own, dict(names)),
+    )
+
+
+_LABELS = {
+    "sharding": "sharding",
+    "replication": "replicating",
+    "expert": "expert-parallel",
+    "expert_tensor": "expert tensor-parallel",
+    "expert_sharding": "expert sharding",
+}
+"""What groups are called that are no axis."""
 
 
 TENSOR: tuple[Quantity, ...] = axis_quantities("tensor")
 DATA: tuple[Quantity, ...] = axis_quantities("data")
 PIPELINE: tuple[Quantity, ...] = axis_quantities("pipeline")
+CONTEXT: tuple[Quantity, ...] = (
+    *axis_quantities("context"),
+    _exchange("context", axis_names("context"), "exchange_fraction"),
+)
+
+
+def _node_members_formula(size: str, stride: str, node: str, count: str) -> str:
+    """Return the expression of `group_node_members` over other names."""
+    names = {
+        "size": size,
+        "stride": stride,
+        "accelerators_per_node": node,
+        "accelerator_count": count,
+    }
+    return re.sub(r"\w+", lambda match: names.get(match[0], match[0]), _NODE_MEMBERS)
+
+
+_COPIES = (
+    "by construction: data- and context-parallel ranks hold the same weights; neighbouring ones "
+    "shard, as in Zhao et al. 2023, arXiv:2304.11277, section 3.2.2"
+)
+_FOLDED = (
+    "Liu et al. 2025, arXiv:2504.14960, section 3: the ranks of a stage, those that split an expert "
+    "innermost, then those that share experts, then replicas of them"
+)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="data_parallel_size * context_parallel_size",
+    source=_COPIES,
+)
+def reduction_size(data_parallel_size: Column, context_parallel_size: Column) -> Column:
+    """Return the ranks that hold the same part of the weights [count]."""
+    return data_parallel_size * context_parallel_size
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    group="pipeline",
+    basis=Basis.EXACT,
+    formula="where(stated_sharding_group_size > 0, stated_sharding_group_size, reduction_size)",
+    source=_COPIES,
+)
+def sharding_size(stated_sharding_group_size: Column, reduction_size: Column) -> Column:
+    """Return the ranks over which states are sharded [count]."""
+    return where(stated_sharding_group_size > 0, stated_sharding_group_size, reduction_size)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="maximum(reduction_size // sharding_size, 1)",
+    source=_COPIES,
+)
+def replication_size(reduction_size: Column, sharding_size: Column) -> Column:
+    """Return the groups of ranks that hold the same shards [count]."""
+    return maximum(reduction_size // sharding_size, 1)
+
+
+@quantity(
+    "rank",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(experts_apart, expert_tensor_size, 1)",
+    source=_FOLDED,
+)
+def expert_stride(experts_apart: Column, expert_tensor_size: Column) -> Column:
+    """Return the ranks that split an expert, one where experts have no groups of their own [rank]."""
+    return where(experts_apart, expert_tensor_size, 1)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(experts_apart, maximum(sharding_size * tensor_parallel_size //"
+    " (expert_tensor_size * expert_parallel_size), 1), 1)",
+    source=_FOLDED,
+)
+def expert_sharding_size(
+    experts_apart: Column,
+    sharding_size: Column,
+    tensor_parallel_size: Column,
+    expert_tensor_size: Column,
+    expert_parallel_size: Column,
+) -> Column:
+    """Return the ranks over which states of experts are sharded, one without groups of their own [count].
+
+    Examples
+    --------
+    >>> int(expert_sharding_size(1, 16, 8, 2, 16)), int(expert_sharding_size(0, 16, 8, 8, 1))
+    (4, 1)
+    """
+    ranks = expert_tensor_size * expert_parallel_size
+    own = maximum(sharding_size * tensor_parallel_size // ranks, 1)
+    return where(experts_apart, own, 1)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="minimum(pipeline_stride, accelerators_per_node) * maximum(accelerators_per_node"
+    " // (pipeline_stride * pipeline_parallel_size), 1)",
+    source=_BLOCKS,
+)
+def stage_node_size(
+    pipeline_stride: Column, accelerators_per_node: Column, pipeline_parallel_size: Column
+) -> Column:
+    """Return the GPUs of a stage that share a node [count].
+
+    Examples
+    --------
+    >>> stage_node_size(128, 8, 16), stage_node_size(2, 8, 2), stage_node_size(1, 8, 4)
+    (8, 4, 2)
+    """
+    inside = minimum(pipeline_stride, accelerators_per_node)
+    blocks = accelerators_per_node // (pipeline_stride * pipeline_parallel_size)
+    return inside * maximum(blocks, 1)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="context_node_members * data_node_members",
+    source=_BLOCKS,
+)
+def reduction_node_members(context_node_members: Column, data_node_members: Column) -> Column:
+    """Return the ranks with the same part of the weights that share a node [count]."""
+    return context_node_members * data_node_members
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=_node_members_formula("sharding_size", "1", "reduction_node_members", "reduction_size"),
+    source=_COPIES,
+)
+def sharding_node_members(
+    sharding_size: Column, reduction_node_members: Column, reduction_size: Column
+) -> Column:
+    """Return the members of a sharding group that share a node [count]."""
+    return group_node_members(sharding_size, 1, reduction_node_members, reduction_size)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=_node_members_formula(
+        "replication_size", "sharding_size", "reduction_node_members", "reduction_size"
+    ),
+    source=_COPIES,
+)
+def replication_node_members(
+    replication_size: Column,
+    sharding_size: Column,
+    reduction_node_members: Column,
+    reduction_size: Column,
+) -> Column:
+    """Return the members of a replicating group that share a node [count]."""
+    return group_node_members(
+        replication_size, sharding_size, reduction_node_members, reduction_size
+    )
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=_node_members_formula("expert_stride", "1", "stage_node_size", "stage_gpu_count"),
+    source=_FOLDED,
+)
+def expert_tensor_node_members(
+    expert_stride: Column, stage_node_size: Column, stage_gpu_count: Column
+) -> Column:
+    """Return the members of an expert tensor-parallel group that share a node [count]."""
+    return group_node_members(expert_stride, 1, stage_node_size, stage_gpu_count)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=_node_members_formula(
+        "expert_parallel_size", "expert_stride", "stage_node_size", "stage_gpu_count"
+    ),
+    source=_FOLDED,
+)
+def expert_node_members(
+    expert_parallel_size: Column,
+    expert_stride: Column,
+    stage_node_size: Column,
+    stage_gpu_count: Column,
+) -> Column:
+    """Return the members of an expert-parallel group that share a node [count]."""
+    return group_node_members(expert_parallel_size, expert_stride, stage_node_size, stage_gpu_count)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=_node_members_formula(
+        "expert_sharding_size",
+        "(expert_stride * expert_parallel_size)",
+        "stage_node_size",
+        "stage_gpu_count",
+    ),
+    source=_FOLDED,
+)
+def expert_sharding_node_members(
+    expert_sharding_size: Column,
+    expert_stride: Column,
+    expert_parallel_size: Column,
+    stage_node_size: Column,
+    stage_gpu_count: Column,
+) -> Column:
+    """Return the members of an expert sharding group that share a node [count]."""
+    return group_node_members(
+        expert_sharding_size,
+        (expert_stride * expert_parallel_size),
+        stage_node_size,
+        stage_gpu_count,
+    )
+
+
+def _group_names(group: str, size: str) -> dict[str, str]:
+    return {"size": size, "node_members": f"{group}_node_members"}
+
+
+GROUPS: tuple[Quantity, ...] = (
+    *_links("sharding", _group_names("sharding", "sharding_size")),
+    *_links("replication", _group_names("replication", "replication_size")),
+    *_links("expert_tensor", _group_names("expert_tensor", "expert_stride")),
+    *_links("expert_sharding", _group_names("expert_sharding", "expert_sharding_size")),
+    _exchange("expert", _group_names("expert", "expert_parallel_size")),
+    _latency("expert", _group_names("expert", "expert_parallel_size")),
+)
+"""Links of the groups that are no axis: that shard, replicate, split and exchange experts."""
+
+
+@quantity(
+    "byte/s",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="scale_up_bandwidth_bytes_per_s * scale_up_efficiency_fraction",
+    source="attained share of the stated bandwidth",
+)
+def inside_bytes_per_s(
+    scale_up_bandwidth_bytes_per_s: Column, scale_up_efficiency_fraction: Column
+) -> Column:
+    """Return the attained bandwidth of a GPU inside its node [byte/s]."""
+    return scale_up_bandwidth_bytes_per_s * scale_up_efficiency_fraction
+
+
+@quantity(
+    "byte/s",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="network_bandwidth_bytes_per_s * network_efficiency_fraction /"
+    " network_oversubscription_ratio",
+    source="attained share of the stated bandwidth, of one NIC for each GPU",
+)
+def nic_bytes_per_s(
+    network_bandwidth_bytes_per_s: Column,
+    network_efficiency_fraction: Column,
+    network_oversubscription_ratio: Column,
+) -> Column:
+    """Return the attained bandwidth of a GPU across nodes [byte/s]."""
+    nic = network_bandwidth_bytes_per_s * network_efficiency_fraction
+    return nic / network_oversubscription_ratio

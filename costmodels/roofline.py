@@ -68,10 +68,10 @@ def memory_bytes_per_s(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="layer_gpu_parameters * weight_element_bytes + (microbatch_tokens"
-    " * ((attention_projected_elements + (2 + gated) * (experts_per_token * layer_intermediate_size"
-    " + shared_intermediate_size)) // tensor_parallel_size"
-    " + (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1)) * hidden_size)"
-    " + sharded_tokens * attention_compressed_elements) * activation_element_bytes",
+    " * ((attention_projected_elements + (2 + gated) * shared_intermediate_size)"
+    " // tensor_parallel_size + (2 + 2 * minimum(shared_intermediate_size, 1)) * hidden_size)"
+    " + expert_rows * ((2 + gated) * layer_intermediate_size // layer_split_size"
+    " + 2 * hidden_size) + sharded_tokens * attention_compressed_elements) * activation_element_bytes",
     source=_OPERANDS,
 )
 def layer_matmul_bytes(
@@ -79,9 +79,10 @@ def layer_matmul_bytes(
     weight_element_bytes: Column,
     microbatch_tokens: Column,
     attention_projected_elements: Column,
-    experts_per_token: Column,
+    expert_rows: Column,
     gated: Column,
     layer_intermediate_size: Column,
+    layer_split_size: Column,
     shared_intermediate_size: Column,
     tensor_parallel_size: Column,
     hidden_size: Column,
@@ -90,11 +91,12 @@ def layer_matmul_bytes(
     activation_element_bytes: Column,
 ) -> Column:
     """Return the operands of a layer's matrix products, forward, for one microbatch [byte]."""
-    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    split = (attention_projected_elements + (2 + gated) * widths) // tensor_parallel_size
-    outer = (2 + 2 * experts_per_token + 2 * minimum(shared_intermediate_size, 1)) * hidden_size
+    shared = (2 + gated) * shared_intermediate_size
+    split = (attention_projected_elements + shared) // tensor_parallel_size
+    outer = (2 + 2 * minimum(shared_intermediate_size, 1)) * hidden_size
+    row = (2 + gated) * layer_intermediate_size // layer_split_size + 2 * hidden_size
     whole = sharded_tokens * attention_compressed_elements
-    elements = microbatch_tokens * (split + outer) + whole
+    elements = microbatch_tokens * (split + outer) + expert_rows * row + whole
     return layer_gpu_parameters * weight_element_bytes + elements * activation_element_bytes
 
 
@@ -105,8 +107,9 @@ def layer_matmul_bytes(
     basis=Basis.ASSUMED,
     formula="((6 + 2 * norms_per_layer) * sharded_tokens * hidden_size"
     " + sharded_tokens * attention_compressed_elements + microbatch_tokens"
-    " * (attention_rotated_elements + (2 + gated) * (experts_per_token * layer_intermediate_size"
-    " + shared_intermediate_size)) // tensor_parallel_size) * activation_element_bytes",
+    " * (attention_rotated_elements + (2 + gated) * shared_intermediate_size)"
+    " // tensor_parallel_size + expert_rows * (2 + gated) * layer_intermediate_size"
+    " // layer_split_size) * activation_element_bytes",
     source=_OPERANDS + ": norms, two residual additions, rotation, norms and gate of heads, "
     "activation function",
 )
@@ -117,19 +120,20 @@ def layer_elementwise_bytes(
     attention_compressed_elements: Column,
     microbatch_tokens: Column,
     attention_rotated_elements: Column,
-    experts_per_token: Column,
+    expert_rows: Column,
     gated: Column,
     layer_intermediate_size: Column,
+    layer_split_size: Column,
     shared_intermediate_size: Column,
     tensor_parallel_size: Column,
     activation_element_bytes: Column,
 ) -> Column:
     """Return the traffic of a layer's elementwise operations, forward, for one microbatch [byte]."""
-    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    inner = attention_rotated_elements + (2 + gated) * widths
+    inner = attention_rotated_elements + (2 + gated) * shared_intermediate_size
     split = microbatch_tokens * inner // tensor_parallel_size
+    rows = expert_rows * (2 + gated) * layer_intermediate_size // layer_split_size
     whole = (6 + 2 * norms_per_layer) * hidden_size + attention_compressed_elements
-    return (sharded_tokens * whole + split) * activation_element_bytes
+    return (sharded_tokens * whole + split + rows) * activation_element_bytes
 
 
 @quantity(

@@ -54,18 +54,11 @@ def key_value_heads_divide(
     return total(uneven) == 0
 
 
-def ffn_divides(
-    intermediate_size: Axis, expert_intermediate_size: Axis, tensor_parallel_size: Column
-) -> Column:
+def ffn_divides(intermediate_size: Axis, is_mixture: Axis, tensor_parallel_size: Column) -> Column:
     """Return whether every tensor-parallel rank has as much of the feed-forward network."""
-    # Experts with a width of their own are another rule's.
-    widths = zip(intermediate_size, expert_intermediate_size, strict=True)
-    return total([(own == 0) * (width % tensor_parallel_size) for width, own in widths]) == 0
-
-
-def experts_divide(expert_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
-    """Return whether every tensor-parallel rank has as much of each expert."""
-    return total([width % tensor_parallel_size for width in expert_intermediate_size]) == 0
+    # Experts are another rule's.
+    widths = zip(intermediate_size, is_mixture, strict=True)
+    return total([(mixture == 0) * (w % tensor_parallel_size) for w, mixture in widths]) == 0
 
 
 def shared_experts_divide(shared_intermediate_size: Axis, tensor_parallel_size: Column) -> Column:
@@ -94,10 +87,14 @@ def sequence_parallel_has_group(sequence_parallel: Column, tensor_parallel_size:
 
 
 def sequence_divides(
-    sequence_parallel: Column, sequence_length: Column, tensor_parallel_size: Column
+    sequence_parallel: Column,
+    sequence_length: Column,
+    tensor_parallel_size: Column,
+    context_parallel_size: Column,
 ) -> Column:
-    """Return whether sequence parallelism splits a sequence evenly."""
-    return (sequence_parallel == 0) + (sequence_length % tensor_parallel_size == 0) > 0
+    """Return whether sequence parallelism splits a sequence evenly, or a rank's part of it."""
+    ranks = tensor_parallel_size * context_parallel_size
+    return (sequence_parallel == 0) + (sequence_length % ranks == 0) > 0
 
 
 def batch_divides(
@@ -160,14 +157,114 @@ def groups_divide(num_attention_heads: Axis, num_key_value_heads: Axis) -> Colum
     return total([heads % shared for heads, shared in pairs]) == 0
 
 
-def context_parallel_off(context_parallel_size: Column) -> Column:
-    """Return whether sequences stay on one rank."""
-    return context_parallel_size == 1
+def context_divides(
+    sequence_length: Column,
+    context_parallel_size: Column,
+    context_parallel_method_is_ulysses: Column,
+) -> Column:
+    """Return whether every context-parallel rank has as many tokens, and as many pairs of them.
+
+    With a causal mask a rank takes two of 2 c parts, one from each end of the sequence; where heads
+    are exchanged, one part.
+    """
+    parts = where(context_parallel_method_is_ulysses, 1, 2) * context_parallel_size
+    return (context_parallel_size == 1) + (sequence_length % parts == 0) > 0
 
 
-def expert_parallel_off(expert_parallel_size: Column) -> Column:
-    """Return whether every rank holds all experts."""
-    return expert_parallel_size == 1
+def context_heads_divide(
+    num_attention_heads: Axis,
+    num_key_value_heads: Axis,
+    tensor_parallel_size: Column,
+    context_parallel_size: Column,
+    context_parallel_method_is_ulysses: Column,
+) -> Column:
+    """Return whether ranks that exchange heads for tokens get as many heads."""
+    ranks = tensor_parallel_size * context_parallel_size
+    left = total([heads % ranks for heads in (*num_attention_heads, *num_key_value_heads)])
+    return (context_parallel_method_is_ulysses == 0) + (context_parallel_size == 1) + (
+        left == 0
+    ) > 0
+
+
+def context_blocks_are_equal(
+    context_parallel_size: Column,
+    num_attention_heads: Axis,
+    num_key_value_heads: Axis,
+    attention_query_size: Axis,
+    attention_value_size: Axis,
+) -> Column:
+    """Return whether all layers have queries, keys and values of one size, where they are sent."""
+    widths = [
+        [heads * size for heads, size in zip(counts, sizes, strict=True)]
+        for counts in (num_attention_heads, num_key_value_heads)
+        for sizes in (attention_query_size, attention_value_size)
+    ]
+    uneven = total([largest(kinds) - kind for kinds in widths for kind in kinds])
+    return (context_parallel_size == 1) + (uneven == 0) > 0
+
+
+def experts_share_ranks(
+    expert_count: Axis, is_mixture: Axis, expert_parallel_size: Column
+) -> Column:
+    """Return whether there are experts for the ranks that share them, and as many on each."""
+    pairs = zip(expert_count, is_mixture, strict=True)
+    uneven = total([mixture * (experts % expert_parallel_size) for experts, mixture in pairs])
+    return (expert_parallel_size == 1) + (largest(is_mixture) > 0) * (uneven == 0) > 0
+
+
+def expert_ranks_fit(
+    experts_apart: Column,
+    sharding_size: Column,
+    tensor_parallel_size: Column,
+    expert_tensor_size: Column,
+    expert_parallel_size: Column,
+) -> Column:
+    """Return whether ranks that split and share experts divide those of a sharding group."""
+    ranks = sharding_size * tensor_parallel_size
+    return (experts_apart == 0) + (ranks % (expert_tensor_size * expert_parallel_size) == 0) > 0
+
+
+def expert_width_divides(
+    expert_intermediate_size: Axis,
+    intermediate_size: Axis,
+    is_mixture: Axis,
+    expert_tensor_size: Column,
+) -> Column:
+    """Return whether every rank that splits an expert has as much of it."""
+    widths = zip(expert_intermediate_size, intermediate_size, is_mixture, strict=True)
+    left = [
+        mixture * (where(own > 0, own, width) % expert_tensor_size)
+        for own, width, mixture in widths
+    ]
+    return total(left) == 0
+
+
+def expert_split_has_experts(
+    stated_expert_tensor_parallel_size: Column, is_mixture: Axis
+) -> Column:
+    """Return whether there are experts to split where a number of ranks is stated."""
+    return (stated_expert_tensor_parallel_size == 0) + (largest(is_mixture) > 0) > 0
+
+
+def capacity_has_experts(stated_capacity_factor: Column, is_mixture: Axis) -> Column:
+    """Return whether there are experts where a capacity is stated."""
+    return (stated_capacity_factor == 0) + (largest(is_mixture) > 0) > 0
+
+
+def experts_apart_split_tokens(
+    experts_apart: Column, tensor_parallel_size: Column, sequence_parallel: Column
+) -> Column:
+    """Return whether tensor-parallel ranks hold different tokens where experts are apart."""
+    return (experts_apart == 0) + (tensor_parallel_size == 1) + (sequence_parallel == 1) > 0
+
+
+def sharding_group_divides(
+    stated_sharding_group_size: Column, reduction_size: Column, zero_stage: Column
+) -> Column:
+    """Return whether a stated sharding group shards, and fits the ranks with the same weights."""
+    stated = stated_sharding_group_size
+    fit = (zero_stage >= 1) * (reduction_size % maximum(stated, 1) == 0)
+    return (stated == 0) + fit > 0
 
 
 def serving_keeps_weights_whole(kind_is_training: Column, zero_stage: Column) -> Column:
@@ -365,14 +462,9 @@ RULES = (
     ),
     Rule(
         field="plan.context_parallel_size",
-        function=context_parallel_off,
-        requirement="context parallelism is not modelled yet; use 1",
-        modelled=False,
-    ),
-    Rule(
-        field="plan.expert_parallel_size",
-        function=expert_parallel_off,
-        requirement="expert parallelism is not modelled yet; use 1",
+        function=context_blocks_are_equal,
+        requirement="layers whose queries, keys or values differ in size are not modelled yet with "
+        "context parallelism; use 1",
         modelled=False,
     ),
     Rule(
@@ -414,11 +506,6 @@ RULES = (
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
     ),
     Rule(
-        field="model.mixture.expert_intermediate_size",
-        function=experts_divide,
-        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
-    ),
-    Rule(
         field="model.mixture.shared_intermediate_size",
         function=shared_experts_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
@@ -432,8 +519,64 @@ RULES = (
     Rule(
         field="workload.sequence_length",
         function=sequence_divides,
-        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) "
-        "with sequence parallelism",
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) x "
+        "plan.context_parallel_size ({context_parallel_size}) with sequence parallelism",
+    ),
+    Rule(
+        field="workload.sequence_length",
+        function=context_divides,
+        requirement="must be a multiple of 2 x plan.context_parallel_size "
+        "({context_parallel_size}), of it alone with plan.context_parallel_method=ulysses",
+    ),
+    Rule(
+        field="plan.context_parallel_size",
+        function=context_heads_divide,
+        requirement="exchanges heads (plan.context_parallel_method=ulysses): times "
+        "plan.tensor_parallel_size ({tensor_parallel_size}) it must divide "
+        "model.num_attention_heads ({num_attention_heads}) and model.num_key_value_heads "
+        "({num_key_value_heads})",
+    ),
+    Rule(
+        field="plan.expert_parallel_size",
+        function=experts_share_ranks,
+        requirement="must divide model.mixture.expert_count ({expert_count}); 1 without experts",
+    ),
+    Rule(
+        field="plan.expert_tensor_parallel_size",
+        function=expert_split_has_experts,
+        requirement="splits experts: the model needs a mixture; leave it out",
+    ),
+    Rule(
+        field="plan.expert_capacity_factor",
+        function=capacity_has_experts,
+        requirement="bounds the tokens of experts: the model needs a mixture; leave it out",
+    ),
+    Rule(
+        field="plan.expert_tensor_parallel_size",
+        function=expert_width_divides,
+        requirement="must divide the width of an expert ({expert_intermediate_size}, zero for "
+        "model.intermediate_size, {intermediate_size}); left out, it is "
+        "plan.tensor_parallel_size ({expert_tensor_size})",
+    ),
+    Rule(
+        field="plan.expert_parallel_size",
+        function=experts_apart_split_tokens,
+        requirement="sends tokens from parts of a sequence: with plan.tensor_parallel_size "
+        "({tensor_parallel_size}) above 1 it needs plan.sequence_parallel=true, as another "
+        "plan.expert_tensor_parallel_size does",
+    ),
+    Rule(
+        field="plan.sharding_group_size",
+        function=sharding_group_divides,
+        requirement="must divide the {reduction_size} data- and context-parallel ranks, and needs "
+        "plan.zero_stage ({zero_stage}) of at least 1",
+    ),
+    Rule(
+        field="plan.expert_parallel_size",
+        function=expert_ranks_fit,
+        requirement="times the ranks that split an expert ({expert_tensor_size}) must divide "
+        "plan.tensor_parallel_size ({tensor_parallel_size}) x the {sharding_size} ranks over which "
+        "states are sharded",
     ),
     Rule(
         field="workload.sequence_length",

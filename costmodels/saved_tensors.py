@@ -242,8 +242,9 @@ def torch_core_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="(norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes"
-    " + (2 + 2 * gated) * microbatch_tokens * (experts_per_token * layer_intermediate_size"
-    " + shared_intermediate_size) * activation_element_bytes // tensor_parallel_size",
+    " + (2 + 2 * gated) * (expert_rows * layer_intermediate_size * activation_element_bytes"
+    " // layer_split_size + microbatch_tokens * shared_intermediate_size"
+    " * activation_element_bytes // tensor_parallel_size)",
     source=_TORCH,
 )
 def torch_ffn_bytes(
@@ -251,21 +252,19 @@ def torch_ffn_bytes(
     torch_norm_bytes: Column,
     layer_input_bytes: Column,
     gated: Column,
-    microbatch_tokens: Column,
-    experts_per_token: Column,
+    expert_rows: Column,
     layer_intermediate_size: Column,
+    layer_split_size: Column,
+    microbatch_tokens: Column,
     shared_intermediate_size: Column,
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return what torch keeps of a layer's feed-forward network, for one microbatch [byte]."""
-    widths = experts_per_token * layer_intermediate_size + shared_intermediate_size
-    inner = (2 + 2 * gated) * microbatch_tokens * widths
-    return (
-        (norms_per_layer // 2) * torch_norm_bytes
-        + layer_input_bytes
-        + inner * activation_element_bytes // tensor_parallel_size
-    )
+    rows = expert_rows * layer_intermediate_size * activation_element_bytes // layer_split_size
+    shared = microbatch_tokens * shared_intermediate_size * activation_element_bytes
+    inner = (2 + 2 * gated) * (rows + shared // tensor_parallel_size)
+    return (norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes + inner
 
 
 @quantity(
@@ -273,7 +272,7 @@ def torch_ffn_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="is_mixture * (experts_per_token * microbatch_tokens"
+    formula="is_mixture * (expert_rows"
     " * ((3 * hidden_size + 1) * activation_element_bytes + 8)"
     " + sharded_tokens * expert_count * activation_element_bytes)"
     " + shared_gate * sharded_tokens * (hidden_size + 1) * activation_element_bytes",
@@ -282,8 +281,7 @@ def torch_ffn_bytes(
 )
 def torch_mixture_bytes(
     is_mixture: Column,
-    experts_per_token: Column,
-    microbatch_tokens: Column,
+    expert_rows: Column,
     hidden_size: Column,
     activation_element_bytes: Column,
     sharded_tokens: Column,
@@ -294,7 +292,7 @@ def torch_mixture_bytes(
     visit = (3 * hidden_size + 1) * activation_element_bytes + 8
     router = sharded_tokens * expert_count * activation_element_bytes
     gate = shared_gate * sharded_tokens * (hidden_size + 1) * activation_element_bytes
-    return is_mixture * (experts_per_token * microbatch_tokens * visit + router) + gate
+    return is_mixture * (expert_rows * visit + router) + gate
 
 
 @quantity(

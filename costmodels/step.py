@@ -162,6 +162,52 @@ def sequence_exposed_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
+    group="time",
+    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    " chunk_forward_context_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    " chunk_backward_context_s))",
+    source=_MEAN,
+)
+def context_exposed_s(
+    microbatch_count: Column,
+    class_stage_count: Axis,
+    pipeline_parallel_size: Column,
+    chunk_forward_context_s: Axis,
+    chunk_backward_context_s: Axis,
+) -> Column:
+    """Return the time of a step that waits for context-parallel ranks, a mean over stages [s]."""
+    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_context_s)
+    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_context_s)
+    return microbatch_count * (forward + backward)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
+    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    " chunk_forward_expert_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    " chunk_backward_expert_s))",
+    source=_MEAN,
+)
+def expert_exposed_s(
+    microbatch_count: Column,
+    class_stage_count: Axis,
+    pipeline_parallel_size: Column,
+    chunk_forward_expert_s: Axis,
+    chunk_backward_expert_s: Axis,
+) -> Column:
+    """Return the time of a step that waits for exchanges with experts, a mean over stages [s]."""
+    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_expert_s)
+    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_expert_s)
+    return microbatch_count * (forward + backward)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
     formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_data_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_data_s))",
@@ -278,8 +324,8 @@ def mean_chunk_backward_s(
     Scope.REPLICA,
     basis=Basis.ASSUMED,
     group="time",
-    formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + sharding_exposed_s"
-    " + bubble_s + imbalance_s + pipeline_exposed_s",
+    formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + context_exposed_s"
+    " + expert_exposed_s + sharding_exposed_s + bubble_s + imbalance_s + pipeline_exposed_s",
     source="the sum of its parts",
 )
 def pipeline_s(
@@ -287,6 +333,8 @@ def pipeline_s(
     recompute_s: Column,
     tensor_exposed_s: Column,
     sequence_exposed_s: Column,
+    context_exposed_s: Column,
+    expert_exposed_s: Column,
     sharding_exposed_s: Column,
     bubble_s: Column,
     imbalance_s: Column,
@@ -298,6 +346,8 @@ def pipeline_s(
         + recompute_s
         + tensor_exposed_s
         + sequence_exposed_s
+        + context_exposed_s
+        + expert_exposed_s
         + sharding_exposed_s
         + bubble_s
         + imbalance_s
@@ -468,7 +518,8 @@ def data_exposed_s(
     symbol="T",
     basis=Basis.ASSUMED,
     group="time",
-    formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + data_exposed_s"
+    formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + context_exposed_s"
+    " + expert_exposed_s + data_exposed_s"
     " + pipeline_exposed_s + bubble_s + imbalance_s + replicated_exposed_s + tied_exposed_s"
     " + optimizer_s",
     source="the sum of its terms",
@@ -478,6 +529,8 @@ def step_s(
     recompute_s: Column,
     tensor_exposed_s: Column,
     sequence_exposed_s: Column,
+    context_exposed_s: Column,
+    expert_exposed_s: Column,
     data_exposed_s: Column,
     pipeline_exposed_s: Column,
     bubble_s: Column,
@@ -492,6 +545,8 @@ def step_s(
         + recompute_s
         + tensor_exposed_s
         + sequence_exposed_s
+        + context_exposed_s
+        + expert_exposed_s
         + data_exposed_s
         + pipeline_exposed_s
         + bubble_s

@@ -4,7 +4,7 @@ A reduction that overlaps runs from the start of the last backward of the first 
 bucket, one layer, waits until that has ended.
 """
 
-from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, where
+from costmodels.columns import Axis, Column, maximum, minimum, total, where
 from costmodels.quantities import STAGE, Basis, Scope, quantity
 
 _OPERANDS = "by counting the tensors that each operation reads and writes, once each"
@@ -122,7 +122,7 @@ def exposed_gather_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))"
+    formula="where(zero_stage >= 1, shard_parameters, stage_parameters)"
     " * (gradient_element_bytes + 2 * main_weight_element_bytes + 2 * moment_count"
     " * moment_element_bytes + weight_element_bytes"
     " * (1 + (main_weight_element_bytes == 0))) / memory_bytes_per_s",
@@ -132,7 +132,7 @@ def exposed_gather_s(
 def stage_optimizer_s(
     stage_parameters: Column,
     zero_stage: Column,
-    data_parallel_size: Column,
+    shard_parameters: Column,
     gradient_element_bytes: Column,
     main_weight_element_bytes: Column,
     moment_count: Column,
@@ -141,7 +141,7 @@ def stage_optimizer_s(
     memory_bytes_per_s: Column,
 ) -> Column:
     """Return the time of a GPU's optimizer, bound by memory [s]."""
-    updated = ceil_div(stage_parameters, where(zero_stage >= 1, data_parallel_size, 1))
+    updated = where(zero_stage >= 1, shard_parameters, stage_parameters)
     element_bytes = (
         gradient_element_bytes
         + 2 * main_weight_element_bytes

@@ -3,12 +3,17 @@
 Collectives are rings alone on their links. What does not hide behind compute adds to the chunk.
 """
 
-from costmodels.collectives import ring_all_reduce_s, ring_pass_s, send_s
+from costmodels.collectives import all_to_all_s, ring_all_reduce_s, ring_pass_s, send_s
 from costmodels.columns import Axis, Column, maximum, minimum, total, weighted_total, where
-from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"
 _ZHAO = "Zhao et al. 2023, arXiv:2304.11277, section 3.3: what does not hide behind compute"
+_EXCHANGE = "Hockney 1994, doi:10.1016/S0167-8191(06)80021-9, for each tier, all parts at once"
+_HIDDEN = (
+    "Liu et al. 2023, arXiv:2310.01889, section 3: a block arrives while the one before is used;"
+    " what is gathered or exchanged hides behind nothing"
+)
 _CHUNK = (STAGE, CHUNK)
 _STAGE = (STAGE,)
 
@@ -218,24 +223,40 @@ def chunk_backward_sequence_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_exists * ring_pass_s(chunk_gather_bytes, group_size=data_parallel_size,"
-    " bandwidth_bytes_per_s=data_bandwidth_bytes_per_s, latency_s=data_latency_s)",
+    formula="chunk_exists * ring_pass_s(chunk_dense_gather_bytes, group_size=sharding_size,"
+    " bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s, latency_s=sharding_latency_s)"
+    " + minimum(chunk_expert_parameters, 1) * ring_pass_s(chunk_expert_gather_bytes,"
+    " group_size=expert_sharding_size,"
+    " bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,"
+    " latency_s=expert_sharding_latency_s)",
     source=_RING,
 )
 def chunk_gather_s(
     chunk_exists: Column,
-    chunk_gather_bytes: Column,
-    data_parallel_size: Column,
-    data_bandwidth_bytes_per_s: Column,
-    data_latency_s: Column,
+    chunk_dense_gather_bytes: Column,
+    sharding_size: Column,
+    sharding_bandwidth_bytes_per_s: Column,
+    sharding_latency_s: Column,
+    chunk_expert_parameters: Column,
+    chunk_expert_gather_bytes: Column,
+    expert_sharding_size: Column,
+    expert_sharding_bandwidth_bytes_per_s: Column,
+    expert_sharding_latency_s: Column,
 ) -> Column:
     """Return the time to gather a chunk's sharded weights once [s]."""
-    return chunk_exists * ring_pass_s(
-        chunk_gather_bytes,
-        group_size=data_parallel_size,
-        bandwidth_bytes_per_s=data_bandwidth_bytes_per_s,
-        latency_s=data_latency_s,
+    dense = ring_pass_s(
+        chunk_dense_gather_bytes,
+        group_size=sharding_size,
+        bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s,
+        latency_s=sharding_latency_s,
     )
+    experts = ring_pass_s(
+        chunk_expert_gather_bytes,
+        group_size=expert_sharding_size,
+        bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,
+        latency_s=expert_sharding_latency_s,
+    )
+    return chunk_exists * dense + minimum(chunk_expert_parameters, 1) * experts
 
 
 @quantity(
@@ -243,23 +264,104 @@ def chunk_gather_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_exists * ring_pass_s(chunk_gradient_bytes, group_size=data_parallel_size,"
-    " bandwidth_bytes_per_s=data_bandwidth_bytes_per_s, latency_s=data_latency_s)",
+    formula="chunk_exists * (ring_pass_s(chunk_dense_gradient_bytes, group_size=sharding_size,"
+    " bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s, latency_s=sharding_latency_s)"
+    " + ring_all_reduce_s(chunk_replica_bytes, group_size=replication_size,"
+    " bandwidth_bytes_per_s=replication_bandwidth_bytes_per_s, latency_s=replication_latency_s))"
+    " + minimum(chunk_expert_parameters, 1) * ring_pass_s(chunk_expert_gradient_bytes,"
+    " group_size=expert_sharding_size,"
+    " bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,"
+    " latency_s=expert_sharding_latency_s)",
     source=_RING,
 )
 def chunk_gradient_s(
     chunk_exists: Column,
-    chunk_gradient_bytes: Column,
-    data_parallel_size: Column,
-    data_bandwidth_bytes_per_s: Column,
-    data_latency_s: Column,
+    chunk_dense_gradient_bytes: Column,
+    sharding_size: Column,
+    sharding_bandwidth_bytes_per_s: Column,
+    sharding_latency_s: Column,
+    chunk_replica_bytes: Column,
+    replication_size: Column,
+    replication_bandwidth_bytes_per_s: Column,
+    replication_latency_s: Column,
+    chunk_expert_parameters: Column,
+    chunk_expert_gradient_bytes: Column,
+    expert_sharding_size: Column,
+    expert_sharding_bandwidth_bytes_per_s: Column,
+    expert_sharding_latency_s: Column,
 ) -> Column:
     """Return the time to reduce and scatter a chunk's gradients once [s]."""
-    return chunk_exists * ring_pass_s(
-        chunk_gradient_bytes,
-        group_size=data_parallel_size,
-        bandwidth_bytes_per_s=data_bandwidth_bytes_per_s,
-        latency_s=data_latency_s,
+    dense = ring_pass_s(
+        chunk_dense_gradient_bytes,
+        group_size=sharding_size,
+        bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s,
+        latency_s=sharding_latency_s,
+    )
+    replicas = ring_all_reduce_s(
+        chunk_replica_bytes,
+        group_size=replication_size,
+        bandwidth_bytes_per_s=replication_bandwidth_bytes_per_s,
+        latency_s=replication_latency_s,
+    )
+    experts = ring_pass_s(
+        chunk_expert_gradient_bytes,
+        group_size=expert_sharding_size,
+        bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,
+        latency_s=expert_sharding_latency_s,
+    )
+    return chunk_exists * (dense + replicas) + minimum(chunk_expert_parameters, 1) * experts
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="minimum(expert_parallel_size - 1, 1) * all_to_all_s(expert_exchange_bytes,"
+    " network_fraction=expert_network_fraction,"
+    " inside_bytes_per_s=inside_bytes_per_s, network_bytes_per_s=nic_bytes_per_s,"
+    " latency_s=expert_latency_s)",
+    source=_EXCHANGE,
+)
+def expert_exchange_s(
+    expert_parallel_size: Column,
+    expert_exchange_bytes: Column,
+    expert_network_fraction: Column,
+    inside_bytes_per_s: Column,
+    nic_bytes_per_s: Column,
+    expert_latency_s: Column,
+) -> Column:
+    """Return the time of one exchange of rows between a layer's experts [s]."""
+    exchange_s = all_to_all_s(
+        expert_exchange_bytes,
+        network_fraction=expert_network_fraction,
+        inside_bytes_per_s=inside_bytes_per_s,
+        network_bytes_per_s=nic_bytes_per_s,
+        latency_s=expert_latency_s,
+    )
+    return minimum(expert_parallel_size - 1, 1) * exchange_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="ring_pass_s(expert_rows_bytes, group_size=expert_stride,"
+    " bandwidth_bytes_per_s=expert_tensor_bandwidth_bytes_per_s,"
+    " latency_s=expert_tensor_latency_s)",
+    source=_RING,
+)
+def expert_rows_s(
+    expert_rows_bytes: Column,
+    expert_stride: Column,
+    expert_tensor_bandwidth_bytes_per_s: Column,
+    expert_tensor_latency_s: Column,
+) -> Column:
+    """Return the time to gather rows over the ranks that split an expert, or to scatter them [s]."""
+    return ring_pass_s(
+        expert_rows_bytes,
+        group_size=expert_stride,
+        bandwidth_bytes_per_s=expert_tensor_bandwidth_bytes_per_s,
+        latency_s=expert_tensor_latency_s,
     )
 
 
@@ -268,16 +370,204 @@ def chunk_gradient_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s",
+    formula="2 * chunk_mixture_layers * (expert_exchange_s + expert_rows_s)",
+    source="Rajbhandari et al. 2022, arXiv:2201.05596: nothing to hide behind",
+)
+def chunk_forward_expert_s(
+    chunk_mixture_layers: Column, expert_exchange_s: Column, expert_rows_s: Column
+) -> Column:
+    """Return the exchanges with experts that a chunk's forward waits for, for one microbatch [s]."""
+    return 2 * chunk_mixture_layers * (expert_exchange_s + expert_rows_s)
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="(1 + recompute_is_full) * chunk_forward_expert_s",
+    source="Rajbhandari et al. 2022, arXiv:2201.05596: nothing to hide behind",
+)
+def chunk_backward_expert_s(recompute_is_full: Column, chunk_forward_expert_s: Column) -> Column:
+    """Return the exchanges with experts that a chunk's backward waits for, for one microbatch [s]."""
+    return (1 + recompute_is_full) * chunk_forward_expert_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="send_s(context_block_bytes, bandwidth_bytes_per_s=context_bandwidth_bytes_per_s,"
+    " latency_s=context_latency_s)",
+    source="Hockney 1994, doi:10.1016/S0167-8191(06)80021-9",
+)
+def context_send_s(
+    context_block_bytes: Column, context_bandwidth_bytes_per_s: Column, context_latency_s: Column
+) -> Column:
+    """Return the time to pass a block of keys and values on to the next context-parallel rank [s]."""
+    return send_s(
+        context_block_bytes,
+        bandwidth_bytes_per_s=context_bandwidth_bytes_per_s,
+        latency_s=context_latency_s,
+    )
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="where(context_parallel_method_is_ulysses, minimum(context_parallel_size - 1, 1)"
+    " * (all_to_all_s(context_input_exchange_bytes,"
+    " network_fraction=context_exchange_fraction,"
+    " inside_bytes_per_s=inside_bytes_per_s, network_bytes_per_s=nic_bytes_per_s,"
+    " latency_s=context_latency_s) + all_to_all_s(context_output_exchange_bytes,"
+    " network_fraction=context_exchange_fraction,"
+    " inside_bytes_per_s=inside_bytes_per_s, network_bytes_per_s=nic_bytes_per_s,"
+    " latency_s=context_latency_s)), ring_pass_s(context_pass_bytes,"
+    " group_size=context_parallel_size,"
+    " bandwidth_bytes_per_s=context_bandwidth_bytes_per_s,"
+    " latency_s=context_latency_s))",
+    source=_RING + "; " + _EXCHANGE,
+)
+def context_whole_s(
+    context_parallel_method_is_ulysses: Column,
+    context_parallel_size: Column,
+    context_input_exchange_bytes: Column,
+    context_exchange_fraction: Column,
+    inside_bytes_per_s: Column,
+    nic_bytes_per_s: Column,
+    context_latency_s: Column,
+    context_output_exchange_bytes: Column,
+    context_pass_bytes: Column,
+    context_bandwidth_bytes_per_s: Column,
+) -> Column:
+    """Return the time to gather keys and values of a layer, or to exchange its heads [s]."""
+    inputs_s = all_to_all_s(
+        context_input_exchange_bytes,
+        network_fraction=context_exchange_fraction,
+        inside_bytes_per_s=inside_bytes_per_s,
+        network_bytes_per_s=nic_bytes_per_s,
+        latency_s=context_latency_s,
+    )
+    output_s = all_to_all_s(
+        context_output_exchange_bytes,
+        network_fraction=context_exchange_fraction,
+        inside_bytes_per_s=inside_bytes_per_s,
+        network_bytes_per_s=nic_bytes_per_s,
+        latency_s=context_latency_s,
+    )
+    gather_s = ring_pass_s(
+        context_pass_bytes,
+        group_size=context_parallel_size,
+        bandwidth_bytes_per_s=context_bandwidth_bytes_per_s,
+        latency_s=context_latency_s,
+    )
+    exchange_s = minimum(context_parallel_size - 1, 1) * (inputs_s + output_s)
+    return where(context_parallel_method_is_ulysses, exchange_s, gather_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=(KIND,),
+    basis=Basis.ASSUMED,
+    formula="where(context_parallel_method_is_ring, (context_parallel_size - 1) *"
+    " maximum(context_send_s - layer_attention_s / context_parallel_size, 0.0),"
+    " context_whole_s)",
+    source=_HIDDEN,
+)
+def layer_forward_context_s(
+    context_parallel_method_is_ring: Column,
+    context_parallel_size: Column,
+    context_send_s: Column,
+    layer_attention_s: Column,
+    context_whole_s: Column,
+) -> Column:
+    """Return the context-parallel traffic that a layer's forward waits for, for one microbatch [s]."""
+    visible = maximum(context_send_s - layer_attention_s / context_parallel_size, 0.0)
+    ring_s = (context_parallel_size - 1) * visible
+    return where(context_parallel_method_is_ring, ring_s, context_whole_s)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=(KIND,),
+    basis=Basis.ASSUMED,
+    formula="where(context_parallel_method_is_ring, (context_parallel_size - 1) * maximum(2 *"
+    " context_send_s - layer_attention_backward_flop / attention_flop_per_s /"
+    " context_parallel_size, 0.0) + minimum(context_parallel_size - 1, 1) *"
+    " context_send_s, (2 - context_parallel_method_is_ulysses) * context_whole_s) +"
+    " (recompute_is_full + recompute_is_selective) * layer_forward_context_s",
+    source=_HIDDEN + "; the last send of gradients shows",
+)
+def layer_backward_context_s(
+    context_parallel_method_is_ring: Column,
+    context_parallel_size: Column,
+    context_send_s: Column,
+    layer_attention_backward_flop: Column,
+    attention_flop_per_s: Column,
+    context_parallel_method_is_ulysses: Column,
+    context_whole_s: Column,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    layer_forward_context_s: Column,
+) -> Column:
+    """Return the context-parallel traffic that a layer's backward waits for, for one microbatch [s]."""
+    block_s = layer_attention_backward_flop / attention_flop_per_s / context_parallel_size
+    visible = (context_parallel_size - 1) * maximum(2 * context_send_s - block_s, 0.0)
+    ring_s = visible + minimum(context_parallel_size - 1, 1) * context_send_s
+    whole_s = (2 - context_parallel_method_is_ulysses) * context_whole_s
+    again = recompute_is_full + recompute_is_selective
+    own_s = where(context_parallel_method_is_ring, ring_s, whole_s)
+    return own_s + again * layer_forward_context_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_forward_context_s)",
+    source="the sum of its parts",
+)
+def chunk_forward_context_s(chunk_layer_count: Axis, layer_forward_context_s: Axis) -> Column:
+    """Return the context-parallel traffic that a chunk's forward waits for, for one microbatch [s]."""
+    return weighted_total(chunk_layer_count, layer_forward_context_s)
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="total(chunk_layer_count * layer_backward_context_s)",
+    source="the sum of its parts",
+)
+def chunk_backward_context_s(chunk_layer_count: Axis, layer_backward_context_s: Axis) -> Column:
+    """Return the context-parallel traffic that a chunk's backward waits for, for one microbatch [s]."""
+    return weighted_total(chunk_layer_count, layer_backward_context_s)
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s"
+    " + chunk_forward_context_s + chunk_forward_expert_s",
     source="the sum of its parts",
 )
 def chunk_forward_work_s(
     chunk_forward_compute_s: Column,
     chunk_forward_tensor_s: Column,
     chunk_forward_sequence_s: Column,
+    chunk_forward_context_s: Column,
+    chunk_forward_expert_s: Column,
 ) -> Column:
     """Return the forward of a chunk inside its replica, behind which sharding can hide [s]."""
-    return chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s
+    inside = chunk_forward_compute_s + chunk_forward_tensor_s + chunk_forward_sequence_s
+    return inside + chunk_forward_context_s + chunk_forward_expert_s
 
 
 @quantity(
@@ -286,7 +576,7 @@ def chunk_forward_work_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="chunk_backward_compute_s + chunk_recompute_s + chunk_backward_tensor_s"
-    " + chunk_backward_sequence_s",
+    " + chunk_backward_sequence_s + chunk_backward_context_s + chunk_backward_expert_s",
     source="the sum of its parts",
 )
 def chunk_backward_work_s(
@@ -294,6 +584,8 @@ def chunk_backward_work_s(
     chunk_recompute_s: Column,
     chunk_backward_tensor_s: Column,
     chunk_backward_sequence_s: Column,
+    chunk_backward_context_s: Column,
+    chunk_backward_expert_s: Column,
 ) -> Column:
     """Return the backward of a chunk inside its replica, behind which sharding can hide [s]."""
     return (
@@ -301,6 +593,8 @@ def chunk_backward_work_s(
         + chunk_recompute_s
         + chunk_backward_tensor_s
         + chunk_backward_sequence_s
+        + chunk_backward_context_s
+        + chunk_backward_expert_s
     )
 
 

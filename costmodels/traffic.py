@@ -1,12 +1,15 @@
 """Bytes that a GPU sends over a step: by axis of parallelism, and by tier of links."""
 
-from costmodels.columns import Axis, Column, as_float, first_of_largest, total
+from costmodels.columns import Axis, Column, as_float, first_of_largest, minimum, total, where
 from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7; ring: Patarasuk and Yuan 2009"
+_CONTEXT = "Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023, arXiv:2309.14509"
+_FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
+_SHARE = "the share of the group's hops that cross nodes, a mean over the group"
 _STAGE = (STAGE,)
 
 
@@ -115,11 +118,156 @@ def data_bytes(
     Scope.GPU,
     axes=_STAGE,
     group="communication",
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * (total(chunk_forward_context_bytes) +"
+    " total(chunk_backward_context_bytes))",
+    source=_CONTEXT,
+)
+def context_bytes(
+    microbatch_count: Column, chunk_forward_context_bytes: Axis, chunk_backward_context_bytes: Axis
+) -> Column:
+    """Return the bytes that a GPU sends between context-parallel ranks, over a step [byte]."""
+    both = total(chunk_forward_context_bytes) + total(chunk_backward_context_bytes)
+    return as_float(microbatch_count) * both
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * (total(chunk_forward_expert_bytes) +"
+    " total(chunk_backward_expert_bytes))",
+    source=_FOLDED,
+)
+def expert_bytes(
+    microbatch_count: Column, chunk_forward_expert_bytes: Axis, chunk_backward_expert_bytes: Axis
+) -> Column:
+    """Return the bytes that a GPU sends to experts and back, over a step [byte]."""
+    both = total(chunk_forward_expert_bytes) + total(chunk_backward_expert_bytes)
+    return as_float(microbatch_count) * both
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="context_bytes * where(context_parallel_method_is_ulysses,"
+    " context_exchange_fraction, context_network_fraction)",
+    source=_SHARE,
+)
+def context_network_bytes(
+    context_bytes: Column,
+    context_parallel_method_is_ulysses: Column,
+    context_exchange_fraction: Column,
+    context_network_fraction: Column,
+) -> Column:
+    """Return the bytes between context-parallel ranks that cross nodes, over a step [byte]."""
+    share = where(
+        context_parallel_method_is_ulysses, context_exchange_fraction, context_network_fraction
+    )
+    return context_bytes * share
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="(4.0 + 2.0 * recompute_is_full) * microbatch_count * total(chunk_mixture_layers)"
+    " * (expert_exchange_bytes * expert_network_fraction + expert_rows_bytes *"
+    " expert_tensor_network_fraction)",
+    source=_SHARE,
+)
+def expert_network_bytes(
+    recompute_is_full: Column,
+    microbatch_count: Column,
+    chunk_mixture_layers: Axis,
+    expert_exchange_bytes: Column,
+    expert_network_fraction: Column,
+    expert_rows_bytes: Column,
+    expert_tensor_network_fraction: Column,
+) -> Column:
+    """Return the bytes to experts and back that cross nodes, over a step [byte]."""
+    calls = (4.0 + 2.0 * recompute_is_full) * microbatch_count * total(chunk_mixture_layers)
+    exchanged = expert_exchange_bytes * expert_network_fraction
+    return calls * (exchanged + expert_rows_bytes * expert_tensor_network_fraction)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))",
+    source=_ZERO,
+)
+def weight_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+    """Return how often sharded weights are gathered in a step [count]."""
+    return where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 2.0 - minimum(zero_stage, 1))",
+    source=_ZERO,
+)
+def gradient_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+    """Return how often a ring passes on gradients in a step, twice for an all-reduce [count]."""
+    return where(zero_stage >= 2, 1.0 * microbatch_count, 2.0 - minimum(zero_stage, 1))
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="weight_passes * (total(chunk_dense_gather_bytes) * sharding_network_fraction +"
+    " total(chunk_expert_gather_bytes) * expert_sharding_network_fraction) +"
+    " gradient_passes * (total(chunk_dense_gradient_bytes) *"
+    " sharding_network_fraction + total(chunk_expert_gradient_bytes) *"
+    " expert_sharding_network_fraction + total(chunk_replica_bytes) *"
+    " replication_network_fraction)",
+    source=_SHARE,
+)
+def data_network_bytes(
+    weight_passes: Column,
+    chunk_dense_gather_bytes: Axis,
+    sharding_network_fraction: Column,
+    chunk_expert_gather_bytes: Axis,
+    expert_sharding_network_fraction: Column,
+    gradient_passes: Column,
+    chunk_dense_gradient_bytes: Axis,
+    chunk_expert_gradient_bytes: Axis,
+    chunk_replica_bytes: Axis,
+    replication_network_fraction: Column,
+) -> Column:
+    """Return the bytes to other replicas that cross nodes, over a step [byte]."""
+    weights = (
+        total(chunk_dense_gather_bytes) * sharding_network_fraction
+        + total(chunk_expert_gather_bytes) * expert_sharding_network_fraction
+    )
+    gradients = (
+        total(chunk_dense_gradient_bytes) * sharding_network_fraction
+        + total(chunk_expert_gradient_bytes) * expert_sharding_network_fraction
+        + total(chunk_replica_bytes) * replication_network_fraction
+    )
+    return weight_passes * weights + gradient_passes * gradients
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
     basis=Basis.ASSUMED,
     formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
     " + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction"
     " + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)"
-    " + data_bytes * data_network_fraction",
+    " + context_network_bytes + expert_network_bytes + data_network_bytes",
     source="the share of each axis's hops that cross nodes, a mean over the group; copies of a tied "
     "embedding are on the first and the last rank",
 )
@@ -132,15 +280,18 @@ def network_bytes(
     pipeline_network_fraction: Column,
     pipeline_node_members: Column,
     pipeline_parallel_size: Column,
-    data_bytes: Column,
-    data_network_fraction: Column,
+    context_network_bytes: Column,
+    expert_network_bytes: Column,
+    data_network_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends across nodes, over a step [byte]."""
     return (
         (tensor_bytes + sequence_bytes) * tensor_network_fraction
         + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction
         + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)
-        + data_bytes * data_network_fraction
+        + context_network_bytes
+        + expert_network_bytes
+        + data_network_bytes
     )
 
 
@@ -150,18 +301,22 @@ def network_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes",
+    formula="tensor_bytes + sequence_bytes + context_bytes + expert_bytes + pipeline_bytes"
+    " + data_bytes - network_bytes",
     source="all that does not cross nodes",
 )
 def scale_up_bytes(
     tensor_bytes: Column,
     sequence_bytes: Column,
+    context_bytes: Column,
+    expert_bytes: Column,
     pipeline_bytes: Column,
     data_bytes: Column,
     network_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends inside its node, over a step [byte]."""
-    return tensor_bytes + sequence_bytes + pipeline_bytes + data_bytes - network_bytes
+    inside = tensor_bytes + sequence_bytes + context_bytes + expert_bytes
+    return inside + pipeline_bytes + data_bytes - network_bytes
 
 
 @quantity(
@@ -169,13 +324,11 @@ def scale_up_bytes(
     Scope.TOTAL,
     group="communication",
     basis=Basis.EXACT,
-    formula="data_parallel_size * tensor_parallel_size"
-    " * total(class_stage_count * (network_bytes + scale_up_bytes))",
+    formula="stage_gpu_count * total(class_stage_count * (network_bytes + scale_up_bytes))",
     source="the sum over all GPUs",
 )
 def sent_bytes(
-    data_parallel_size: Column,
-    tensor_parallel_size: Column,
+    stage_gpu_count: Column,
     class_stage_count: Axis,
     network_bytes: Axis,
     scale_up_bytes: Axis,
@@ -187,7 +340,7 @@ def sent_bytes(
             class_stage_count, network_bytes, scale_up_bytes, strict=True
         )
     ]
-    return data_parallel_size * tensor_parallel_size * total(stages)
+    return stage_gpu_count * total(stages)
 
 
 @quantity(

@@ -141,9 +141,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     name : str
         What is sent.
     axis : str
-        Axis of parallelism: tensor, sequence, pipeline, tied embedding or data.
+        Axis of parallelism: tensor, sequence, context, expert, pipeline, tied embedding or data.
     collective : str
-        all-reduce, all-gather, reduce-scatter or send.
+        all-reduce, all-gather, reduce-scatter, all-to-all or send.
     algorithm : str
         How it is done.
     group : str
@@ -406,7 +406,6 @@ class _Kind(msgspec.Struct, frozen=True):
         )
 
 
-_GATHERED = "hidden_all_gather_bytes"
 _MESSAGES = (
     _Kind(
         "hidden_all_reduce",
@@ -420,14 +419,19 @@ _MESSAGES = (
         "loss_all_reduce", "tensor", "all-reduce", "loss_message_bytes", "loss_call_bytes", "tensor"
     ),
     _Kind(
-        "sequence_all_gather", "sequence", "all-gather", "hidden_message_bytes", _GATHERED, "tensor"
+        "sequence_all_gather",
+        "sequence",
+        "all-gather",
+        "hidden_message_bytes",
+        "hidden_all_gather_bytes",
+        "tensor",
     ),
     _Kind(
         "sequence_reduce_scatter",
         "sequence",
         "reduce-scatter",
         "hidden_message_bytes",
-        _GATHERED,
+        "hidden_all_gather_bytes",
         "tensor",
     ),
     _Kind(
@@ -437,6 +441,65 @@ _MESSAGES = (
         "replicated_message_bytes",
         "chunk_replicated_bytes",
         "tensor",
+    ),
+    _Kind(
+        "context_send", "context", "send", "context_block_bytes", "context_block_bytes", "context"
+    ),
+    _Kind(
+        "context_all_gather",
+        "context",
+        "all-gather",
+        "context_gathered_bytes",
+        "context_pass_bytes",
+        "context",
+    ),
+    _Kind(
+        "context_reduce_scatter",
+        "context",
+        "reduce-scatter",
+        "context_gathered_bytes",
+        "context_pass_bytes",
+        "context",
+    ),
+    _Kind(
+        "context_input_all_to_all",
+        "context",
+        "all-to-all",
+        "context_input_bytes",
+        "context_input_exchange_bytes",
+        "context",
+    ),
+    _Kind(
+        "context_output_all_to_all",
+        "context",
+        "all-to-all",
+        "context_output_bytes",
+        "context_output_exchange_bytes",
+        "context",
+    ),
+    _Kind(
+        "expert_all_to_all",
+        "expert",
+        "all-to-all",
+        "expert_message_bytes",
+        "expert_exchange_bytes",
+        "expert",
+    ),
+    _Kind(
+        "expert_rows_all_gather",
+        "expert",
+        "all-gather",
+        "expert_rows_message_bytes",
+        "expert_rows_bytes",
+        "expert_tensor",
+    ),
+    _Kind(
+        "expert_rows_reduce_scatter",
+        "expert",
+        "reduce-scatter",
+        "expert_rows_message_bytes",
+        "expert_rows_bytes",
+        "expert_tensor",
     ),
     _Kind("hop", "pipeline", "send", "hop_bytes", "hop_bytes", "pipeline"),
     _Kind(
@@ -453,25 +516,69 @@ _MESSAGES = (
         "all-reduce",
         "chunk_gradient_message_bytes",
         "chunk_gradient_call_bytes",
-        "data",
+        "sharding",
     ),
     _Kind(
         "gradient_reduce_scatter",
         "data",
         "reduce-scatter",
         "chunk_gradient_message_bytes",
-        "chunk_gradient_bytes",
-        "data",
+        "chunk_dense_gradient_bytes",
+        "sharding",
     ),
     _Kind(
         "weight_all_gather",
         "data",
         "all-gather",
         "chunk_weight_message_bytes",
-        "chunk_gather_bytes",
+        "chunk_dense_gather_bytes",
+        "sharding",
+    ),
+    _Kind(
+        "expert_gradient_all_reduce",
         "data",
+        "all-reduce",
+        "chunk_expert_gradient_message_bytes",
+        "chunk_expert_gradient_call_bytes",
+        "expert_sharding",
+    ),
+    _Kind(
+        "expert_gradient_reduce_scatter",
+        "data",
+        "reduce-scatter",
+        "chunk_expert_gradient_message_bytes",
+        "chunk_expert_gradient_bytes",
+        "expert_sharding",
+    ),
+    _Kind(
+        "expert_weight_all_gather",
+        "data",
+        "all-gather",
+        "chunk_expert_weight_message_bytes",
+        "chunk_expert_gather_bytes",
+        "expert_sharding",
+    ),
+    _Kind(
+        "replica_all_reduce",
+        "data",
+        "all-reduce",
+        "replica_message_bytes",
+        "chunk_replica_bytes",
+        "replication",
     ),
 )
+_SIZES = {
+    "tensor": "tensor_parallel_size",
+    "context": "context_parallel_size",
+    "pipeline": "pipeline_parallel_size",
+    "expert": "expert_parallel_size",
+    "expert_tensor": "expert_stride",
+    "expert_sharding": "expert_sharding_size",
+    "sharding": "sharding_size",
+    "replication": "replication_size",
+}
+"""Quantity or input that says how many ranks a group has."""
+
 _COPIES = 2
 """Ranks that hold a copy of a tied embedding."""
 
@@ -480,7 +587,7 @@ def traffic_account(scenario: Scenario) -> TrafficAccount:
     """Return what one GPU of every stage sends over a step, collective by collective."""
     require_training(scenario)
     names = [name for kind in _MESSAGES for name in kind.numbers]
-    sizes = [f"{kind.group}_parallel_size" for kind in _MESSAGES if kind.group]
+    sizes = list(_SIZES.values())
     fractions = [_fraction(kind) for kind in _MESSAGES]
     table = _Table(scenario, names, sizes, fractions, _TRAFFIC, ("sequence_parallel",))
     messages = [entry for kind in _MESSAGES for entry in _messages(kind, table)]
@@ -506,7 +613,12 @@ _TRAFFIC = (
 )
 
 
+_ALGORITHMS = {"send": "point to point", "all-to-all": "in pairs"}
+
+
 def _fraction(kind: _Kind) -> str:
+    if (kind.group, kind.collective) == ("context", "all-to-all"):
+        return "context_exchange_fraction"
     return f"{kind.group or 'tied'}_network_fraction"
 
 
@@ -515,7 +627,7 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
     calls, payload, call, sent, network = kind.numbers
     share = table.one(_fraction(kind))
     tier = "across nodes" if share == 1 else "both" if share else "inside the node"
-    size = table.one(f"{kind.group}_parallel_size") if kind.group else _COPIES
+    size = table.one(_SIZES[kind.group]) if kind.group else _COPIES
     by_chunk = CHUNK in CATALOGUE[calls].axes
     found = []
     for chunk in range(table.columns.sizes[CHUNK]) if by_chunk else (None,):
@@ -526,7 +638,7 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
                 name=kind.name,
                 axis=kind.axis or ("sequence" if table.one("sequence_parallel") else "tensor"),
                 collective=kind.collective,
-                algorithm="point to point" if kind.collective == "send" else "ring",
+                algorithm=_ALGORITHMS.get(kind.collective, "ring"),
                 group=kind.group or "tied embedding",
                 group_size=size,
                 tier=tier,
@@ -561,8 +673,7 @@ def work_account(scenario: Scenario) -> WorkAccount:
     """Return the work of a step by component and stage, and published conventions beside it."""
     require_training(scenario)
     names = [name for component in COMPONENTS for name in _phases(component).values()]
-    sizes = ("data_parallel_size", "tensor_parallel_size")
-    table = _Table(scenario, names, _CONVENTIONS, sizes, ("stage_recompute_flop",))
+    table = _Table(scenario, names, _CONVENTIONS, ("stage_gpu_count",), ("stage_recompute_flop",))
     components = tuple(
         Work(
             name=component,
@@ -575,7 +686,7 @@ def work_account(scenario: Scenario) -> WorkAccount:
         **_named(scenario),
         components=components,
         recompute_flop=table.numbers("stage_recompute_flop"),
-        stage_gpu_count=table.one(sizes[0]) * table.one(sizes[1]),
+        stage_gpu_count=table.one("stage_gpu_count"),
         model_flop=model,
         hardware_flop=hardware,
         conventions=tuple(

@@ -31,7 +31,14 @@ ROOFLINE = (
 OVERLAPS = ("overlap_gradient_reduction", "overlap_parameter_gather")
 """Switches of what runs at the same time."""
 
-NEEDED = ("data_parallel_size", "microbatch_count", *PLACEMENT)
+NEEDED = (
+    "data_parallel_size",
+    "microbatch_count",
+    "reduction_size",
+    "expert_sharding_size",
+    "sharded_tokens",
+    *PLACEMENT,
+)
 """Quantities that notes are decided by."""
 
 
@@ -59,6 +66,12 @@ class Facts:
         return int(self.values["data_parallel_size"])
 
     @property
+    def copies(self) -> int:
+        """Return the ranks that hold the same weights, of those that most ranks hold."""
+        sizes = (self.values["reduction_size"], self.values["expert_sharding_size"])
+        return max(int(size) for size in sizes)
+
+    @property
     def microbatches(self) -> int:
         """Return the microbatches of a replica in a step."""
         return int(self.values["microbatch_count"])
@@ -68,6 +81,7 @@ class Facts:
         plan = self.scenario.plan
         every = {
             RankAxis.TENSOR: plan.tensor_parallel_size,
+            RankAxis.CONTEXT: plan.context_parallel_size,
             RankAxis.DATA: self.replicas,
             RankAxis.PIPELINE: plan.pipeline_parallel_size,
         }

@@ -7,6 +7,7 @@ form ``FIELDS: VALUES would move nothing: REASON`` for the values that it names.
 from collections.abc import Callable
 from itertools import permutations
 
+from costmodels.columns import ceiling
 from costmodels.formats import FORMATS
 from costmodels.leaves import declared_type, leaves
 from costmodels.pipelining.schedules import ScheduleName
@@ -239,7 +240,7 @@ def _dense_layers(facts: Facts) -> str:
 
 
 def _one_replica(facts: Facts) -> str:
-    if facts.replicas > 1:
+    if facts.copies > 1:
         return ""
     fields = [
         "plan.zero_stage",
@@ -256,11 +257,11 @@ def sends_gradients(facts: Facts) -> bool:
     model, plan = facts.scenario.model, facts.scenario.plan
     copies = model.tied_embeddings and plan.pipeline_parallel_size > 1
     norms = plan.sequence_parallel or model.query_key_norm is QueryKeyNorm.HEAD
-    return facts.replicas > 1 or copies or (norms and plan.tensor_parallel_size > 1)
+    return facts.copies > 1 or copies or (norms and plan.tensor_parallel_size > 1)
 
 
 def _gather(facts: Facts) -> str:
-    if facts.replicas > 1 and facts.scenario.plan.zero_stage == 0:
+    if facts.copies > 1 and facts.scenario.plan.zero_stage == 0:
         return without_effect(
             ["plan.overlap_parameter_gather"], "without ZeRO no weights are gathered"
         )
@@ -270,7 +271,7 @@ def _gather(facts: Facts) -> str:
 def _overlaps(facts: Facts) -> str:
     """Return which switches of overlap change nothing although there is something to overlap."""
     plan = facts.scenario.plan
-    if facts.replicas == 1:
+    if facts.copies == 1:
         return ""
     switches = [name for name in OVERLAPS if plan.zero_stage > 0 or "gather" not in name]
     fields = [f"plan.{name}" for name in switches if all(facts.insensitive[name])]
@@ -302,6 +303,57 @@ def _layers(facts: Facts) -> str:
     return (
         f"plan.layers_per_stage: {other} would move nothing: so layers are balanced, embedding "
         "and head counting as one layer each"
+    )
+
+
+def _context_method(facts: Facts) -> str:
+    if facts.scenario.plan.context_parallel_size > 1:
+        return ""
+    return without_effect(["plan.context_parallel_method"], "one rank holds each sequence")
+
+
+def _expert_split(facts: Facts) -> str:
+    """Return which other number of ranks that split an expert says the same."""
+    plan = facts.scenario.plan
+    stated, usual = plan.expert_tensor_parallel_size, plan.tensor_parallel_size
+    if facts.scenario.model.mixture is None or stated not in (None, usual):
+        return ""
+    other = str(usual) if stated is None else "leaving it out"
+    return (
+        f"plan.expert_tensor_parallel_size: {other} would move nothing: left out, it is "
+        "plan.tensor_parallel_size"
+    )
+
+
+def _sharding_group(facts: Facts) -> str:
+    """Return which other sharding group says the same."""
+    plan, size = facts.scenario.plan, int(facts.values["reduction_size"])
+    if plan.zero_stage == 0 or plan.sharding_group_size not in (None, size):
+        return ""
+    other = str(size) if plan.sharding_group_size is None else "leaving it out"
+    return (
+        f"plan.sharding_group_size: {other} would move nothing: left out, it is all ranks that "
+        "hold the same weights"
+    )
+
+
+def _capacity(facts: Facts) -> str:
+    """Return which other capacities give each expert as many rows."""
+    mixture, factor = facts.scenario.model.mixture, facts.scenario.plan.expert_capacity_factor
+    if mixture is None:
+        return ""
+    rows = int(facts.values["sharded_tokens"]) * mixture.experts_per_token
+    share = rows / mixture.expert_count
+    if factor is None:
+        words = "1.0" if share == int(share) else ""
+    else:
+        capacity = ceiling(share * factor)
+        words = f"from {(capacity - 1) / share:.12g} to {capacity / share:.12g}"
+        words += " or leaving it out" if capacity == share else ""
+    if not words:
+        return ""
+    return (
+        f"plan.expert_capacity_factor: {words} would move nothing: every expert gets as many rows"
     )
 
 
@@ -401,6 +453,10 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _one_replica,
     _gather,
     _overlaps,
+    _context_method,
+    _expert_split,
+    _sharding_group,
+    _capacity,
     _one_in_flight,
     _moments,
     _peaks,

@@ -157,6 +157,9 @@ def _stated(scenario: Scenario, path: str) -> bool:
 
 _REPLACED = {
     "stated_data_parallel_size": "not stated: derived from the number of accelerators",
+    "stated_expert_tensor_parallel_size": "not stated: as many as share each matrix",
+    "stated_capacity_factor": "not stated: no token is dropped",
+    "stated_sharding_group_size": "not stated: all that hold the same weights",
     "stated_stage_count": "not stated: layers are balanced",
     "stated_layer_count": "not stated: layers are balanced",
     "expert_intermediate_size": "not stated: experts are as wide as model.intermediate_size",

@@ -16,7 +16,17 @@ from costmodels.leaves import declared_type, leaves
 from costmodels.specs.base import declaration
 from simulator.publishing import available, reached
 
-PLACEMENT = ("tensor_node_members", "data_node_members", "pipeline_node_members")
+PLACEMENT = (
+    "tensor_node_members",
+    "context_node_members",
+    "data_node_members",
+    "pipeline_node_members",
+    "sharding_node_members",
+    "replication_node_members",
+    "expert_tensor_node_members",
+    "expert_node_members",
+    "expert_sharding_node_members",
+)
 """What every number sees of where ranks sit."""
 
 STEP = 1.5

@@ -38,6 +38,10 @@ _CHUNK_INPUTS = (
     "chunk_backward_tensor_bytes",
     "chunk_forward_sequence_bytes",
     "chunk_backward_sequence_bytes",
+    "chunk_forward_context_bytes",
+    "chunk_backward_context_bytes",
+    "chunk_forward_expert_bytes",
+    "chunk_backward_expert_bytes",
     "chunk_forward_data_bytes",
     "chunk_backward_data_bytes",
     "chunk_backward_replicated_bytes",
@@ -250,7 +254,7 @@ def _work(
     def value(name: str) -> Any:
         return chunk_value(values, f"chunk_{direction}_{name}", stage, classes)
 
-    axes = ("tensor", "sequence", DATA_AXIS)
+    axes = ("tensor", "sequence", "context", "expert", DATA_AXIS)
     sent = {axis: int(value(f"{axis}_bytes")) for axis in axes}
     if direction == "backward":
         sent[_replicated_axis(values)] += int(value("replicated_bytes"))

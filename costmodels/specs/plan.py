@@ -7,7 +7,7 @@ import msgspec
 
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import Spec
-from costmodels.specs.fields import choice, size
+from costmodels.specs.fields import choice, positive, size
 
 
 class Recompute(StrEnum):
@@ -43,6 +43,14 @@ class RankAxis(StrEnum):
     PIPELINE = "pipeline"
 
 
+class ContextMethod(StrEnum):
+    """How ranks that share a sequence exchange keys and values."""
+
+    RING = "ring"
+    ALL_GATHER = "all-gather"
+    ULYSSES = "ulysses"
+
+
 _MICROBATCH = ("compute", "memory", "communication", "time", "pipeline")
 _PARALLEL = ("parameters", *_MICROBATCH)
 
@@ -56,6 +64,14 @@ class Plan(Spec, frozen=True, kw_only=True):
         Ranks that share each matrix; pipeline ranks [count].
     context_parallel_size, expert_parallel_size : int
         Ranks that share each sequence; ranks that share the experts [count].
+    context_parallel_method : ContextMethod
+        Keys and values go round a ring, are gathered, or heads are exchanged for tokens.
+    expert_tensor_parallel_size : int or None
+        Ranks that share each expert; None for as many as share every matrix [count].
+    expert_capacity_factor : float or None
+        Rows of an expert over its equal share, to which it is filled or cut; None drops nothing.
+    sharding_group_size : int or None
+        Ranks over which sharded states are spread; None for all that hold the same weights [count].
     data_parallel_size : int or None
         Replicas; None derives it from the number of accelerators [count].
     virtual_stages : int
@@ -95,8 +111,63 @@ class Plan(Spec, frozen=True, kw_only=True):
         int, size("ranks that share each matrix", *_PARALLEL, most=2**16)
     ] = 1
     pipeline_parallel_size: Annotated[int, size("pipeline ranks", *_PARALLEL, most=2**10)] = 1
-    context_parallel_size: Annotated[int, size("ranks that share each sequence", most=2**16)] = 1
-    expert_parallel_size: Annotated[int, size("ranks that share the experts", most=2**16)] = 1
+    context_parallel_size: Annotated[
+        int, size("ranks that share each sequence", *_MICROBATCH, most=2**16)
+    ] = 1
+    context_parallel_method: Annotated[
+        ContextMethod,
+        choice(
+            "how ranks of a sequence exchange keys and values", "memory", "communication", "time"
+        ),
+    ] = ContextMethod.RING
+    expert_parallel_size: Annotated[
+        int,
+        size(
+            "ranks that share the experts",
+            "parameters",
+            "memory",
+            "communication",
+            "time",
+            most=2**16,
+        ),
+    ] = 1
+    expert_tensor_parallel_size: (
+        Annotated[
+            int,
+            size(
+                "ranks that share each expert; left out, as many as share each matrix",
+                "parameters",
+                "memory",
+                "communication",
+                "time",
+                most=2**16,
+            ),
+        ]
+        | None
+    ) = None
+    expert_capacity_factor: (
+        Annotated[
+            float,
+            positive(
+                "rows of an expert over its equal share, filled or cut; left out, none is dropped",
+                *_MICROBATCH[:4],
+            ),
+        ]
+        | None
+    ) = None
+    sharding_group_size: (
+        Annotated[
+            int,
+            size(
+                "ranks over which states are sharded; left out, all that hold the same weights",
+                "memory",
+                "communication",
+                "time",
+                most=2**24,
+            ),
+        ]
+        | None
+    ) = None
     data_parallel_size: (
         Annotated[int, size("replicas; left out, it is derived", most=2**24)] | None
     ) = None

@@ -10,6 +10,8 @@ _LABELS = {
     "recompute_s": "recomputation",
     "tensor_exposed_s": "tensor parallel,<br>exposed",
     "sequence_exposed_s": "sequence parallel,<br>exposed",
+    "context_exposed_s": "context parallel,<br>exposed",
+    "expert_exposed_s": "expert parallel,<br>exposed",
     "data_exposed_s": "data parallel,<br>exposed",
     "pipeline_exposed_s": "hand-overs,<br>exposed",
     "bubble_s": "pipeline<br>bubble",

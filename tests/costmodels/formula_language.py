@@ -6,6 +6,7 @@ axis away.
 """
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -82,12 +83,15 @@ MEMBERWISE: Mapping[str, Callable[..., Any]] = {
     "minimum": min,
     "where": lambda condition, chosen, otherwise: chosen if condition else otherwise,
     "ceil_div": _ceiling,
+    "ceiling": math.ceil,
     "ring_all_gather_bytes": collectives.ring_all_gather_bytes,
     "ring_reduce_scatter_bytes": collectives.ring_reduce_scatter_bytes,
     "ring_all_reduce_bytes": collectives.ring_all_reduce_bytes,
     "ring_pass_s": collectives.ring_pass_s,
     "ring_all_reduce_s": collectives.ring_all_reduce_s,
     "send_s": collectives.send_s,
+    "all_to_all_bytes": collectives.all_to_all_bytes,
+    "all_to_all_s": collectives.all_to_all_s,
 }
 
 

@@ -68,7 +68,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
     "step": ("_steps",),
     "replica": ("_size",),
     "microbatch": ("_count",),
-    "truth": ("fits",),
+    "truth": ("fits", "_apart"),
     # Counts name what is counted where that is no unit.
     "count": (
         "_count",

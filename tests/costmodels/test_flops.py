@@ -216,6 +216,7 @@ def test_flash_backward_has_five_products_for_two() -> None:
         "num_attention_heads": 1,
         "attention_query_size": 1,
         "tensor_parallel_size": 1,
+        "context_parallel_size": 1,
     }
     assert layer_attention_backward_flop(200, 1, **sizes) == 500
     assert layer_attention_backward_flop(200, 0, **sizes) == 400

@@ -18,6 +18,7 @@ from costmodels.memory import (
     moment_count,
     optimizer_bytes,
     reserve_bytes,
+    shard_parameters,
     sharding_buffer_bytes,
     unit_parameters,
     weights_bytes,
@@ -32,7 +33,7 @@ def state_bytes(parameters: int, stage: int, replicas: int) -> int:
     sharding = {
         "stage_parameters": parameters,
         "zero_stage": stage,
-        "data_parallel_size": replicas,
+        "shard_parameters": shard_parameters(parameters, 0, replicas, 1),
     }
     weights = weights_bytes(**sharding, weight_element_bytes=2)
     gradients = gradients_bytes(**sharding, gradient_element_bytes=2)
@@ -257,7 +258,8 @@ def test_the_largest_unit_of_a_chunk() -> None:
 def test_buffers_of_sharding(stage: int, replicas: int, expected: int) -> None:
     """A unit of ten parameters, bf16 weights, fp32 gradients."""
     held = sharding_buffer_bytes(
-        data_parallel_size=replicas,
+        sharding_size=replicas,
+        expert_sharding_size=1,
         unit_parameters=10,
         zero_stage=stage,
         weight_element_bytes=2,
@@ -273,8 +275,9 @@ def test_buffers_and_reserve_are_sums() -> None:
             recompute_workspace_bytes=1,
             pipeline_buffer_bytes=20,
             sequence_buffer_bytes=300,
+            context_buffer_bytes=50000,
             sharding_buffer_bytes=4000,
         )
-        == 4321
+        == 54321
     )
     assert reserve_bytes(accelerator_context_bytes=1, accelerator_allocator_reserve_bytes=20) == 21

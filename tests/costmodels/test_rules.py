@@ -54,15 +54,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"model__multi_token_prediction_layers": 1},
         r"model.multi_token_prediction_layers \(1\): .* set model.multi_token_prediction_layers=0",
     ),
-    "experts_divide": (
-        "mixture",
-        {
-            "model__mixture__expert_intermediate_size": 1409,
-            "plan__tensor_parallel_size": 2,
-        },
-        r"model.mixture.expert_intermediate_size \(1409\): must be a multiple of "
-        r"plan.tensor_parallel_size \(2\)",
-    ),
     "shared_experts_divide": (
         "mixture",
         {
@@ -71,6 +62,80 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         r"model.mixture.shared_intermediate_size \(1001\): must be a multiple of "
         r"plan.tensor_parallel_size \(2\)",
+    ),
+    "context_blocks_are_equal": (
+        "small",
+        {
+            "plan__context_parallel_size": 2,
+            "model__layouts": [
+                {"type": "dense"},
+                {
+                    "type": "latent",
+                    "query_rank": 8,
+                    "key_value_rank": 8,
+                    "unrotated_size": 8,
+                    "rotated_size": 8,
+                    "value_size": 8,
+                },
+            ],
+        },
+        r"plan.context_parallel_size \(2\): layers whose queries, keys or values differ in size",
+    ),
+    "context_divides": (
+        "small",
+        {"plan__context_parallel_size": 8, "workload__sequence_length": 1000},
+        r"workload.sequence_length \(1000\): must be a multiple of 2 x "
+        r"plan.context_parallel_size \(8\)",
+    ),
+    "context_heads_divide": (
+        "small",
+        {
+            "plan__context_parallel_size": 4,
+            "plan__tensor_parallel_size": 4,
+            "plan__context_parallel_method": "ulysses",
+            "cluster": "h100-sxm:16",
+        },
+        r"plan.context_parallel_size \(4\): exchanges heads .* must divide "
+        r"model.num_attention_heads \(32\) and model.num_key_value_heads \(8\)",
+    ),
+    "experts_share_ranks": (
+        "mixture",
+        {"plan__expert_parallel_size": 3},
+        r"plan.expert_parallel_size \(3\): must divide model.mixture.expert_count \(8\)",
+    ),
+    "expert_split_has_experts": (
+        "small",
+        {"plan__expert_tensor_parallel_size": 2},
+        r"plan.expert_tensor_parallel_size \(2\): splits experts: the model needs a mixture",
+    ),
+    "capacity_has_experts": (
+        "small",
+        {"plan__expert_capacity_factor": 1.5},
+        r"plan.expert_capacity_factor \(1.5\): bounds the tokens of experts",
+    ),
+    "expert_width_divides": (
+        "mixture",
+        {"plan__expert_tensor_parallel_size": 3},
+        r"plan.expert_tensor_parallel_size \(3\): must divide the width of an expert",
+    ),
+    "experts_apart_split_tokens": (
+        "mixture",
+        {"plan__expert_parallel_size": 2, "plan__tensor_parallel_size": 2},
+        r"plan.expert_parallel_size \(2\): .* it needs plan.sequence_parallel=true",
+    ),
+    "sharding_group_divides": (
+        "small",
+        {"plan__sharding_group_size": 3, "plan__zero_stage": 1},
+        r"plan.sharding_group_size \(3\): must divide the 8 data- and context-parallel ranks",
+    ),
+    "expert_ranks_fit": (
+        "mixture",
+        {
+            "plan__expert_parallel_size": 8,
+            "plan__sharding_group_size": 4,
+            "plan__zero_stage": 1,
+        },
+        r"plan.expert_parallel_size \(8\): times the ranks that split an expert \(1\) must divide",
     ),
     "serving_keeps_weights_whole": (
         "small",
@@ -95,16 +160,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "small",
         {"workload__kind": "decode", "plan__attention_kernel": "naive"},
         r"plan.attention_kernel \(naive\): inference is modelled with a fused kernel only",
-    ),
-    "context_parallel_off": (
-        "small",
-        {"plan__context_parallel_size": 2},
-        r"plan.context_parallel_size \(2\): context parallelism is not modelled yet; use 1",
-    ),
-    "expert_parallel_off": (
-        "mixture",
-        {"plan__expert_parallel_size": 8},
-        r"plan.expert_parallel_size \(8\): expert parallelism is not modelled yet; use 1",
     ),
     "saved_tensors_have_kernel": (
         "small",

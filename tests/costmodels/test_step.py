@@ -34,6 +34,8 @@ TERMS = (
     "recompute_s",
     "tensor_exposed_s",
     "sequence_exposed_s",
+    "context_exposed_s",
+    "expert_exposed_s",
     "data_exposed_s",
     "pipeline_exposed_s",
     "bubble_s",
@@ -232,6 +234,8 @@ def test_terms_add_up_where_everything_shows(stage: int) -> None:
     # Where gradients are scattered after every backward, sums of replicated ones are among those.
     positive = dict(zip(TERMS, terms, strict=True))
     assert (positive.pop("replicated_exposed_s") > 0) == (stage < 2)
+    # Nothing is exchanged with experts, nor between ranks of a sequence.
+    assert positive.pop("context_exposed_s") == positive.pop("expert_exposed_s") == 0
     assert min(positive.values()) > 0
     assert sum(terms) == pytest.approx(step_s, rel=1e-12)
     for term in terms:

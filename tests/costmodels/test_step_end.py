@@ -116,7 +116,7 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
     time_s = stage_optimizer_s(
         stage_parameters=10,
         zero_stage=stage,
-        data_parallel_size=replicas,
+        shard_parameters=-(-10 // replicas),
         gradient_element_bytes=recipe["gradient"],
         main_weight_element_bytes=recipe["main"],
         moment_count=len(recipe["moments"]),

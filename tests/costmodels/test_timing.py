@@ -151,15 +151,45 @@ def test_replicas_gather_weights_and_scatter_gradients_around_a_ring(replicas: i
     assert gradient == pytest.approx(ring_s(4 * parameters, replicas, 1), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [(chunk_gather_s, "chunk_gather_bytes"), (chunk_gradient_s, "chunk_gradient_bytes")],
-)
-def test_a_pass_by_hand(function: Any, message: str) -> None:
-    """Three steps of 1 s, and 30 bytes at 10 byte/s; nothing for a chunk that is not there."""
-    ring = {"data_parallel_size": 4, "data_bandwidth_bytes_per_s": 10.0, "data_latency_s": 1.0}
-    assert function(chunk_exists=1, **{message: 30}, **ring) == 6
-    assert function(chunk_exists=0, **{message: 30}, **ring) == 0
+SHARDING = {
+    "sharding_size": 4,
+    "sharding_bandwidth_bytes_per_s": 10.0,
+    "sharding_latency_s": 1.0,
+    "expert_sharding_size": 2,
+    "expert_sharding_bandwidth_bytes_per_s": 1.0,
+    "expert_sharding_latency_s": 10.0,
+}
+REPLICATION = {
+    "replication_size": 2,
+    "replication_bandwidth_bytes_per_s": 1.0,
+    "replication_latency_s": 100.0,
+}
+
+
+def test_a_pass_by_hand() -> None:
+    """Three steps of 1 s and 30 bytes at 10 byte/s; experts in one step of 10 s, 40 bytes at 1.
+
+    Nothing for a chunk that is not there, or has no experts with a group of their own.
+    """
+    for exists, experts, expected in ((1, 0, 6), (0, 0, 0), (1, 7, 6 + 50)):
+        gather_s = chunk_gather_s(
+            chunk_exists=exists,
+            chunk_dense_gather_bytes=30,
+            chunk_expert_parameters=experts,
+            chunk_expert_gather_bytes=40,
+            **SHARDING,
+        )
+        gradient_s = chunk_gradient_s(
+            chunk_exists=exists,
+            chunk_dense_gradient_bytes=30,
+            chunk_replica_bytes=1000,
+            chunk_expert_parameters=experts,
+            chunk_expert_gradient_bytes=40,
+            **SHARDING,
+            **REPLICATION,
+        )
+        # Shards are summed over two groups: twice a step of 100 s, and 1000 bytes.
+        assert (gather_s, gradient_s) == (expected, expected + exists * 1200)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +251,21 @@ def test_a_backward_waits_for_what_its_work_does_not_hide(
 def test_the_window_is_all_work_inside_the_replica() -> None:
     """Digits of a number: each part shows in its own place, and once."""
     forward = chunk_forward_work_s(
-        chunk_forward_compute_s=1.0, chunk_forward_tensor_s=20.0, chunk_forward_sequence_s=300.0
+        chunk_forward_compute_s=1.0,
+        chunk_forward_tensor_s=20.0,
+        chunk_forward_sequence_s=300.0,
+        chunk_forward_context_s=4000.0,
+        chunk_forward_expert_s=50000.0,
     )
     backward = chunk_backward_work_s(
         chunk_backward_compute_s=1.0,
         chunk_recompute_s=20.0,
         chunk_backward_tensor_s=300.0,
         chunk_backward_sequence_s=4000.0,
+        chunk_backward_context_s=50000.0,
+        chunk_backward_expert_s=600000.0,
     )
-    assert (forward, backward) == (321, 4321)
+    assert (forward, backward) == (54321, 654321)
     assert chunk_forward_s(chunk_forward_work_s=321.0, chunk_forward_data_s=4000.0) == 4321
     assert chunk_backward_s(chunk_backward_work_s=4321.0, chunk_backward_data_s=50000.0) == 54321
 

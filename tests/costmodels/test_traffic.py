@@ -78,8 +78,9 @@ AXES: dict[str, Any] = {
     "pipeline_network_fraction": 0.0,
     "pipeline_node_members": 4,
     "pipeline_parallel_size": 4,
-    "data_bytes": 40000,
-    "data_network_fraction": 0.0,
+    "context_network_bytes": 0,
+    "expert_network_bytes": 0,
+    "data_network_bytes": 0,
 }
 
 
@@ -88,7 +89,7 @@ AXES: dict[str, Any] = {
     [
         ({}, 0),
         ({"tensor_network_fraction": 0.25}, (100 + 20) / 4),
-        ({"data_network_fraction": 0.25}, 40000 / 4),
+        ({"data_network_bytes": 5, "expert_network_bytes": 60, "context_network_bytes": 700}, 765),
         # The line crosses nodes once in four hops; its ends are in different nodes all the same.
         ({"pipeline_node_members": 2, "pipeline_network_fraction": 0.25}, 2000 / 4 + 1000),
         ({"pipeline_node_members": 3}, 1000),
@@ -103,17 +104,22 @@ def test_each_axis_crosses_nodes_with_its_own_hops(
 def test_tiers_add_up_to_the_axes() -> None:
     assert (
         scale_up_bytes(
-            tensor_bytes=1, sequence_bytes=20, pipeline_bytes=300, data_bytes=4000, network_bytes=21
+            tensor_bytes=1,
+            sequence_bytes=20,
+            context_bytes=50000,
+            expert_bytes=600000,
+            pipeline_bytes=300,
+            data_bytes=4000,
+            network_bytes=21,
         )
-        == 4300
+        == 654300
     )
 
 
 def test_all_gpus_of_all_stages_send() -> None:
     """One stage of 1 + 10 bytes and three of 2 + 20, on 5 x 2 GPUs each."""
     assert sent_bytes(
-        data_parallel_size=5,
-        tensor_parallel_size=2,
+        stage_gpu_count=10,
         class_stage_count=[1, 3],
         network_bytes=[1, 2],
         scale_up_bytes=[10, 20],

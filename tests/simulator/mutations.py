@@ -298,10 +298,29 @@ def _layers(scenario: Scenario, old: Any) -> Iterator[Any]:
 def _replicas(scenario: Scenario, old: Any) -> Iterator[Any]:
     plan = scenario.plan
     derived = scenario.cluster.accelerator_count // (
-        plan.tensor_parallel_size * plan.pipeline_parallel_size
+        plan.tensor_parallel_size * plan.pipeline_parallel_size * plan.context_parallel_size
     )
     yield derived if old is None else None
     yield derived + 1
+
+
+def _expert_split(scenario: Scenario, old: Any) -> Iterator[Any]:
+    plan = scenario.plan
+    values = (None, 1, plan.tensor_parallel_size, 2 * plan.tensor_parallel_size, 3)
+    yield from (value for value in dict.fromkeys(values) if value != old)
+
+
+def _sharding_group(scenario: Scenario, old: Any) -> Iterator[Any]:
+    plan = scenario.plan
+    copies = scenario.cluster.accelerator_count // (
+        plan.tensor_parallel_size * plan.pipeline_parallel_size
+    )
+    values = (None, copies, copies // 2 or 1, 2 * copies, 3)
+    yield from (value for value in dict.fromkeys(values) if value != old)
+
+
+def _capacity(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (None, 1.0, 1.25, 0.5) if value != old)
 
 
 def _orders(scenario: Scenario, old: Any) -> Iterator[Any]:
@@ -375,6 +394,9 @@ def _price(scenario: Scenario, old: Any) -> Iterator[Any]:
 _SPECIAL = {
     "plan.layers_per_stage": _layers,
     "plan.data_parallel_size": _replicas,
+    "plan.expert_tensor_parallel_size": _expert_split,
+    "plan.sharding_group_size": _sharding_group,
+    "plan.expert_capacity_factor": _capacity,
     "plan.rank_order": _orders,
     "model.layouts": _layouts,
     "model.mixture": _mixture,
