@@ -387,7 +387,6 @@ def reduction_size(data_parallel_size: Column, context_parallel_size: Column) ->
 @quantity(
     "count",
     Scope.PLAN,
-    group="pipeline",
     basis=Basis.EXACT,
     formula="where(stated_sharding_group_size > 0, stated_sharding_group_size, reduction_size)",
     source=_COPIES,

@@ -89,9 +89,9 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "order": (flags("--set", "plan.rank_order=tensor,data"), "plan.rank_order"),
     "no-peak": (("estimate", PIPELINE, "--precision", "bf16"), "precision.compute (bf16)"),
     "mixture": (flags("--set", "model.mixture.expert_count=4"), "model.mixture.experts_per_token"),
-    # What has no model yet.
-    "context": (flags("--cp", "2"), "plan.context_parallel_size"),
+    "context": (flags("--cp", "8", "--seq-len", "1000"), "workload.sequence_length (1000)"),
     "experts": (flags("--ep", "2"), "plan.expert_parallel_size"),
+    # What has no model yet.
     "prefill": (flags("--set", "workload.kind=prefill"), "workload.kind"),
     # Files.
     "missing": (("estimate", "missing.toml"), "cannot read missing.toml: No such file"),
