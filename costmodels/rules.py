@@ -282,6 +282,19 @@ def serving_keeps_sequences_whole(kind_is_training: Column, sequence_parallel: C
     return (kind_is_training == 1) + (sequence_parallel == 0) > 0
 
 
+def serving_keeps_contexts_whole(kind_is_training: Column, context_parallel_size: Column) -> Column:
+    """Return whether sequences of inference stay on one rank."""
+    return (kind_is_training == 1) + (context_parallel_size == 1) > 0
+
+
+def serving_keeps_experts_whole(
+    kind_is_training: Column, experts_apart: Column, stated_capacity_factor: Column
+) -> Column:
+    """Return whether inference has all experts on every rank, and drops no token."""
+    whole = (experts_apart == 0) * (stated_capacity_factor == 0)
+    return (kind_is_training == 1) + whole > 0
+
+
 def serving_is_fused(kind_is_training: Column, attention_kernel_is_flash: Column) -> Column:
     """Return whether inference computes attention in tiles."""
     return (kind_is_training == 1) + (attention_kernel_is_flash == 1) > 0
@@ -452,6 +465,20 @@ RULES = (
         field="plan.sequence_parallel",
         function=serving_keeps_sequences_whole,
         requirement="inference with sequence parallelism is not modelled; use false",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.context_parallel_size",
+        function=serving_keeps_contexts_whole,
+        requirement="inference with shared sequences is not modelled yet; use 1",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.expert_parallel_size",
+        function=serving_keeps_experts_whole,
+        requirement="inference with experts apart from other matrices, or with a capacity, is not "
+        "modelled yet; use 1, and leave plan.expert_tensor_parallel_size and "
+        "plan.expert_capacity_factor out",
         modelled=False,
     ),
     Rule(
@@ -790,6 +817,16 @@ def _check_saved_tensors(sections: Sections) -> None:
                 f"plan.saved_tensors ({listed.value}): what torch keeps of {type_of(layout)} "
                 f"attention (model.layouts) is not modelled yet; use megatron"
             )
+
+
+def _check_shared_sequences(sections: Sections) -> None:
+    size = sections.plan.context_parallel_size
+    others = {type_of(layout) for layout in sections.model.layouts} - {"dense", "latent"}
+    if size > 1 and others:
+        raise NotModelledError(
+            f"plan.context_parallel_size ({size}): {', '.join(sorted(others))} attention over "
+            "shared sequences is not modelled yet; use 1"
+        )
 
 
 def _check_schedule(sections: Sections, columns: Columns) -> None:

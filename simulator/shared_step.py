@@ -11,6 +11,7 @@ from typing import Any
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
+from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import ActionKind
 from costmodels.scenario import Scenario
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
@@ -30,9 +31,11 @@ _INPUTS = (
     "chunk_parameters",
     "unit_parameters",
     "pipeline_stride",
-    "data_node_members",
-    "data_parallel_size",
-    "data_latency_s",
+    "sharding_node_members",
+    "sharding_size",
+    "sharding_latency_s",
+    "replication_size",
+    "expert_sharding_size",
     "microbatch_count",
 )
 
@@ -148,13 +151,18 @@ def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> Share
     def of_stage(name: str, stage: int) -> Any:
         return chunk_value(values, name, stage, classes)
 
-    members = int(scalar(values["data_parallel_size"]))
+    if max(int(scalar(values[name])) for name in ("replication_size", "expert_sharding_size")) > 1:
+        raise NotModelledError(
+            "links shared by several rings of gradients (plan.sharding_group_size, or experts with "
+            "groups of their own) are not modelled yet"
+        )
+    members = int(scalar(values["sharding_size"]))
     layout = Layout(
         rank_count=len(base.order),
         stride=int(scalar(values["pipeline_stride"])),
         ring_size=members,
-        ring_members=int(scalar(values["data_node_members"])),
-        ring_latency_s=scalar(values["data_latency_s"]),
+        ring_members=int(scalar(values["sharding_node_members"])),
+        ring_latency_s=scalar(values["sharding_latency_s"]),
     )
     topology = topology_of(scenario.cluster, layout, sharing)
 

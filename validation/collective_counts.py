@@ -53,7 +53,7 @@ class Run(NamedTuple):
     Attributes
     ----------
     program : str
-        ``tensor``, ``ddp``, ``flat``, ``fsdp2``, ``combined`` or ``pipeline``.
+        ``tensor``, ``ddp``, ``flat``, ``fsdp2``, ``hybrid``, ``combined`` or ``pipeline``.
     ranks : int
         Processes [count].
     plan : tuple of pairs
@@ -137,6 +137,10 @@ DATA_RUNS = (
     _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
     _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
 )
+HYBRID_RUNS = tuple(
+    Run("hybrid", ranks, (("zero_stage", 3), ("sharding_group_size", group)), work=work)
+    for ranks, group, work in ((4, 2, Work()), (6, 3, Work(1, 12, 3)))
+)
 COMBINED_RUNS = tuple(
     Run(
         "combined",
@@ -190,6 +194,9 @@ def observe(run: Run) -> tuple[Observed, ...]:
         "ddp": lambda: partial(data_parallel.train, bucket_mib=float(run.option)),
         "flat": lambda: partial(sharded.train_flat, zero_stage=plan["zero_stage"]),
         "fsdp2": lambda: sharded.train_fully_sharded,
+        "hybrid": lambda: partial(
+            sharded.train_fully_sharded, sharding_group_size=plan["sharding_group_size"]
+        ),
         "combined": lambda: partial(
             combined.train,
             tensor_parallel_size=plan["tensor_parallel_size"],
@@ -210,8 +217,8 @@ class Prediction:
 
     Parameters
     ----------
-    run : Run
-        The program, whose description they take.
+    run : Run or mapping
+        The program, whose description they take, or the scenario that describes one.
 
     Attributes
     ----------
@@ -219,8 +226,9 @@ class Prediction:
         That description.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.scenario = scenario_from_table(_scenario_table(run))
+    def __init__(self, run: Run | Mapping[str, Any]) -> None:
+        table = _scenario_table(run) if isinstance(run, Run) else run
+        self.scenario = scenario_from_table(table)
         self._columns = compile_columns(self.scenario)
 
     def __call__(self, quantity: str, rank: int = 0) -> int:
@@ -497,6 +505,48 @@ def _data_cases(run: Run) -> list[Case]:
     return _cases(run, findings)
 
 
+def _hybrid_cases(run: Run) -> list[Case]:
+    """Return groups, payload and bytes of FSDP2 on a mesh of two dimensions."""
+    of, m = Prediction(run), run.work.microbatch_count
+    kinds = (
+        (ALL_GATHER, 2 * of("chunk_weight_message_bytes"), "sharding_size"),
+        (REDUCE_SCATTER, of("chunk_gradient_message_bytes"), "sharding_size"),
+        (ALL_REDUCE, of("replica_message_bytes"), "replication_size"),
+    )
+    findings = [
+        finding
+        for kind, payload, size in kinds
+        for finding in (
+            _Finding(
+                f"{kind}, payload",
+                "so much goes through such calls in a step",
+                m * payload,
+                _payload(kind, FORWARD, BACKWARD),
+                "byte",
+            ),
+            _Finding(
+                f"{kind}, group",
+                "states are sharded in groups, and shards summed over them",
+                of(size),
+                lambda observed, kind=kind: _only(  # type: ignore[misc]
+                    len(call.ranks) for call in observed.calls if call.kind == kind
+                ),
+            ),
+        )
+    ]
+    findings.append(
+        _Finding(
+            "sent in a step",
+            "a step sends so much to other replicas",
+            of("data_bytes"),
+            _wire(FORWARD, BACKWARD),
+            "byte",
+            _REPLAYED,
+        )
+    )
+    return _cases(run, findings)
+
+
 def _combined_cases(run: Run) -> list[Case]:
     """Return group, message and bytes of both axes where tensor parallelism is inside ZeRO 1."""
     of = Prediction(run)
@@ -653,6 +703,7 @@ def collective_cases() -> list[Case]:
             (TENSOR_RUNS, _tensor_cases),
             (DATA_RUNS, _data_cases),
             (UNEVEN_RUNS, _uneven_cases),
+            (HYBRID_RUNS, _hybrid_cases),
             (COMBINED_RUNS, _combined_cases),
             (PIPELINE_RUNS, _pipeline_cases),
         )

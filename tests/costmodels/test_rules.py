@@ -156,6 +156,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         r"plan.sequence_parallel \(True\): inference with sequence parallelism is not modelled",
     ),
+    "serving_keeps_contexts_whole": (
+        "small",
+        {"workload__kind": "decode", "plan__context_parallel_size": 2},
+        r"plan.context_parallel_size \(2\): inference with shared sequences is not modelled yet",
+    ),
+    "serving_keeps_experts_whole": (
+        "mixture",
+        {"workload__kind": "decode", "plan__expert_parallel_size": 2},
+        r"plan.expert_parallel_size \(2\): inference with experts apart",
+    ),
     "serving_is_fused": (
         "small",
         {"workload__kind": "decode", "plan__attention_kernel": "naive"},

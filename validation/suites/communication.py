@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from validation import collective_counts, linear_counts, pair_bytes
+from validation import collective_counts, exchange_counts, linear_counts, pair_bytes
 from validation.jobs import Job, Settings, Suite
 
 
 def _jobs(_: Settings) -> Sequence[Job]:
     return [
         Job(name="collectives", run=collective_counts.collective_cases),
+        Job(name="exchanges of experts and sequences", run=exchange_counts.exchange_cases),
         Job(name="bytes on the wire", run=collective_counts.wire_cases),
         Job(name="who sends to whom", run=pair_bytes.pair_cases),
         Job(name="linear layer", run=linear_counts.linear_cases),

@@ -88,8 +88,17 @@ def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
     return training.observed(run_step)
 
 
-def train_fully_sharded(sizes: Sizes, work: Work) -> Observed:
+def train_fully_sharded(
+    sizes: Sizes, work: Work, *, sharding_group_size: int | None = None
+) -> Observed:
     """Train with FSDP2 over all ranks, every part resharded after its forward.
+
+    Parameters
+    ----------
+    sizes, work : Sizes, Work
+        The model, and the work of a replica.
+    sharding_group_size : int or None
+        Neighbours that shard; the groups hold the same shards. None shards over all ranks [count].
 
     Notes
     -----
@@ -98,7 +107,12 @@ def train_fully_sharded(sizes: Sizes, work: Work) -> Observed:
     """
     split = Whole()
     model = Decoder(sizes, split)
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    ranks = dist.get_world_size()
+    if sharding_group_size is None:
+        mesh = init_device_mesh("cpu", (ranks,))
+    else:
+        shape = (ranks // sharding_group_size, sharding_group_size)
+        mesh = init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard"))
     ends = [] if sizes.tied_embeddings else [model.embedding, model.head]
     for part in (*ends, *model.layers, model):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
