@@ -160,13 +160,21 @@ def routed_rows(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="routed_rows * where(sequence_parallel, layer_split_size, 1)",
+    formula="routed_rows * where(sequence_parallel + (tensor_parallel_size == 1) > 0,"
+    " layer_split_size, 1)",
     source="Liu et al. 2025, arXiv:2504.14960, section 3: ranks that split an expert gather their rows; as "
     "many arrive as leave, tokens balanced",
 )
-def expert_rows(routed_rows: Column, sequence_parallel: Column, layer_split_size: Column) -> Column:
+def expert_rows(
+    routed_rows: Column,
+    sequence_parallel: Column,
+    tensor_parallel_size: Column,
+    layer_split_size: Column,
+) -> Column:
     """Return the rows that a GPU's network or experts multiply, for one microbatch [row]."""
-    return routed_rows * where(sequence_parallel, layer_split_size, 1)
+    # Without either, tensor-parallel ranks hold the same tokens, and split experts as all matrices.
+    own_tokens = sequence_parallel + (tensor_parallel_size == 1) > 0
+    return routed_rows * where(own_tokens, layer_split_size, 1)
 
 
 @quantity(

@@ -601,7 +601,7 @@ RULES = (
     Rule(
         field="plan.expert_parallel_size",
         function=expert_ranks_fit,
-        requirement="times the ranks that split an expert ({expert_tensor_size}) must divide "
+        requirement="times plan.expert_tensor_parallel_size ({expert_tensor_size}) must divide "
         "plan.tensor_parallel_size ({tensor_parallel_size}) x the {sharding_size} ranks over which "
         "states are sharded",
     ),

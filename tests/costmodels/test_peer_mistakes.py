@@ -42,6 +42,42 @@ def test_experts_are_divided_once_by_the_ranks_that_split_them() -> None:
         assert number(held) == (attention + 8 * expert) // ranks + replicated
 
 
+def test_experts_on_ranks_of_their_own_are_not_divided_by_the_tensor_parallel_size() -> None:
+    """The same pull request: 8 experts over 4 ranks, whole; 8-way tensor parallelism left aside."""
+    scenario = witness(
+        "mixture",
+        cluster="h100-sxm:32",
+        plan__tensor_parallel_size=8,
+        plan__sequence_parallel=True,
+        plan__expert_parallel_size=4,
+        plan__expert_tensor_parallel_size=1,
+    )
+    experts, held = values(scenario, "layer_expert_parameters", "layer_gpu_parameters")
+    assert number(experts) == 2 * 3 * 4096 * 14336
+    attention = 4096 * (32 + 2 * 8 + 32) * 128
+    assert number(held) == attention // 8 + 4096 * 8 + 2 * 4096 + number(experts)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_states_of_experts_are_sharded_over_their_own_replicas(stage: int) -> None:
+    """Sharding of experts divided by all replicas would count their ranks twice."""
+    scenario = witness(
+        "mixture",
+        cluster="h100-sxm:32",
+        plan__expert_parallel_size=8,
+        plan__zero_stage=stage,
+        plan__sharding_group_size=16,
+        workload__global_batch_size=32,
+    )
+    names = ("stage_parameters", "stage_expert_parameters", "optimizer_bytes", "weights_bytes")
+    whole, experts, optimizer, weights = (int(value[0][0]) for value in values(scenario, *names))
+    assert experts == 32 * 3 * 4096 * 14336
+    # 16 ranks shard; of them 8 hold different experts, so that 2 hold the same.
+    shard = -(-(whole - experts) // 16) + experts // 2
+    assert optimizer == 12 * shard
+    assert weights == 2 * (shard if stage == 3 else whole)
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_states_are_sharded_once(stage: int) -> None:
     """DeepSpeed issue 6796: sharding divided twice."""

@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             "plan__sharding_group_size": 4,
             "plan__zero_stage": 1,
         },
-        r"plan.expert_parallel_size \(8\): times the ranks that split an expert \(1\) must divide",
+        r"plan.expert_parallel_size \(8\): times plan.expert_tensor_parallel_size \(1\) must",
     ),
     "serving_keeps_weights_whole": (
         "small",
