@@ -17,7 +17,7 @@ References
    Megatron-LM, ``megatron/core/transformer/moe/experts.py``.
 """
 
-from costmodels.columns import Axis, Column, largest, minimum, weighted_total, where
+from costmodels.columns import Axis, Column, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
@@ -418,32 +418,4 @@ def chunk_activation_bytes(
         weighted_total(chunk_layer_count, layer_stored_bytes)
         + chunk_holds_embedding * embedding_saved_bytes
         + chunk_holds_head * head_saved_bytes
-    )
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=(STAGE,),
-    basis=Basis.ASSUMED,
-    formula="largest(minimum(stage_layer_count, 1) * (recompute_is_full * layer_activation_bytes"
-    " + recompute_is_selective * attention_core_bytes))",
-    source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one layer at a time is computed "
-    "again",
-)
-def recompute_workspace_bytes(
-    stage_layer_count: Axis,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
-    layer_activation_bytes: Axis,
-    attention_core_bytes: Axis,
-) -> Column:
-    """Return the activations of the largest layer while it is computed again [byte]."""
-    return largest(
-        [
-            minimum(count, 1) * (recompute_is_full * whole + recompute_is_selective * core)
-            for count, whole, core in zip(
-                stage_layer_count, layer_activation_bytes, attention_core_bytes, strict=True
-            )
-        ]
     )

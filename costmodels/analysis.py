@@ -31,6 +31,7 @@ from costmodels import (
     throughput,
     timing,
     traffic,
+    transients,
     work,
 )
 from costmodels.attention import layouts
@@ -47,6 +48,7 @@ _MODULES = (
     saved_tensors,
     activations,
     pipelining,
+    transients,
     memory,
     components,
     placement,

@@ -138,14 +138,15 @@ def optimizer_bytes(
 @quantity(
     "byte",
     Scope.GPU,
-    formula="2 * minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes",
-    source="one received activation and one received gradient: Narayanan et al. 2021, "
-    "arXiv:2104.04473, section 2.2",
+    formula="minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes",
+    source="the output on its way to the next stage: Narayanan et al. 2021, arXiv:2104.04473, "
+    "section 2.2; the activation received is the input that the first layer keeps, the gradient "
+    "received the one that the backward starts with",
     basis=Basis.ASSUMED,
 )
 def pipeline_buffer_bytes(pipeline_parallel_size: Column, layer_input_bytes: Column) -> Column:
-    """Return the buffers in which a pipeline rank receives [byte]."""
-    return 2 * minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes
+    """Return the buffer from which a pipeline rank sends [byte]."""
+    return minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes
 
 
 @quantity(
@@ -260,20 +261,22 @@ def context_buffer_bytes(
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
-    formula="recompute_workspace_bytes + pipeline_buffer_bytes + sequence_buffer_bytes"
-    " + context_buffer_bytes + sharding_buffer_bytes",
+    formula="transient_bytes + dummy_gradient_bytes + pipeline_buffer_bytes"
+    " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
-    recompute_workspace_bytes: Column,
+    transient_bytes: Column,
+    dummy_gradient_bytes: Column,
     pipeline_buffer_bytes: Column,
     sequence_buffer_bytes: Column,
     context_buffer_bytes: Column,
     sharding_buffer_bytes: Column,
 ) -> Column:
-    """Return the buffers of recomputation, communication and sharding [byte]."""
+    """Return the buffers of the backward, kernels, communication and sharding [byte]."""
     return (
-        recompute_workspace_bytes
+        transient_bytes
+        + dummy_gradient_bytes
         + pipeline_buffer_bytes
         + sequence_buffer_bytes
         + context_buffer_bytes

@@ -32,11 +32,13 @@ from costmodels import (
     placement,
     pricing,
     roofline,
+    saved_tensors,
     step,
     step_end,
     throughput,
     timing,
     traffic,
+    transients,
     work,
 )
 from costmodels.analysis import CATALOGUE, inputs_of
@@ -46,8 +48,11 @@ from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
 from docs import catalogue
 from docs.markdown import markdown_table
-from docs.measure_agreement import TABLES
+from docs.measure_agreement import TABLES as AGREEMENT
+from docs.measure_memory import TABLES as MEMORY
 from simulator.training import SIMULATED
+
+TABLES = {**AGREEMENT, **MEMORY}
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,8 +61,10 @@ _MODULES = (
     parameters,
     layouts,
     flops,
+    saved_tensors,
     activations,
     pipelining,
+    transients,
     memory,
     components,
     placement,

@@ -175,10 +175,10 @@ def test_flash_keeps_no_matrix_of_scores(length: int, heads: int, dropout: int) 
 
 def test_recomputation_needs_the_largest_layer_for_a_moment() -> None:
     scenario = gpt(GPT_3, recompute="full")
-    values = evaluate(compile_columns(scenario), ["recompute_workspace_bytes"])
-    assert int(values["recompute_workspace_bytes"][0][0]) == 114 * LENGTH * 12288
-    none = evaluate(compile_columns(gpt(GPT_3)), ["recompute_workspace_bytes"])
-    assert int(none["recompute_workspace_bytes"][0][0]) == 0
+    assert of_layer(scenario, "layer_recomputed_bytes") == (114 - 2) * LENGTH * 12288
+    assert of_layer(gpt(GPT_3), "layer_recomputed_bytes") == 0
+    inside = of_layer(gpt(GPT_3, recompute="selective"), "layer_recomputed_bytes")
+    assert inside == 5 * 96 * LENGTH**2
 
 
 BESIDE_THE_STANDARD: list[tuple[dict[str, Any], int, int, int]] = [

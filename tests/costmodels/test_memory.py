@@ -201,10 +201,10 @@ def test_zero_3_gathers_two_units_of_weights_and_one_of_gradients() -> None:
 
 @pytest.mark.parametrize("pipeline", [2, 4, 8])
 @pytest.mark.parametrize(("tensor", "sequence_parallel"), [(1, False), (2, False), (2, True)])
-def test_a_rank_receives_an_activation_and_a_gradient(
+def test_a_rank_holds_its_output_while_it_sends(
     pipeline: int, tensor: int, sequence_parallel: bool
 ) -> None:
-    """1,024 tokens of width 4,096 in bf16 each, however long the pipeline; split with its tokens."""
+    """1,024 tokens of width 4,096 in bf16, however long the pipeline; split with its tokens."""
     scenario = witness(
         "small",
         cluster__accelerator_count=16,
@@ -213,9 +213,9 @@ def test_a_rank_receives_an_activation_and_a_gradient(
         plan__sequence_parallel=sequence_parallel,
     )
     tokens = 1024 // tensor if sequence_parallel else 1024
-    activation = gradient = tokens * 4096 * 2
+    output = tokens * 4096 * 2
     held = quantities(scenario, "pipeline_buffer_bytes", "sequence_buffer_bytes")
-    assert int(held["pipeline_buffer_bytes"][0]) == activation + gradient
+    assert int(held["pipeline_buffer_bytes"][0]) == output
     # What a split matrix needs whole is gathered again, all tokens of it.
     gathered = 1024 * 4096 * 2 if sequence_parallel else 0
     assert int(held["sequence_buffer_bytes"][0]) == gathered
@@ -272,7 +272,8 @@ def test_buffers_and_reserve_are_sums() -> None:
     """Digits of a number: each part shows in its own place, and once."""
     assert (
         buffers_bytes(
-            recompute_workspace_bytes=1,
+            transient_bytes=1,
+            dummy_gradient_bytes=50000,
             pipeline_buffer_bytes=20,
             sequence_buffer_bytes=300,
             context_buffer_bytes=50000,

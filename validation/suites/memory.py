@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
-from validation import state_bytes
+from validation import saved_tensors, state_bytes
 from validation.jobs import Job, Settings, Suite
 
 
 def _jobs(_: Settings) -> Sequence[Job]:
-    return [Job(name="states", run=state_bytes.state_cases)]
+    return [
+        Job(name="states", run=state_bytes.state_cases),
+        Job(name="saved", run=saved_tensors.saved_cases),
+    ]
 
 
 SUITE = Suite(
     name="memory",
-    description="Weights, gradients and optimizer states, whole and sharded, against the tensors "
-    "of running torch programs.",
+    description="Weights, gradients and optimizer states, whole and sharded, and activations, "
+    "against the tensors of running torch programs.",
     page="memory.md",
     jobs=_jobs,
     needs=("torch",),

@@ -1,0 +1,276 @@
+"""What a GPU holds for a moment of the backward, and copies that kernels keep for themselves.
+
+While a layer goes backward it holds what is computed again, the gradient that comes in, and the
+gradients of the widest tensors of its attention or of its feed-forward network. While the head goes
+backward it holds the gradient of its input, and of the logits where that has no place in theirs;
+logits are gone when the first layer follows. Beside them stand the buffers in `memory`.
+
+TransformerEngine sums gradients of weights into the accumulated ones, and hands autograd a dummy in
+place of each: one for each shape, kept for good [1]_.
+
+References
+----------
+.. [1] TransformerEngine 2.11, github.com/NVIDIA/TransformerEngine,
+   ``transformer_engine/pytorch/module/base.py``: ``get_dummy_wgrad``.
+"""
+
+from costmodels.columns import Axis, Column, largest, maximum, minimum, total, where
+from costmodels.quantities import KIND, STAGE, Basis, Scope, quantity
+
+_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5"
+_BACKWARD = "the gradients that a backward of these products holds at once, by counting tensors"
+_ENGINE = "TransformerEngine 2.11, pytorch/module/base.py: get_dummy_wgrad, one for each shape"
+_LAYER = (KIND,)
+_STAGE = (STAGE,)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="recompute_is_full * (layer_activation_bytes - layer_input_bytes)"
+    " + recompute_is_selective * attention_core_bytes",
+    source=_KORTHIKANTI + ": one layer at a time is computed again, from the input that is kept",
+)
+def layer_recomputed_bytes(
+    recompute_is_full: Column,
+    layer_activation_bytes: Column,
+    layer_input_bytes: Column,
+    recompute_is_selective: Column,
+    attention_core_bytes: Column,
+) -> Column:
+    """Return the activations of a layer that its backward computes again [byte]."""
+    whole = recompute_is_full * (layer_activation_bytes - layer_input_bytes)
+    return whole + recompute_is_selective * attention_core_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="layer_input_bytes + microbatch_tokens * ((num_attention_heads + num_key_value_heads)"
+    " * (attention_query_size + attention_value_size) + where(attention_kernel_is_flash, 0,"
+    " 2 * num_attention_heads * sequence_length)) * activation_element_bytes"
+    " // tensor_parallel_size",
+    source=_BACKWARD + ": of query, key, value and output; of scores before and after the softmax, "
+    "where they are kept",
+)
+def attention_gradient_bytes(
+    layer_input_bytes: Column,
+    microbatch_tokens: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    attention_query_size: Column,
+    attention_value_size: Column,
+    attention_kernel_is_flash: Column,
+    sequence_length: Column,
+    activation_element_bytes: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the gradients that the backward of a layer's attention holds at once [byte]."""
+    heads = (num_attention_heads + num_key_value_heads) * (
+        attention_query_size + attention_value_size
+    )
+    scores = where(attention_kernel_is_flash, 0, 2 * num_attention_heads * sequence_length)
+    elements = microbatch_tokens * (heads + scores)
+    return layer_input_bytes + elements * activation_element_bytes // tensor_parallel_size
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="layer_input_bytes + (2 + gated) * microbatch_tokens"
+    " * maximum(experts_per_token * layer_intermediate_size, shared_intermediate_size)"
+    " * activation_element_bytes // tensor_parallel_size",
+    source=_BACKWARD + ": of the inner activation, and of the one or two projections behind it",
+)
+def ffn_gradient_bytes(
+    layer_input_bytes: Column,
+    gated: Column,
+    microbatch_tokens: Column,
+    experts_per_token: Column,
+    layer_intermediate_size: Column,
+    shared_intermediate_size: Column,
+    activation_element_bytes: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the gradients that the backward of a feed-forward network holds at once [byte]."""
+    widths = maximum(experts_per_token * layer_intermediate_size, shared_intermediate_size)
+    elements = (2 + gated) * microbatch_tokens * widths
+    return layer_input_bytes + elements * activation_element_bytes // tensor_parallel_size
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="largest(minimum(stage_layer_count, 1) * (layer_recomputed_bytes"
+    " + maximum(attention_gradient_bytes, ffn_gradient_bytes)))",
+    source=_BACKWARD,
+)
+def layer_transient_bytes(
+    stage_layer_count: Axis,
+    layer_recomputed_bytes: Axis,
+    attention_gradient_bytes: Axis,
+    ffn_gradient_bytes: Axis,
+) -> Column:
+    """Return what the backward of a GPU's largest layer holds beside what was kept [byte]."""
+    return largest(
+        [
+            minimum(count, 1) * (again + maximum(attention, ffn))
+            for count, again, attention, ffn in zip(
+                stage_layer_count,
+                layer_recomputed_bytes,
+                attention_gradient_bytes,
+                ffn_gradient_bytes,
+                strict=True,
+            )
+        ]
+    )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="microbatch_tokens * vocabulary_rows * logits_element_bytes",
+    source="what the loss keeps of the logits; gone when the head's backward is done",
+)
+def logits_bytes(
+    microbatch_tokens: Column, vocabulary_rows: Column, logits_element_bytes: Column
+) -> Column:
+    """Return the logits as the loss keeps them, for one microbatch [byte]."""
+    return microbatch_tokens * vocabulary_rows * logits_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    formula="microbatch_tokens * (hidden_size * activation_element_bytes + vocabulary_rows"
+    " * where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda, logits_element_bytes,"
+    " (logits_element_bytes > activation_element_bytes) * activation_element_bytes))",
+    source="gradient of the head's input; of the logits: Megatron-LM's cross entropy makes it in "
+    "place, megatron/core/tensor_parallel/cross_entropy.py, and converts it where logits are wider; "
+    "torch's makes another tensor",
+)
+def head_transient_bytes(
+    microbatch_tokens: Column,
+    hidden_size: Column,
+    activation_element_bytes: Column,
+    vocabulary_rows: Column,
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    logits_element_bytes: Column,
+) -> Column:
+    """Return what the backward of the head holds beside what was kept [byte]."""
+    converted = (logits_element_bytes > activation_element_bytes) * activation_element_bytes
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    gradient = where(plain_torch, logits_element_bytes, converted)
+    return microbatch_tokens * (hidden_size * activation_element_bytes + vocabulary_rows * gradient)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="maximum(total(chunk_holds_head) * head_transient_bytes,"
+    " layer_transient_bytes - total(chunk_holds_head) * logits_bytes)",
+    source="the larger moment: the head goes backward, or a layer after its logits are gone",
+)
+def transient_bytes(
+    chunk_holds_head: Axis,
+    head_transient_bytes: Column,
+    layer_transient_bytes: Column,
+    logits_bytes: Column,
+) -> Column:
+    """Return what a GPU's backward holds for a moment beside what was kept [byte].
+
+    Examples
+    --------
+    A head of 30, logits of 20, a layer of 60, on the last stage; and without the head.
+
+    >>> transient_bytes([1], 30, 60, 20), transient_bytes([0], 30, 60, 20)
+    (40, 60)
+    """
+    holds = total(chunk_holds_head)
+    return maximum(holds * head_transient_bytes, layer_transient_bytes - holds * logits_bytes)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="(2 + gated) * hidden_size * (layer_intermediate_size + where(shared_intermediate_size"
+    " == layer_intermediate_size, 0, shared_intermediate_size)) // tensor_parallel_size",
+    source=_ENGINE + "; experts have one shape",
+)
+def ffn_shape_parameters(
+    gated: Column,
+    hidden_size: Column,
+    layer_intermediate_size: Column,
+    shared_intermediate_size: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return the weights of one matrix for each shape of a feed-forward network [parameter]."""
+    own = shared_intermediate_size == layer_intermediate_size
+    widths = layer_intermediate_size + where(own, 0, shared_intermediate_size)
+    return (2 + gated) * hidden_size * widths // tensor_parallel_size
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="attention_matrix_parameters // tensor_parallel_size"
+    " + attention_compressing_parameters",
+    source=_ENGINE,
+)
+def attention_shape_parameters(
+    attention_matrix_parameters: Column,
+    tensor_parallel_size: Column,
+    attention_compressing_parameters: Column,
+) -> Column:
+    """Return the weights of one matrix for each shape of a layer's attention [parameter]."""
+    return attention_matrix_parameters // tensor_parallel_size + attention_compressing_parameters
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="saved_tensors_is_transformer_engine * activation_element_bytes"
+    " * (largest(minimum(stage_layer_count, 1) * attention_shape_parameters)"
+    " + total(minimum(stage_layer_count, 1) * ffn_shape_parameters)"
+    " + total(chunk_holds_head) * hidden_size * vocabulary_rows)",
+    source=_ENGINE + "; matrices of one layer have different shapes, attention of all layers the "
+    "same ones",
+)
+def dummy_gradient_bytes(
+    saved_tensors_is_transformer_engine: Column,
+    activation_element_bytes: Column,
+    stage_layer_count: Axis,
+    attention_shape_parameters: Axis,
+    ffn_shape_parameters: Axis,
+    chunk_holds_head: Axis,
+    hidden_size: Column,
+    vocabulary_rows: Column,
+) -> Column:
+    """Return the dummy gradients that fused kernels keep for autograd [byte]."""
+    exists = [minimum(count, 1) for count in stage_layer_count]
+    attention = largest(
+        [here * own for here, own in zip(exists, attention_shape_parameters, strict=True)]
+    )
+    ffn = total([here * own for here, own in zip(exists, ffn_shape_parameters, strict=True)])
+    head = total(chunk_holds_head) * hidden_size * vocabulary_rows
+    elements = attention + ffn + head
+    return saved_tensors_is_transformer_engine * activation_element_bytes * elements

@@ -1,0 +1,79 @@
+"""What a backward holds for a moment: which moment is the peak, and which tensors it has."""
+
+from typing import Any
+
+import pytest
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
+from costmodels.transients import ffn_shape_parameters, transient_bytes
+from tests.costmodels.witnesses import witness
+
+TOKENS, HIDDEN, INNER, VOCABULARY = 1024, 4096, 14336, 128256
+
+
+def by_stage(name: str, **changes: Any) -> list[int]:
+    values = evaluate(compile_columns(witness("small", **changes)), [name])[name]
+    return [int(value[0]) for value in values]
+
+
+def test_a_gated_network_holds_three_gradients_of_its_width() -> None:
+    layer = TOKENS * (HIDDEN + 3 * INNER) * 2
+    assert by_stage("layer_transient_bytes") == [layer]
+    plain = TOKENS * (HIDDEN + 2 * INNER) * 2
+    assert by_stage("layer_transient_bytes", model__gated=False) == [plain]
+
+
+def test_a_naive_kernel_holds_gradients_of_scores() -> None:
+    heads = TOKENS * (HIDDEN + (32 + 8) * 2 * 128) * 2
+    scores = 2 * 32 * TOKENS * TOKENS * 2
+    held = by_stage("layer_transient_bytes", plan__attention_kernel="naive")
+    assert held == [heads + scores]
+
+
+def test_the_head_s_backward_is_the_peak_where_logits_are_wide() -> None:
+    """In fp32, converted to bf16; in bf16, in place: only the gradient of the head's input."""
+    converted = TOKENS * (HIDDEN * 2 + VOCABULARY * 2)
+    assert by_stage("transient_bytes") == [converted]
+    in_place = by_stage("transient_bytes", precision__logits="bf16")
+    assert in_place == [TOKENS * HIDDEN * 2]
+
+
+def test_logits_are_gone_when_layers_go_backward() -> None:
+    narrow = {"model__vocabulary_size": 1000}
+    layer = TOKENS * (HIDDEN + 3 * INNER) * 2
+    assert by_stage("transient_bytes", **narrow) == [layer - TOKENS * 1000 * 4]
+    stages = by_stage("transient_bytes", plan__pipeline_parallel_size=2, **narrow)
+    assert stages == [layer, layer - TOKENS * 1000 * 4]
+
+
+@pytest.mark.parametrize(("holds", "expected"), [([0, 1], 50), ([0, 0], 60), ([1, 0], 50)])
+def test_the_larger_moment_counts(holds: list[int], expected: int) -> None:
+    assert transient_bytes(holds, 50, 60, 20) == expected
+
+
+def test_full_recomputation_holds_the_layer_and_its_gradients() -> None:
+    plain, full = (
+        by_stage("layer_transient_bytes", plan__recompute=recompute)[0]
+        for recompute in ("none", "full")
+    )
+    layer = evaluate(
+        compile_columns(witness("small")), ["layer_activation_bytes", "layer_input_bytes"]
+    )
+    kept = int(layer["layer_activation_bytes"][0][0]) - int(layer["layer_input_bytes"][0])
+    assert full - plain == kept
+
+
+def test_transformer_engine_keeps_a_dummy_for_each_shape() -> None:
+    engine = {"plan__saved_tensors": "transformer-engine"}
+    attention = 2 * HIDDEN * 4096 + 2 * HIDDEN * 1024
+    elements = attention + 3 * HIDDEN * INNER
+    assert by_stage("dummy_gradient_bytes", **engine) == [2 * (elements + HIDDEN * VOCABULARY)]
+    split = by_stage("dummy_gradient_bytes", plan__pipeline_parallel_size=2, **engine)
+    assert split == [2 * elements, 2 * (elements + HIDDEN * VOCABULARY)]
+    assert by_stage("dummy_gradient_bytes") == [0]
+
+
+def test_shared_experts_as_wide_as_the_others_have_their_shapes() -> None:
+    assert ffn_shape_parameters(1, 10, 4, 4, 1) == ffn_shape_parameters(1, 10, 4, 0, 1) == 120
+    assert ffn_shape_parameters(1, 10, 4, 6, 2) == 3 * 10 * (4 + 6) // 2

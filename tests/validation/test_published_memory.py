@@ -1,0 +1,78 @@
+"""Published memory: every row is described, met as far as stated, and nothing is fitted to it."""
+
+from collections import Counter
+
+import pytest
+
+from costmodels.scenario import scenario_from_table
+from validation import published_memory
+from validation.cases import error_fraction, passed
+from validation.golden_memory import golden_cases, golden_tests, is_fit, scores, workspaces
+from validation.printed_memory import printed_cases, state_bytes
+from validation.published_memory import B200_LIMIT_FRACTION, b200_cases, b200_runs, rows_of
+
+
+def test_rows_are_test_rows() -> None:
+    for name in (
+        "simumax2025/b200_memory.csv",
+        "megatron2025/golden_memory.csv",
+        "korthikanti2022/activations.csv",
+        "rajbhandari2020/table1.csv",
+    ):
+        assert {row["split"] for row in rows_of(name)} == {"test"}
+
+
+def test_tables_and_figures_are_met() -> None:
+    cases = printed_cases()
+    assert Counter(case.name.split()[0] for case in cases) == {"ZeRO": 54, "Korthikanti": 24}
+    assert [case.name for case in cases if not passed(case)] == []
+
+
+@pytest.mark.parametrize(("stage", "printed"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
+def test_zero_on_64_replicas_as_printed(stage: int, printed: float) -> None:
+    digits = 1 if isinstance(printed, float) else 0
+    assert round(state_bytes(7_500_000_000, 64, stage) / 1e9, digits) == printed
+
+
+def test_peaks_of_runs_on_b200_are_met() -> None:
+    *runs, mean = b200_cases()
+    assert len(runs) == len(b200_runs())
+    assert [case.name for case in runs if not passed(case)] == []
+    assert passed(mean)
+    errors = [abs(error_fraction(case)) for case in runs]
+    assert sum(errors) / len(errors) <= B200_LIMIT_FRACTION
+
+
+def test_a_peak_without_dummy_gradients_would_be_noticed() -> None:
+
+    row = rows_of("simumax2025/b200_memory.csv")[0]
+    without = published_memory._b200_table(row)
+    without["plan"]["saved_tensors"] = "megatron"
+    said = published_memory.allocated_peak_bytes(scenario_from_table(without)) / 2**30
+    assert said / float(row["peak_gib"]) < 0.98
+
+
+def test_the_workspace_is_measured_on_one_half_and_scored_on_the_other() -> None:
+    tests, left_out = golden_tests()
+    assert len(tests) + sum(left_out.values()) == len(rows_of("megatron2025/golden_memory.csv"))
+    fitted = {test.test for test in tests if test.fits}
+    scored = {test.test for test in tests if not test.fits}
+    assert not fitted & scored
+    assert all(is_fit(name) for name in fitted)
+    assert 0.3 < len(fitted) / len(fitted | scored) < 0.7
+    assert sum(score.scored for score in scores()) <= sum(not test.fits for test in tests)
+
+
+def test_workspaces_are_the_documented_ones_and_some_mib() -> None:
+    """Two of cuBLAS of 32 MiB, one of TransformerEngine of 4 MiB on A100 and 32 MiB on others."""
+    tests, _ = golden_tests()
+    documented = {"A100-80GB": 68, "H100-80GB": 96, "GB200": 96}
+    for (accelerator, setting, modules), size in workspaces(tests).items():
+        if setting != "default" and modules == "TransformerEngine":
+            assert 0 <= size / 2**20 - documented[accelerator] < 4
+
+
+def test_most_tests_of_megatron_are_met() -> None:
+    assert [case.name for case in golden_cases() if not passed(case)] == []
+    engine = [score for score in scores() if score.group[2] == "TransformerEngine"]
+    assert sum(score.within for score in engine) / sum(score.scored for score in engine) > 0.8
