@@ -83,25 +83,26 @@ def attention_gradient_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_input_bytes + (2 + gated) * microbatch_tokens"
-    " * maximum(experts_per_token * layer_intermediate_size, shared_intermediate_size)"
-    " * activation_element_bytes // tensor_parallel_size",
+    formula="layer_input_bytes + (2 + gated) * activation_element_bytes"
+    " * maximum(expert_rows * layer_intermediate_size // layer_split_size,"
+    " microbatch_tokens * shared_intermediate_size // tensor_parallel_size)",
     source=_BACKWARD + ": of the inner activation, and of the one or two projections behind it",
 )
 def ffn_gradient_bytes(
     layer_input_bytes: Column,
     gated: Column,
-    microbatch_tokens: Column,
-    experts_per_token: Column,
-    layer_intermediate_size: Column,
-    shared_intermediate_size: Column,
     activation_element_bytes: Column,
+    expert_rows: Column,
+    layer_intermediate_size: Column,
+    layer_split_size: Column,
+    microbatch_tokens: Column,
+    shared_intermediate_size: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the gradients that the backward of a feed-forward network holds at once [byte]."""
-    widths = maximum(experts_per_token * layer_intermediate_size, shared_intermediate_size)
-    elements = (2 + gated) * microbatch_tokens * widths
-    return layer_input_bytes + elements * activation_element_bytes // tensor_parallel_size
+    routed = expert_rows * layer_intermediate_size // layer_split_size
+    shared = microbatch_tokens * shared_intermediate_size // tensor_parallel_size
+    return layer_input_bytes + (2 + gated) * activation_element_bytes * maximum(routed, shared)
 
 
 @quantity(
@@ -208,21 +209,23 @@ def transient_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="(2 + gated) * hidden_size * (layer_intermediate_size + where(shared_intermediate_size"
-    " == layer_intermediate_size, 0, shared_intermediate_size)) // tensor_parallel_size",
+    formula="(2 + gated) * hidden_size * (layer_intermediate_size // layer_split_size"
+    " + where(shared_intermediate_size == layer_intermediate_size, 0, shared_intermediate_size)"
+    " // tensor_parallel_size)",
     source=_ENGINE + "; experts have one shape",
 )
 def ffn_shape_parameters(
     gated: Column,
     hidden_size: Column,
     layer_intermediate_size: Column,
+    layer_split_size: Column,
     shared_intermediate_size: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the weights of one matrix for each shape of a feed-forward network [parameter]."""
     own = shared_intermediate_size == layer_intermediate_size
-    widths = layer_intermediate_size + where(own, 0, shared_intermediate_size)
-    return (2 + gated) * hidden_size * widths // tensor_parallel_size
+    shared = where(own, 0, shared_intermediate_size) // tensor_parallel_size
+    return (2 + gated) * hidden_size * (layer_intermediate_size // layer_split_size + shared)
 
 
 @quantity(

@@ -106,7 +106,6 @@ def b200_runs() -> list[Run]:
             row["source"],
         )
         for row in rows_of("simumax2025/b200_memory.csv")
-        if row["cp"] == row["ep"] == "1"
     ]
 
 

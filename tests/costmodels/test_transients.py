@@ -75,5 +75,5 @@ def test_transformer_engine_keeps_a_dummy_for_each_shape() -> None:
 
 
 def test_shared_experts_as_wide_as_the_others_have_their_shapes() -> None:
-    assert ffn_shape_parameters(1, 10, 4, 4, 1) == ffn_shape_parameters(1, 10, 4, 0, 1) == 120
-    assert ffn_shape_parameters(1, 10, 4, 6, 2) == 3 * 10 * (4 + 6) // 2
+    assert ffn_shape_parameters(1, 10, 4, 1, 4, 1) == ffn_shape_parameters(1, 10, 4, 1, 0, 1) == 120
+    assert ffn_shape_parameters(1, 10, 4, 1, 6, 2) == 3 * 10 * (4 + 3)
