@@ -100,7 +100,9 @@ GlobalBatch = Annotated[
 ]
 Length = Annotated[Text, flag("--sequence-length --seq-len", "tokens of a sequence, 8k")]
 Total = Annotated[Text, flag("--total-tokens", "tokens of the whole run, 15.6T")]
-OptimizerOf = Annotated[Text, flag("--optimizer", "adam, sgd-momentum or sgd", "NAME")]
+OptimizerOf = Annotated[
+    Text, flag("--optimizer", "adam, adam-8bit, adafactor, muon, sgd-momentum or sgd", "NAME")
+]
 Largest = Annotated[
     Text,
     flag(

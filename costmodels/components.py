@@ -1,56 +1,16 @@
-"""Memory of a GPU by component: main weights, moments, and each part of the activations.
+"""Activations of a GPU by component.
 
 The parts of activations are those that a GPU holds at the moment when it holds most; they add up
 to what the closed form of that peak says.
 """
 
-from costmodels.columns import Axis, Column, maximum, weighted_total
+from costmodels.columns import Axis, Column, weighted_total
 from costmodels.quantities import CHUNK, STAGE, Basis, Quantity, Scope, quantity, renamed
 
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, sections 4 and 5"
-_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
 _SUM = "what a microbatch keeps, times the microbatches held when the GPU holds most"
 _STAGE = (STAGE,)
 _CHUNK = (STAGE, CHUNK)
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    basis=Basis.EXACT,
-    formula="optimizer_bytes // maximum(main_weight_element_bytes"
-    " + moment_count * moment_element_bytes, 1) * main_weight_element_bytes",
-    source=_ZERO,
-)
-def main_weights_bytes(
-    optimizer_bytes: Column,
-    main_weight_element_bytes: Column,
-    moment_count: Column,
-    moment_element_bytes: Column,
-) -> Column:
-    """Return the main weights, the copy that the optimizer updates [byte].
-
-    Examples
-    --------
-    >>> main_weights_bytes(1200, 4, 2, 4)
-    400
-    """
-    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
-    return optimizer_bytes // maximum(element_bytes, 1) * main_weight_element_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    basis=Basis.EXACT,
-    formula="optimizer_bytes - main_weights_bytes",
-    source=_ZERO,
-)
-def moments_bytes(optimizer_bytes: Column, main_weights_bytes: Column) -> Column:
-    """Return the optimizer's moments [byte]."""
-    return optimizer_bytes - main_weights_bytes
 
 
 @quantity(

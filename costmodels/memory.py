@@ -109,30 +109,62 @@ def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -
     "byte",
     Scope.GPU,
     axes=_STAGE,
-    group="memory",
     basis=Basis.EXACT,
     formula="where(zero_stage >= 1, shard_parameters, stage_parameters)"
-    " * (main_weight_element_bytes + moment_count * moment_element_bytes)",
+    " * main_weight_element_bytes",
     source=_ZERO,
 )
-def optimizer_bytes(
+def main_weights_bytes(
     stage_parameters: Column,
     zero_stage: Column,
     shard_parameters: Column,
     main_weight_element_bytes: Column,
+) -> Column:
+    """Return the main weights, the copy that the optimizer updates [byte]."""
+    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    return held * main_weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 1, shard_parameters, stage_parameters) * moment_count"
+    " * moment_element_bytes + shape_moments_bytes",
+    source=_ZERO,
+)
+def moments_bytes(
+    stage_parameters: Column,
+    zero_stage: Column,
+    shard_parameters: Column,
     moment_count: Column,
     moment_element_bytes: Column,
+    shape_moments_bytes: Column,
 ) -> Column:
-    """Return the main weights and the optimizer's moments [byte].
+    """Return the optimizer's moments [byte].
 
     Examples
     --------
-    >>> optimizer_bytes(7_500_000_000, 1, 117_187_500, 4, 2, 4) / 1e9
-    1.40625
+    >>> moments_bytes(7_500_000_000, 1, 117_187_500, 2, 4, 0) / 1e9
+    0.9375
     """
     held = where(zero_stage >= 1, shard_parameters, stage_parameters)
-    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
-    return held * element_bytes
+    return held * moment_count * moment_element_bytes + shape_moments_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    basis=Basis.EXACT,
+    formula="main_weights_bytes + moments_bytes",
+    source=_ZERO,
+)
+def optimizer_bytes(main_weights_bytes: Column, moments_bytes: Column) -> Column:
+    """Return the main weights and the optimizer's moments [byte]."""
+    return main_weights_bytes + moments_bytes
 
 
 @quantity(

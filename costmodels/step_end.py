@@ -122,10 +122,9 @@ def exposed_gather_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="where(zero_stage >= 1, shard_parameters, stage_parameters)"
-    " * (gradient_element_bytes + 2 * main_weight_element_bytes + 2 * moment_count"
-    " * moment_element_bytes + weight_element_bytes"
-    " * (1 + (main_weight_element_bytes == 0))) / memory_bytes_per_s",
+    formula="(where(zero_stage >= 1, shard_parameters, stage_parameters)"
+    " * (gradient_element_bytes + 2 * main_weight_element_bytes + weight_element_bytes"
+    " * (1 + (main_weight_element_bytes == 0))) + 2 * moments_bytes) / memory_bytes_per_s",
     source=_OPERANDS
     + ": gradient read; main weights and moments read and written; weights written",
 )
@@ -135,9 +134,8 @@ def stage_optimizer_s(
     shard_parameters: Column,
     gradient_element_bytes: Column,
     main_weight_element_bytes: Column,
-    moment_count: Column,
-    moment_element_bytes: Column,
     weight_element_bytes: Column,
+    moments_bytes: Column,
     memory_bytes_per_s: Column,
 ) -> Column:
     """Return the time of a GPU's optimizer, bound by memory [s]."""
@@ -145,7 +143,6 @@ def stage_optimizer_s(
     element_bytes = (
         gradient_element_bytes
         + 2 * main_weight_element_bytes
-        + 2 * moment_count * moment_element_bytes
         + weight_element_bytes * (1 + (main_weight_element_bytes == 0))
     )
-    return updated * element_bytes / memory_bytes_per_s
+    return (updated * element_bytes + 2 * moments_bytes) / memory_bytes_per_s

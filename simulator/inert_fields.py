@@ -371,6 +371,9 @@ def _one_in_flight(facts: Facts) -> str:
 def _moments(facts: Facts) -> str:
     if facts.scenario.workload.optimizer is Optimizer.SGD:
         return without_effect(["precision.moments"], "plain SGD keeps no moments")
+    if facts.scenario.workload.optimizer is Optimizer.ADAM_8BIT:
+        reason = "Adam in 8 bits keeps bytes with scales in fp32, and small tensors in fp32"
+        return without_effect(["precision.moments"], reason)
     return ""
 
 
@@ -400,7 +403,8 @@ def _compute(facts: Facts) -> str:
 def _widths(facts: Facts) -> str:
     """Return for each role which other formats take as many bytes."""
     precision = facts.scenario.precision
-    idle = {"moments"} if facts.scenario.workload.optimizer is Optimizer.SGD else set()
+    without = (Optimizer.SGD, Optimizer.ADAM_8BIT)
+    idle = {"moments"} if facts.scenario.workload.optimizer in without else set()
     if not sends_gradients(facts):
         idle.add("gradient_reduction")
     roles: dict[str, list[str]] = {}

@@ -6,6 +6,7 @@ No input is silent: a field moves a number of the answer, is refused, or is name
 from collections.abc import Callable
 
 from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
+from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers
 from simulator.facts import Facts
 from simulator.inert_fields import INERT
@@ -78,6 +79,15 @@ def _sharded_pipeline(facts: Facts) -> str:
     return ""
 
 
+def _muon(facts: Facts) -> str:
+    if facts.scenario.workload.optimizer is Optimizer.MUON:
+        return (
+            "workload.optimizer (muon): the products that make an update orthogonal are not in the "
+            "time of the step"
+        )
+    return ""
+
+
 def _price(facts: Facts) -> str:
     if facts.scenario.cluster.accelerator.price_usd_per_s is None:
         return "cluster.accelerator.price_usd_per_s is not known: no dollars are given"
@@ -115,6 +125,7 @@ _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _saved_tensors,
     _selective,
     _sharded_pipeline,
+    _muon,
     _price,
     _run,
     _energy,

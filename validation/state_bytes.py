@@ -6,7 +6,8 @@ what several tensors share counted once. Recipe fp32: the optimizer updates the 
 What torch keeps beyond the closed forms, or in another way, is a term of its own with cases of its
 own:
 
-- Adam counts its updates in a tensor of 4 bytes for each tensor that it updates.
+- Adam and Adafactor count their updates in a tensor of 4 bytes for each tensor that they update;
+  beside Muon, so does the Adam of the other tensors.
 - One flat vector of all weights is padded to a multiple of the replicas, so that whole weights
   that are parts of it take up to a byte count of one element for each replica but one more.
 - FSDP2 splits each parameter by its rows, and pads these to a multiple of the replicas. Where they
@@ -30,7 +31,14 @@ from validation.small_models import MODELS, model_table, predicted, scenario_of
 SUITE = "states-counted"
 
 OPTIMIZERS: Mapping[str, str] = MappingProxyType(
-    {"adam": "adam", "adamw": "adam", "sgd-momentum": "sgd-momentum", "sgd": "sgd"}
+    {
+        "adam": "adam",
+        "adamw": "adam",
+        "adafactor": "adafactor",
+        "muon": "muon",
+        "sgd-momentum": "sgd-momentum",
+        "sgd": "sgd",
+    }
 )
 """Optimizers of torch, and the optimizer of a workload that each is."""
 
@@ -94,11 +102,11 @@ def alone_compared(name: str, table: Mapping[str, Any]) -> Iterator[Compared]:
         (kept,) = states.whole(scenario.model, optimizer)
         where = f"{name}, {optimizer}"
         yield from _equal(where, said_bytes(scenario), kept)
-        tensors = len(states.parameter_shapes(scenario.model)) if described == "adam" else 0
         yield Compared(
             f"{where}: steps",
-            "Adam counts its updates in 4 bytes for each tensor, beyond optimizer_bytes",
-            _ELEMENT * tensors,
+            "Adam and Adafactor count their updates in 4 bytes for each tensor, beyond "
+            "optimizer_bytes",
+            _ELEMENT * states.counted_tensors(scenario.model, optimizer),
             kept.steps,
         )
 

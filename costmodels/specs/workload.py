@@ -16,9 +16,16 @@ class WorkloadKind(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """The optimizer, which decides how many moments are kept: two, one or none."""
+    """The optimizer, which decides what is kept of each weight.
+
+    Two moments (Adam), one or none (SGD), a byte of each of two (Adam in 8 bits), sums over rows and
+    columns (Adafactor), or one of a hidden matrix and two of the rest (Muon).
+    """
 
     ADAM = "adam"
+    ADAM_8BIT = "adam-8bit"
+    ADAFACTOR = "adafactor"
+    MUON = "muon"
     MOMENTUM = "sgd-momentum"
     SGD = "sgd"
 

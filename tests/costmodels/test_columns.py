@@ -51,6 +51,7 @@ def drawn_rows(base: str, count: int, seed: int) -> Varied:
     micro = draw.choice([1, 2, 3, 4], count)
     microbatches = draw.integers(1, 50, count)
     ragged = draw.random(count) < 0.1
+    kernel = draw.choice(["flash", "naive"], count)
     rows = {
         "plan.tensor_parallel_size": tensor,
         "plan.pipeline_parallel_size": pipeline,
@@ -58,10 +59,15 @@ def drawn_rows(base: str, count: int, seed: int) -> Varied:
         "plan.sequence_parallel": (tensor > 1) & (draw.random(count) < 0.5),
         "plan.zero_stage": draw.integers(0, 4, count),
         "plan.recompute": draw.choice(["none", "selective", "full"], count),
-        "plan.attention_kernel": draw.choice(["flash", "naive"], count),
+        "plan.attention_kernel": kernel,
+        "plan.saved_tensors": np.where(
+            (kernel == "flash") & (draw.random(count) < 0.5), "transformer-engine", "megatron"
+        ),
         "plan.overlap_gradient_reduction": draw.random(count) < 0.5,
         "plan.overlap_parameter_gather": draw.random(count) < 0.5,
-        "workload.optimizer": draw.choice(["adam", "sgd-momentum", "sgd"], count),
+        "workload.optimizer": draw.choice(
+            ["adam", "adam-8bit", "adafactor", "muon", "sgd-momentum", "sgd"], count
+        ),
         "workload.sequence_length": 96 * draw.integers(1, 20, count) + ragged,
         "workload.global_batch_size": micro * microbatches * data + (draw.random(count) < 0.05),
         "workload.total_tokens": draw.integers(1, 10**14, count),

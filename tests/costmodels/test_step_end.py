@@ -119,8 +119,7 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
         shard_parameters=-(-10 // replicas),
         gradient_element_bytes=recipe["gradient"],
         main_weight_element_bytes=recipe["main"],
-        moment_count=len(recipe["moments"]),
-        moment_element_bytes=recipe["moments"][0] if recipe["moments"] else 4,
+        moments_bytes=updated * sum(recipe["moments"]),
         weight_element_bytes=recipe["weight"],
         memory_bytes_per_s=2.0,
     )

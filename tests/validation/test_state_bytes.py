@@ -24,15 +24,18 @@ def test_one_process_keeps_what_is_said(name: str) -> None:
     assert judged(pairs) == []
 
 
-def test_optimizers_keep_two_moments_one_or_none() -> None:
+def test_optimizers_keep_what_they_are_known_for() -> None:
     pairs = state_bytes.alone_compared("gated", MODELS["gated"])
     kept = {pair.name: pair.measurement for pair in pairs}
     weights = kept["gated, sgd: weights"]
     moments = [kept[f"gated, {name}: moments"] for name in state_bytes.OPTIMIZERS]
-    assert moments == [2 * weights, 2 * weights, weights, 0]
+    adam, adamw, adafactor, muon, momentum, sgd = moments
+    assert (adam, adamw, momentum, sgd) == (2 * weights, 2 * weights, weights, 0)
+    assert 0 < adafactor < weights < muon < adam
     steps = [kept[f"gated, {name}: steps"] for name in state_bytes.OPTIMIZERS]
-    assert steps == [steps[0], steps[0], 0, 0]
-    assert steps[0] > 0
+    assert steps[:3] == [steps[0]] * 3
+    assert steps[4:] == [0, 0]
+    assert 0 < steps[3] < steps[0]
 
 
 @pytest.fixture(scope="module", params=state_bytes.REPLICAS)

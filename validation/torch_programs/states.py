@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 
 from costmodels.specs.model import Model
 from validation.torch_programs.blocks import Decoder
@@ -76,10 +76,10 @@ def _states(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 def _kept(
     weights: Iterable[torch.Tensor],
     gradients: Iterable[torch.Tensor],
-    optimizer: Optimizer,
+    optimizers: Iterable[Optimizer],
     losses: list[float],
 ) -> Kept:
-    states = list(_states(optimizer))
+    states = [state for optimizer in optimizers for state in _states(optimizer)]
     return Kept(
         stored_bytes(weights),
         stored_bytes(gradients),
@@ -95,7 +95,7 @@ def optimizer_of(name: str, parameters: Iterable[nn.Parameter]) -> Optimizer:
     Parameters
     ----------
     name : str
-        ``adam``, ``adamw``, ``sgd-momentum`` or ``sgd``.
+        ``adam``, ``adamw``, ``adafactor``, ``sgd-momentum`` or ``sgd``.
     parameters : iterable of Parameter
         What it updates.
     """
@@ -105,10 +105,30 @@ def optimizer_of(name: str, parameters: Iterable[nn.Parameter]) -> Optimizer:
             return Adam(parameters, lr=0.01, eps=0.01)
         case "adamw":
             return AdamW(parameters, lr=0.01, eps=0.01)
+        case "adafactor":
+            return Adafactor(parameters, lr=0.01)
         case "sgd-momentum":
             return SGD(parameters, lr=0.1, momentum=0.9)
         case _:
             return SGD(parameters, lr=0.1)
+
+
+def optimizers_of(name: str, decoder: Decoder) -> list[Optimizer]:
+    """Return torch's optimizers of a decoder: two for ``muon``, one for any other name.
+
+    Muon updates the matrices between the embeddings, AdamW the rest.
+    """
+    if name != "muon":
+        return [optimizer_of(name, decoder.parameters())]
+    ends = {id(decoder.embedding.weight), id(decoder.head.projection.weight)}
+    if decoder.positions is not None:
+        ends.add(id(decoder.positions.weight))
+    hidden: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in decoder.parameters():
+        is_hidden = parameter.ndim == 2 and id(parameter) not in ends
+        (hidden if is_hidden else others).append(parameter)
+    return [Muon(hidden, lr=0.01), optimizer_of("adamw", others)]
 
 
 def _decoder(model: Model) -> Decoder:
@@ -150,17 +170,18 @@ def whole(model: Model, optimizer_name: str, replicas: int = 1) -> list[Kept]:
     """
     decoder = _decoder(model)
     parameters = list(decoder.parameters())
-    optimizer = optimizer_of(optimizer_name, parameters)
+    optimizers = optimizers_of(optimizer_name, decoder)
     losses: list[list[float]] = [[] for _ in range(replicas)]
     with one_thread():
         for step in range(STEPS):
-            optimizer.zero_grad()
+            decoder.zero_grad()
             for replica, found in enumerate(losses):
                 found.append(_backpropagated(decoder, model, step, replica))
             for gradient in _gradients(parameters):
                 gradient.div_(replicas)
-            optimizer.step()
-    return [_kept(parameters, _gradients(parameters), optimizer, own) for own in losses]
+            for optimizer in optimizers:
+                optimizer.step()
+    return [_kept(parameters, _gradients(parameters), optimizers, own) for own in losses]
 
 
 class FlatShards:
@@ -231,7 +252,7 @@ def flat_sharded(model: Model, zero_stage: int, optimizer_name: str = "adam") ->
         optimizer.step()
         optimizer.zero_grad()
         shards.gather()
-    kept = _kept(shards.parameters, (), optimizer, losses)
+    kept = _kept(shards.parameters, (), [optimizer], losses)
     return kept._replace(gradients=gradients)
 
 
@@ -249,7 +270,7 @@ def fully_sharded(model: Model, optimizer_name: str = "adam") -> Kept:
         optimizer.zero_grad()
         losses.append(_backpropagated(decoder, model, step, dist.get_rank()))
         optimizer.step()
-    return _kept(parameters, _gradients(parameters), optimizer, losses)
+    return _kept(parameters, _gradients(parameters), [optimizer], losses)
 
 
 def dealt_out(model: Model) -> Kept:
@@ -267,7 +288,7 @@ def dealt_out(model: Model) -> Kept:
             dist.all_reduce(gradient)
             gradient.div_(dist.get_world_size())
         sharing.step()
-    return _kept(parameters, _gradients(parameters), sharing.optim, losses)
+    return _kept(parameters, _gradients(parameters), [sharing.optim], losses)
 
 
 PROGRAMS: dict[str, Callable[[Model], Kept]] = {
@@ -288,3 +309,12 @@ def parameter_shapes(model: Model) -> list[tuple[int, ...]]:
     """Return the shapes of a model's parameters, a shared one once [count]."""
     with torch.device("meta"):
         return [tuple(parameter.shape) for parameter in Decoder(model).parameters()]
+
+
+def counted_tensors(model: Model, optimizer_name: str) -> int:
+    """Return the tensors whose updates an optimizer counts in a tensor of its own [count]."""
+    if optimizer_name.startswith("sgd"):
+        return 0
+    with torch.device("meta"):
+        *_, last = optimizers_of(optimizer_name, Decoder(model))
+    return sum(len(group["params"]) for group in last.param_groups)
