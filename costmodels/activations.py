@@ -17,7 +17,7 @@ References
    Megatron-LM, ``megatron/core/transformer/moe/experts.py``.
 """
 
-from costmodels.columns import Axis, Column, weighted_total, where
+from costmodels.columns import Axis, Column, ceil_div, total, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
@@ -397,25 +397,69 @@ def head_saved_bytes(
 
 
 @quantity(
+    "count",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK, KIND),
+    basis=Basis.EXACT,
+    formula="chunk_layer_count - recompute_is_full * chunk_repeated_layer_count",
+    source="Megatron-LM: recompute-method, recompute-num-layers",
+)
+def kind_kept_layers(
+    chunk_layer_count: Column, recompute_is_full: Column, chunk_repeated_layer_count: Column
+) -> Column:
+    """Return the layers of a kind in a chunk of which more than the input is kept [count]."""
+    return chunk_layer_count - recompute_is_full * chunk_repeated_layer_count
+
+
+@quantity(
     "byte",
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * layer_stored_bytes)"
+    formula="recompute_is_full * ceil_div(total(chunk_repeated_layer_count), recompute_group_size)"
+    " * layer_input_bytes",
+    source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one for each group of layers",
+)
+def chunk_layer_input_bytes(
+    recompute_is_full: Column,
+    chunk_repeated_layer_count: Axis,
+    recompute_group_size: Column,
+    layer_input_bytes: Column,
+) -> Column:
+    """Return the inputs of a chunk's layers, all that full recomputation keeps [byte]."""
+    groups = ceil_div(total(chunk_repeated_layer_count), recompute_group_size)
+    return recompute_is_full * groups * layer_input_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
+    formula="chunk_layer_input_bytes + total(kind_kept_layers * (layer_activation_bytes"
+    " - recompute_is_selective * attention_core_bytes))"
     " + chunk_holds_embedding * embedding_saved_bytes + chunk_holds_head * head_saved_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_activation_bytes(
-    chunk_layer_count: Axis,
-    layer_stored_bytes: Axis,
+    chunk_layer_input_bytes: Column,
+    kind_kept_layers: Axis,
+    layer_activation_bytes: Axis,
+    recompute_is_selective: Column,
+    attention_core_bytes: Axis,
     chunk_holds_embedding: Column,
     embedding_saved_bytes: Column,
     chunk_holds_head: Column,
     head_saved_bytes: Column,
 ) -> Column:
     """Return the activations of a chunk kept until its backward, for one microbatch [byte]."""
+    kept = [
+        whole - recompute_is_selective * core
+        for whole, core in zip(layer_activation_bytes, attention_core_bytes, strict=True)
+    ]
     return (
-        weighted_total(chunk_layer_count, layer_stored_bytes)
+        chunk_layer_input_bytes
+        + weighted_total(kind_kept_layers, kept)
         + chunk_holds_embedding * embedding_saved_bytes
         + chunk_holds_head * head_saved_bytes
     )

@@ -115,6 +115,34 @@ def chunk_layers(chunk_layer_count: Axis) -> Column:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
+    formula="recompute_is_full * total(chunk_repeated_layer_count)",
+    source=_KORTHIKANTI,
+)
+def chunk_repeated_layers(recompute_is_full: Column, chunk_repeated_layer_count: Axis) -> Column:
+    """Return the layers of a chunk that its backward computes again as a whole [count]."""
+    return recompute_is_full * total(chunk_repeated_layer_count)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_repeated_layers + recompute_is_selective * chunk_layers",
+    source=_KORTHIKANTI,
+)
+def chunk_attention_repeated_layers(
+    chunk_repeated_layers: Column, recompute_is_selective: Column, chunk_layers: Column
+) -> Column:
+    """Return the layers of a chunk whose attention its backward computes again [count]."""
+    return chunk_repeated_layers + recompute_is_selective * chunk_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)",
     source=_SHOEYBI,
 )
@@ -131,17 +159,17 @@ def forward_all_reduces(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_head"
-    " + recompute_is_full * 2 * chunk_layers)",
+    " + 2 * chunk_repeated_layers)",
     source=_SHOEYBI + "; recomputed layers reduce again",
 )
 def backward_all_reduces(
     sequence_parallel: Column,
     chunk_layers: Column,
     chunk_holds_head: Column,
-    recompute_is_full: Column,
+    chunk_repeated_layers: Column,
 ) -> Column:
     """Return the all-reduces of activations and gradients in a chunk's backward [count]."""
-    layers = 2 * chunk_layers + recompute_is_full * 2 * chunk_layers
+    layers = 2 * chunk_layers + 2 * chunk_repeated_layers
     return where(sequence_parallel, 0, layers + chunk_holds_head)
 
 
@@ -178,6 +206,32 @@ def chunk_split_layers(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
+    formula="recompute_is_full * total(chunk_repeated_layer_count * (1 - experts_apart * is_mixture *"
+    " (shared_intermediate_size == 0)))",
+    source=_FOLDED,
+)
+def chunk_repeated_split_layers(
+    recompute_is_full: Column,
+    chunk_repeated_layer_count: Axis,
+    experts_apart: Column,
+    is_mixture: Axis,
+    shared_intermediate_size: Axis,
+) -> Column:
+    """Return those of `chunk_split_layers` that the chunk's backward computes again [count]."""
+    networks = [
+        count * (1 - experts_apart * mixture * (shared == 0))
+        for count, mixture, shared in zip(
+            chunk_repeated_layer_count, is_mixture, shared_intermediate_size, strict=True
+        )
+    ]
+    return recompute_is_full * total(networks)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
     formula="sequence_parallel * (2 * (chunk_layers + chunk_split_layers)"
     " + chunk_holds_embedding + chunk_holds_head)",
     source=_KORTHIKANTI,
@@ -199,8 +253,8 @@ def forward_ring_passes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * ((2 + 2 * recompute_is_full) * (chunk_layers"
-    " + chunk_split_layers) + chunk_holds_embedding + chunk_holds_head)",
+    formula="sequence_parallel * (2 * (chunk_layers + chunk_split_layers + chunk_repeated_layers"
+    " + chunk_repeated_split_layers) + chunk_holds_embedding + chunk_holds_head)",
     source=_KORTHIKANTI + "; recomputed layers gather again",
 )
 def backward_ring_passes(
@@ -209,10 +263,12 @@ def backward_ring_passes(
     chunk_split_layers: Column,
     chunk_holds_embedding: Column,
     chunk_holds_head: Column,
-    recompute_is_full: Column,
+    chunk_repeated_layers: Column,
+    chunk_repeated_split_layers: Column,
 ) -> Column:
     """Return the all-gathers and reduce-scatters in a chunk's backward that it waits for [count]."""
-    layers = (2 + 2 * recompute_is_full) * (chunk_layers + chunk_split_layers)
+    repeated = chunk_repeated_layers + chunk_repeated_split_layers
+    layers = 2 * (chunk_layers + chunk_split_layers + repeated)
     return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
 
 
@@ -556,6 +612,21 @@ def chunk_mixture_layers(chunk_layer_count: Axis, is_mixture: Axis) -> Column:
 
 
 @quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="recompute_is_full * total(chunk_repeated_layer_count * is_mixture)",
+    source=_KORTHIKANTI,
+)
+def chunk_repeated_mixture_layers(
+    recompute_is_full: Column, chunk_repeated_layer_count: Axis, is_mixture: Axis
+) -> Column:
+    """Return the layers of a chunk with experts that its backward computes again [count]."""
+    return recompute_is_full * weighted_total(chunk_repeated_layer_count, is_mixture)
+
+
+@quantity(
     "byte",
     Scope.GPU,
     basis=Basis.EXACT,
@@ -626,14 +697,19 @@ def chunk_forward_expert_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(1 + recompute_is_full) * chunk_forward_expert_bytes",
+    formula="chunk_forward_expert_bytes + 2 * chunk_repeated_mixture_layers"
+    " * (expert_exchange_bytes + expert_rows_bytes)",
     source=_FOLDED + ": gradients the same way; recomputed layers send again",
 )
 def chunk_backward_expert_bytes(
-    recompute_is_full: Column, chunk_forward_expert_bytes: Column
+    chunk_forward_expert_bytes: Column,
+    chunk_repeated_mixture_layers: Column,
+    expert_exchange_bytes: Column,
+    expert_rows_bytes: Column,
 ) -> Column:
     """Return the bytes sent to experts and back in a chunk's backward, for one microbatch [byte]."""
-    return (1 + recompute_is_full) * chunk_forward_expert_bytes
+    again = 2 * chunk_repeated_mixture_layers * (expert_exchange_bytes + expert_rows_bytes)
+    return chunk_forward_expert_bytes + again
 
 
 @quantity(
@@ -827,20 +903,19 @@ def chunk_forward_context_bytes(chunk_layers: Column, context_forward_bytes: Col
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_layers * (context_backward_bytes + (recompute_is_full +"
-    " recompute_is_selective) * context_forward_bytes)",
+    formula="chunk_layers * context_backward_bytes"
+    " + chunk_attention_repeated_layers * context_forward_bytes",
     source=_CONTEXT + "; attention that is computed again sends again",
 )
 def chunk_backward_context_bytes(
     chunk_layers: Column,
     context_backward_bytes: Column,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
+    chunk_attention_repeated_layers: Column,
     context_forward_bytes: Column,
 ) -> Column:
     """Return the bytes sent between context-parallel ranks in a chunk's backward, for a microbatch [byte]."""
-    again = recompute_is_full + recompute_is_selective
-    return chunk_layers * (context_backward_bytes + again * context_forward_bytes)
+    again = chunk_attention_repeated_layers * context_forward_bytes
+    return chunk_layers * context_backward_bytes + again
 
 
 @quantity(

@@ -90,6 +90,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_expert_tensor_parallel_size"] = plan.expert_tensor_parallel_size or 0
     values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
+    values["recompute_group_size"] = plan.recompute_group_size
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())
     for position, axis in enumerate(plan.rank_order):
@@ -264,7 +265,7 @@ def _stage_values(
         (rows[0] * chunks + rows[1]) * most + rows[2], return_index=True, return_inverse=True
     )
     tables = [
-        stage_classes(kinds, p, v, m, plan.schedule, plan.layers_per_stage)
+        stage_classes(kinds, p, v, m, plan.schedule, plan.layers_per_stage, plan.repeated_layers)
         for p, v, m in rows[:, first].T.tolist()
     ]
     return stage_columns(tables, inverse, kind_count=max(kinds) + 1)

@@ -18,30 +18,12 @@ _CHUNK = (STAGE, CHUNK)
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="recompute_is_full * total(chunk_layer_count * layer_input_bytes)",
+    formula="total(kind_kept_layers * attention_saved_bytes)",
     source=_KORTHIKANTI,
 )
-def chunk_layer_input_bytes(
-    recompute_is_full: Column, chunk_layer_count: Axis, layer_input_bytes: Column
-) -> Column:
-    """Return the inputs of a chunk's layers, all that full recomputation keeps [byte]."""
-    inputs = [layer_input_bytes for _ in chunk_layer_count]
-    return recompute_is_full * weighted_total(chunk_layer_count, inputs)
-
-
-@quantity(
-    "byte",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="(1 - recompute_is_full) * total(chunk_layer_count * attention_saved_bytes)",
-    source=_KORTHIKANTI,
-)
-def chunk_attention_bytes(
-    recompute_is_full: Column, chunk_layer_count: Axis, attention_saved_bytes: Axis
-) -> Column:
+def chunk_attention_bytes(kind_kept_layers: Axis, attention_saved_bytes: Axis) -> Column:
     """Return what a chunk keeps around attention, for one microbatch [byte]."""
-    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, attention_saved_bytes)
+    return weighted_total(kind_kept_layers, attention_saved_bytes)
 
 
 @quantity(
@@ -49,19 +31,15 @@ def chunk_attention_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(1 - recompute_is_full - recompute_is_selective)"
-    " * total(chunk_layer_count * attention_core_bytes)",
+    formula="(1 - recompute_is_selective) * total(kind_kept_layers * attention_core_bytes)",
     source=_KORTHIKANTI,
 )
 def chunk_attention_core_bytes(
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
-    chunk_layer_count: Axis,
-    attention_core_bytes: Axis,
+    recompute_is_selective: Column, kind_kept_layers: Axis, attention_core_bytes: Axis
 ) -> Column:
     """Return what a chunk keeps inside attention, for one microbatch [byte]."""
-    kept = 1 - recompute_is_full - recompute_is_selective
-    return kept * weighted_total(chunk_layer_count, attention_core_bytes)
+    kept = 1 - recompute_is_selective
+    return kept * weighted_total(kind_kept_layers, attention_core_bytes)
 
 
 @quantity(
@@ -69,14 +47,12 @@ def chunk_attention_core_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(1 - recompute_is_full) * total(chunk_layer_count * ffn_saved_bytes)",
+    formula="total(kind_kept_layers * ffn_saved_bytes)",
     source=_KORTHIKANTI,
 )
-def chunk_ffn_bytes(
-    recompute_is_full: Column, chunk_layer_count: Axis, ffn_saved_bytes: Axis
-) -> Column:
+def chunk_ffn_bytes(kind_kept_layers: Axis, ffn_saved_bytes: Axis) -> Column:
     """Return what a chunk keeps for feed-forward networks or experts, for one microbatch [byte]."""
-    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, ffn_saved_bytes)
+    return weighted_total(kind_kept_layers, ffn_saved_bytes)
 
 
 @quantity(
@@ -84,14 +60,12 @@ def chunk_ffn_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(1 - recompute_is_full) * total(chunk_layer_count * mixture_saved_bytes)",
+    formula="total(kind_kept_layers * mixture_saved_bytes)",
     source=_KORTHIKANTI,
 )
-def chunk_mixture_bytes(
-    recompute_is_full: Column, chunk_layer_count: Axis, mixture_saved_bytes: Axis
-) -> Column:
+def chunk_mixture_bytes(kind_kept_layers: Axis, mixture_saved_bytes: Axis) -> Column:
     """Return what a chunk keeps to route tokens to experts, for one microbatch [byte]."""
-    return (1 - recompute_is_full) * weighted_total(chunk_layer_count, mixture_saved_bytes)
+    return weighted_total(kind_kept_layers, mixture_saved_bytes)
 
 
 @quantity(

@@ -348,30 +348,46 @@ def chunk_forward_flop(
 
 
 @quantity(
+    "count",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK, KIND),
+    basis=Basis.EXACT,
+    formula="where(recompute_is_full, chunk_repeated_layer_count, chunk_layer_count)",
+    source=_KORTHIKANTI + "; Megatron-LM: recompute-method, recompute-num-layers",
+)
+def kind_repeated_layers(
+    recompute_is_full: Column, chunk_repeated_layer_count: Column, chunk_layer_count: Column
+) -> Column:
+    """Return the layers of a kind in a chunk that recomputation is for, if there is any [count]."""
+    return where(recompute_is_full, chunk_repeated_layer_count, chunk_layer_count)
+
+
+@quantity(
     "FLOP",
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop"
-    " + layer_recompute_flop)) + chunk_holds_head * 2 * head_flop",
+    formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop)"
+    " + kind_repeated_layers * layer_recompute_flop) + chunk_holds_head * 2 * head_flop",
     source=_NARAYANAN,
 )
 def chunk_backward_flop(
     chunk_layer_count: Axis,
     layer_matmul_flop: Axis,
     layer_attention_backward_flop: Axis,
+    kind_repeated_layers: Axis,
     layer_recompute_flop: Axis,
     chunk_holds_head: Column,
     head_flop: Column,
 ) -> Column:
     """Return the backward work of a chunk with what it repeats, for one microbatch [FLOP]."""
     layers = [
-        2 * matmul + attention + recompute
-        for matmul, attention, recompute in zip(
-            layer_matmul_flop, layer_attention_backward_flop, layer_recompute_flop, strict=True
-        )
+        2 * matmul + attention
+        for matmul, attention in zip(layer_matmul_flop, layer_attention_backward_flop, strict=True)
     ]
-    return weighted_total(chunk_layer_count, layers) + chunk_holds_head * 2 * head_flop
+    own = weighted_total(chunk_layer_count, layers)
+    again = weighted_total(kind_repeated_layers, layer_recompute_flop)
+    return own + again + chunk_holds_head * 2 * head_flop
 
 
 @quantity(

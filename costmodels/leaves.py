@@ -57,6 +57,8 @@ STRUCTURAL = {
     "precision.quantization",
     "plan.layers_per_stage",
     "plan.schedule",
+    "plan.recompute_method",
+    "plan.recompute_num_layers",
     "plan.rank_order",
     "plan.data_parallel_size",
     "plan.expert_tensor_parallel_size",
@@ -213,6 +215,23 @@ def _structural_leaves() -> dict[str, Leaf]:
         "stage_layer_count": Leaf(stages, "count", "layers of a stage by kind", (STAGE, KIND)),
         "chunk_layer_count": Leaf(
             stages, "count", "layers of a chunk by kind", (STAGE, CHUNK, KIND)
+        ),
+        "stage_repeated_layer_count": Leaf(
+            "plan.recompute_num_layers",
+            "count",
+            "layers of a stage by kind that full recomputation is for",
+            (STAGE, KIND),
+        ),
+        "chunk_repeated_layer_count": Leaf(
+            "plan.recompute_num_layers",
+            "count",
+            "layers of a chunk by kind that full recomputation is for",
+            (STAGE, CHUNK, KIND),
+        ),
+        "recompute_group_size": Leaf(
+            "plan.recompute_num_layers",
+            "count",
+            "layers that full recomputation computes again at once",
         ),
         "chunk_exists": Leaf(stages, "truth", "whether the stage has the chunk", (STAGE, CHUNK)),
         "chunk_index": Leaf(

@@ -158,23 +158,25 @@ def loss_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * ((3 + recompute_is_full)"
-    " * (total(chunk_layers) + total(chunk_split_layers)) + 2 * total(chunk_holds_head)"
+    formula="1.0 * microbatch_count * sequence_parallel * (3 * (total(chunk_layers)"
+    " + total(chunk_split_layers)) + total(chunk_repeated_layers)"
+    " + total(chunk_repeated_split_layers) + 2 * total(chunk_holds_head)"
     " + total(chunk_holds_embedding))",
     source=_KORTHIKANTI + ": two a layer forward, of them again for weight gradients, two backward",
 )
 def sequence_all_gather_calls(
     microbatch_count: Column,
     sequence_parallel: Column,
-    recompute_is_full: Column,
     chunk_layers: Axis,
     chunk_split_layers: Axis,
+    chunk_repeated_layers: Axis,
+    chunk_repeated_split_layers: Axis,
     chunk_holds_head: Axis,
     chunk_holds_embedding: Axis,
 ) -> Column:
     """Return the all-gathers of sequence parallelism, over a step [count]."""
     halves = total(chunk_layers) + total(chunk_split_layers)
-    layers = (3 + recompute_is_full) * halves
+    layers = 3 * halves + total(chunk_repeated_layers) + total(chunk_repeated_split_layers)
     ends = 2 * total(chunk_holds_head) + total(chunk_holds_embedding)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
@@ -184,22 +186,24 @@ def sequence_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * ((2 + recompute_is_full)"
-    " * (total(chunk_layers) + total(chunk_split_layers)) + total(chunk_holds_head) + total(chunk_holds_embedding))",
+    formula="1.0 * microbatch_count * sequence_parallel * (2 * (total(chunk_layers)"
+    " + total(chunk_split_layers)) + total(chunk_repeated_layers)"
+    " + total(chunk_repeated_split_layers) + total(chunk_holds_head) + total(chunk_holds_embedding))",
     source=_KORTHIKANTI + ": two a layer forward, two backward",
 )
 def sequence_reduce_scatter_calls(
     microbatch_count: Column,
     sequence_parallel: Column,
-    recompute_is_full: Column,
     chunk_layers: Axis,
     chunk_split_layers: Axis,
+    chunk_repeated_layers: Axis,
+    chunk_repeated_split_layers: Axis,
     chunk_holds_head: Axis,
     chunk_holds_embedding: Axis,
 ) -> Column:
     """Return the reduce-scatters of sequence parallelism, over a step [count]."""
     halves = total(chunk_layers) + total(chunk_split_layers)
-    layers = (2 + recompute_is_full) * halves
+    layers = 2 * halves + total(chunk_repeated_layers) + total(chunk_repeated_split_layers)
     ends = total(chunk_holds_head) + total(chunk_holds_embedding)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
@@ -483,19 +487,19 @@ def replica_message_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="(4.0 + 2.0 * recompute_is_full) * microbatch_count *"
-    " minimum(expert_parallel_size - 1, 1) * total(chunk_mixture_layers)",
+    formula="(4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers))"
+    " * microbatch_count * minimum(expert_parallel_size - 1, 1)",
     source=_FOLDED + ": to the experts and back, forward and backward",
 )
 def expert_all_to_all_calls(
-    recompute_is_full: Column,
+    chunk_mixture_layers: Axis,
+    chunk_repeated_mixture_layers: Axis,
     microbatch_count: Column,
     expert_parallel_size: Column,
-    chunk_mixture_layers: Axis,
 ) -> Column:
     """Return the exchanges of rows between experts, over a step [count]."""
-    calls = (4.0 + 2.0 * recompute_is_full) * microbatch_count
-    return calls * minimum(expert_parallel_size - 1, 1) * total(chunk_mixture_layers)
+    layers = 4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers)
+    return layers * microbatch_count * minimum(expert_parallel_size - 1, 1)
 
 
 @quantity(
@@ -503,19 +507,19 @@ def expert_all_to_all_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="(2.0 + recompute_is_full) * microbatch_count * minimum(expert_stride - 1, 1) *"
-    " total(chunk_mixture_layers)",
+    formula="(2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers))"
+    " * microbatch_count * minimum(expert_stride - 1, 1)",
     source=_FOLDED,
 )
 def expert_rows_all_gather_calls(
-    recompute_is_full: Column,
+    chunk_mixture_layers: Axis,
+    chunk_repeated_mixture_layers: Axis,
     microbatch_count: Column,
     expert_stride: Column,
-    chunk_mixture_layers: Axis,
 ) -> Column:
     """Return the all-gathers of rows over ranks that split an expert, over a step [count]."""
-    calls = (2.0 + recompute_is_full) * microbatch_count
-    return calls * minimum(expert_stride - 1, 1) * total(chunk_mixture_layers)
+    layers = 2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers)
+    return layers * microbatch_count * minimum(expert_stride - 1, 1)
 
 
 @quantity(
@@ -523,19 +527,19 @@ def expert_rows_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="(2.0 + recompute_is_full) * microbatch_count * minimum(expert_stride - 1, 1) *"
-    " total(chunk_mixture_layers)",
+    formula="(2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers))"
+    " * microbatch_count * minimum(expert_stride - 1, 1)",
     source=_FOLDED,
 )
 def expert_rows_reduce_scatter_calls(
-    recompute_is_full: Column,
+    chunk_mixture_layers: Axis,
+    chunk_repeated_mixture_layers: Axis,
     microbatch_count: Column,
     expert_stride: Column,
-    chunk_mixture_layers: Axis,
 ) -> Column:
     """Return the reduce-scatters of rows over ranks that split an expert, over a step [count]."""
-    calls = (2.0 + recompute_is_full) * microbatch_count
-    return calls * minimum(expert_stride - 1, 1) * total(chunk_mixture_layers)
+    layers = 2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers)
+    return layers * microbatch_count * minimum(expert_stride - 1, 1)
 
 
 @quantity(
@@ -543,24 +547,23 @@ def expert_rows_reduce_scatter_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_ring * total(chunk_layers) *"
-    " ((2 + (recompute_is_full + recompute_is_selective)) * (context_parallel_size -"
-    " 1) + (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1))",
+    formula="1.0 * microbatch_count * context_parallel_method_is_ring * (total(chunk_layers) * (3"
+    " * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1))"
+    " + total(chunk_attention_repeated_layers) * (context_parallel_size - 1))",
     source=_CONTEXT,
 )
 def context_send_calls(
     microbatch_count: Column,
     context_parallel_method_is_ring: Column,
     chunk_layers: Axis,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
+    chunk_attention_repeated_layers: Axis,
     context_parallel_size: Column,
 ) -> Column:
     """Return the blocks of keys and values, and of their gradients, sent around rings over a step [count]."""
-    again = recompute_is_full + recompute_is_selective
-    passes = (3 + again) * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1)
-    layers = as_float(microbatch_count) * context_parallel_method_is_ring * total(chunk_layers)
-    return layers * passes
+    passes = 3 * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1)
+    again = total(chunk_attention_repeated_layers) * (context_parallel_size - 1)
+    rings = as_float(microbatch_count) * context_parallel_method_is_ring
+    return rings * (total(chunk_layers) * passes + again)
 
 
 @quantity(
@@ -569,7 +572,7 @@ def context_send_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="1.0 * microbatch_count * context_parallel_method_is_all_gather *"
-    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
@@ -577,15 +580,14 @@ def context_all_gather_calls(
     microbatch_count: Column,
     context_parallel_method_is_all_gather: Column,
     chunk_layers: Axis,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
+    chunk_attention_repeated_layers: Axis,
     context_parallel_size: Column,
 ) -> Column:
     """Return the all-gathers of keys and values, over a step [count]."""
-    again = recompute_is_full + recompute_is_selective
+    repeated = total(chunk_attention_repeated_layers)
     layers = as_float(microbatch_count) * context_parallel_method_is_all_gather
-    layers = layers * total(chunk_layers)
-    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
+    layers = layers * (2 * total(chunk_layers) + repeated)
+    return layers * minimum(context_parallel_size - 1, 1)
 
 
 @quantity(
@@ -614,7 +616,7 @@ def context_reduce_scatter_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
-    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
@@ -622,15 +624,14 @@ def context_input_all_to_all_calls(
     microbatch_count: Column,
     context_parallel_method_is_ulysses: Column,
     chunk_layers: Axis,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
+    chunk_attention_repeated_layers: Axis,
     context_parallel_size: Column,
 ) -> Column:
     """Return the exchanges of queries, keys and values by heads, over a step [count]."""
-    again = recompute_is_full + recompute_is_selective
+    repeated = total(chunk_attention_repeated_layers)
     layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
-    layers = layers * total(chunk_layers)
-    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
+    layers = layers * (2 * total(chunk_layers) + repeated)
+    return layers * minimum(context_parallel_size - 1, 1)
 
 
 @quantity(
@@ -639,7 +640,7 @@ def context_input_all_to_all_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
-    " total(chunk_layers) * (2 + (recompute_is_full + recompute_is_selective)) *"
+    " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
@@ -647,15 +648,14 @@ def context_output_all_to_all_calls(
     microbatch_count: Column,
     context_parallel_method_is_ulysses: Column,
     chunk_layers: Axis,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
+    chunk_attention_repeated_layers: Axis,
     context_parallel_size: Column,
 ) -> Column:
     """Return the exchanges of the output of heads by heads, over a step [count]."""
-    again = recompute_is_full + recompute_is_selective
+    repeated = total(chunk_attention_repeated_layers)
     layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
-    layers = layers * total(chunk_layers)
-    return layers * (2 + again) * minimum(context_parallel_size - 1, 1)
+    layers = layers * (2 * total(chunk_layers) + repeated)
+    return layers * minimum(context_parallel_size - 1, 1)
 
 
 @quantity(

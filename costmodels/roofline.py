@@ -376,9 +376,9 @@ def chunk_backward_compute_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_recompute_s)",
+    formula="total(kind_repeated_layers * layer_recompute_s)",
     source="the sum of its parts",
 )
-def chunk_recompute_s(chunk_layer_count: Axis, layer_recompute_s: Axis) -> Column:
+def chunk_recompute_s(kind_repeated_layers: Axis, layer_recompute_s: Axis) -> Column:
     """Return the time of what a chunk's backward computes again, for one microbatch [s]."""
-    return weighted_total(chunk_layer_count, layer_recompute_s)
+    return weighted_total(kind_repeated_layers, layer_recompute_s)

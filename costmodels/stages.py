@@ -29,12 +29,15 @@ class StageClass(NamedTuple):
         For each chunk, layers of each kind [count].
     holds_embedding, holds_head : tuple of int
         For each chunk, one if it holds that end of the model.
+    repeated_counts : tuple of tuple of int
+        For each chunk, layers of each kind that full recomputation is for [count].
     """
 
     stages: tuple[int, ...]
     layer_counts: tuple[tuple[int, ...], ...]
     holds_embedding: tuple[int, ...]
     holds_head: tuple[int, ...]
+    repeated_counts: tuple[tuple[int, ...], ...]
 
 
 def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[int, ...]:
@@ -67,6 +70,7 @@ def stage_classes(
     microbatch_count: int,
     schedule: ScheduleName,
     layers_per_stage: tuple[int, ...] | None,
+    repeated_layers: int | None = None,
 ) -> tuple[StageClass, ...]:
     """Return the classes of a plan's stages, ordered by their first stage.
 
@@ -80,6 +84,8 @@ def stage_classes(
         Decides how many microbatches are in flight.
     layers_per_stage : tuple of int or None
         Layers of every virtual stage; None balances them.
+    repeated_layers : int or None
+        First layers of each chunk that full recomputation is for; None for all [count].
 
     Returns
     -------
@@ -89,12 +95,11 @@ def stage_classes(
     virtual_count = pipeline_parallel_size * virtual_stages
     layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count)
     kind_count = max(layer_kinds) + 1
-    counts, start = [], 0
-    for size in layers[:virtual_count]:
-        chunk = layer_kinds[start : start + size]
-        counts.append(tuple(chunk.count(kind) for kind in range(kind_count)))
-        start += size
-    counts += [(0,) * kind_count] * (virtual_count - len(counts))
+    chunks = _chunks(layer_kinds, layers[:virtual_count], virtual_count)
+    counts = [tuple(chunk.count(kind) for kind in range(kind_count)) for chunk in chunks]
+    repeated = [
+        tuple(chunk[:repeated_layers].count(kind) for kind in range(kind_count)) for chunk in chunks
+    ]
     in_flight_count = SCHEDULES[schedule].in_flight_count
     classes: list[StageClass] = []
     latest: tuple[Any, ...] | None = None
@@ -104,6 +109,7 @@ def stage_classes(
             tuple(counts[stage] for stage in virtual),
             tuple(int(stage == 0) for stage in virtual),
             tuple(int(stage == virtual_count - 1) for stage in virtual),
+            tuple(repeated[stage] for stage in virtual),
             in_flight_count(
                 pipeline_parallel_size=pipeline_parallel_size,
                 virtual_stages=virtual_stages,
@@ -115,9 +121,20 @@ def stage_classes(
             last = classes.pop()
             classes.append(last._replace(stages=(*last.stages, rank)))
         else:
-            classes.append(StageClass((rank,), key[0], key[1], key[2]))
+            classes.append(StageClass((rank,), *key[:4]))
         latest = key
     return tuple(classes)
+
+
+def _chunks(
+    layer_kinds: tuple[int, ...], layers: tuple[int, ...], virtual_count: int
+) -> list[tuple[int, ...]]:
+    """Return the kinds of the layers of each virtual stage, in order."""
+    chunks, start = [], 0
+    for size in layers:
+        chunks.append(layer_kinds[start : start + size])
+        start += size
+    return chunks + [()] * (virtual_count - len(chunks))
 
 
 class LayerKind(NamedTuple):
@@ -222,26 +239,36 @@ def stage_columns(
             for index in range(class_count)
         )
 
-    by_kind = [by_chunk(_layers_of(k)) for k in kinds]
-    return {
-        "class_stage_count": tuple(map(pool.column, zip(*counts, strict=True))),
-        "stage_index": tuple(
-            pool.column(table[index].stages[0] for table in padded) for index in range(class_count)
-        ),
-        "stage_layer_count": tuple(
-            pool.tuple_of(
-                pool.column(sum(chunk[k] for chunk in t[index].layer_counts) for t in padded)
-                for k in kinds
-            )
-            for index in range(class_count)
-        ),
-        "chunk_layer_count": tuple(
+    def of_kinds(number: Callable[[int], Callable[[StageClass, int], int]]) -> tuple[Any, ...]:
+        """Return for each class, chunk and kind a column of layers."""
+        by_kind = [by_chunk(number(k)) for k in kinds]
+        return tuple(
             pool.tuple_of(
                 pool.tuple_of(by_kind[k][index][chunk] for k in kinds)
                 for chunk in range(chunk_count)
             )
             for index in range(class_count)
+        )
+
+    def of_stage(counts_of: Callable[[StageClass], tuple[tuple[int, ...], ...]]) -> tuple[Any, ...]:
+        """Return for each class and kind a column of layers, over its chunks."""
+        return tuple(
+            pool.tuple_of(
+                pool.column(sum(chunk[k] for chunk in counts_of(t[index])) for t in padded)
+                for k in kinds
+            )
+            for index in range(class_count)
+        )
+
+    return {
+        "class_stage_count": tuple(map(pool.column, zip(*counts, strict=True))),
+        "stage_index": tuple(
+            pool.column(table[index].stages[0] for table in padded) for index in range(class_count)
         ),
+        "stage_layer_count": of_stage(lambda stage: stage.layer_counts),
+        "stage_repeated_layer_count": of_stage(lambda stage: stage.repeated_counts),
+        "chunk_layer_count": of_kinds(_layers_of),
+        "chunk_repeated_layer_count": of_kinds(_repeated_of),
         "chunk_exists": by_chunk(_one),
         "chunk_index": by_chunk(_place),
         "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
@@ -251,6 +278,10 @@ def stage_columns(
 
 def _layers_of(kind: int) -> Callable[[StageClass, int], int]:
     return lambda stage, chunk: stage.layer_counts[chunk][kind]
+
+
+def _repeated_of(kind: int) -> Callable[[StageClass, int], int]:
+    return lambda stage, chunk: stage.repeated_counts[chunk][kind]
 
 
 def _one(stage: StageClass, chunk: int) -> int:

@@ -385,12 +385,19 @@ def chunk_forward_expert_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="(1 + recompute_is_full) * chunk_forward_expert_s",
+    formula="chunk_forward_expert_s + 2 * chunk_repeated_mixture_layers"
+    " * (expert_exchange_s + expert_rows_s)",
     source="Rajbhandari et al. 2022, arXiv:2201.05596: nothing to hide behind",
 )
-def chunk_backward_expert_s(recompute_is_full: Column, chunk_forward_expert_s: Column) -> Column:
+def chunk_backward_expert_s(
+    chunk_forward_expert_s: Column,
+    chunk_repeated_mixture_layers: Column,
+    expert_exchange_s: Column,
+    expert_rows_s: Column,
+) -> Column:
     """Return the exchanges with experts that a chunk's backward waits for, for one microbatch [s]."""
-    return (1 + recompute_is_full) * chunk_forward_expert_s
+    again = 2 * chunk_repeated_mixture_layers * (expert_exchange_s + expert_rows_s)
+    return chunk_forward_expert_s + again
 
 
 @quantity(
@@ -497,8 +504,7 @@ def layer_forward_context_s(
     formula="where(context_parallel_method_is_ring, (context_parallel_size - 1) * maximum(2 *"
     " context_send_s - layer_attention_backward_flop / attention_flop_per_s /"
     " context_parallel_size, 0.0) + minimum(context_parallel_size - 1, 1) *"
-    " context_send_s, (2 - context_parallel_method_is_ulysses) * context_whole_s) +"
-    " (recompute_is_full + recompute_is_selective) * layer_forward_context_s",
+    " context_send_s, (2 - context_parallel_method_is_ulysses) * context_whole_s)",
     source=_HIDDEN + "; the last send of gradients shows",
 )
 def layer_backward_context_s(
@@ -509,18 +515,13 @@ def layer_backward_context_s(
     attention_flop_per_s: Column,
     context_parallel_method_is_ulysses: Column,
     context_whole_s: Column,
-    recompute_is_full: Column,
-    recompute_is_selective: Column,
-    layer_forward_context_s: Column,
 ) -> Column:
     """Return the context-parallel traffic that a layer's backward waits for, for one microbatch [s]."""
     block_s = layer_attention_backward_flop / attention_flop_per_s / context_parallel_size
     visible = (context_parallel_size - 1) * maximum(2 * context_send_s - block_s, 0.0)
     ring_s = visible + minimum(context_parallel_size - 1, 1) * context_send_s
     whole_s = (2 - context_parallel_method_is_ulysses) * context_whole_s
-    again = recompute_is_full + recompute_is_selective
-    own_s = where(context_parallel_method_is_ring, ring_s, whole_s)
-    return own_s + again * layer_forward_context_s
+    return where(context_parallel_method_is_ring, ring_s, whole_s)
 
 
 @quantity(
@@ -541,12 +542,23 @@ def chunk_forward_context_s(chunk_layer_count: Axis, layer_forward_context_s: Ax
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_backward_context_s)",
+    formula="total(chunk_layer_count * layer_backward_context_s"
+    " + (recompute_is_full + recompute_is_selective) * kind_repeated_layers"
+    " * layer_forward_context_s)",
     source="the sum of its parts",
 )
-def chunk_backward_context_s(chunk_layer_count: Axis, layer_backward_context_s: Axis) -> Column:
+def chunk_backward_context_s(
+    chunk_layer_count: Axis,
+    layer_backward_context_s: Axis,
+    recompute_is_full: Column,
+    recompute_is_selective: Column,
+    kind_repeated_layers: Axis,
+    layer_forward_context_s: Axis,
+) -> Column:
     """Return the context-parallel traffic that a chunk's backward waits for, for one microbatch [s]."""
-    return weighted_total(chunk_layer_count, layer_backward_context_s)
+    again = recompute_is_full + recompute_is_selective
+    own_s = weighted_total(chunk_layer_count, layer_backward_context_s)
+    return own_s + again * weighted_total(kind_repeated_layers, layer_forward_context_s)
 
 
 @quantity(

@@ -176,22 +176,24 @@ def context_network_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="(4.0 + 2.0 * recompute_is_full) * microbatch_count * total(chunk_mixture_layers)"
+    formula="(4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers))"
+    " * microbatch_count"
     " * (expert_exchange_bytes * expert_network_fraction + expert_rows_bytes *"
     " expert_tensor_network_fraction)",
     source=_SHARE,
 )
 def expert_network_bytes(
-    recompute_is_full: Column,
-    microbatch_count: Column,
     chunk_mixture_layers: Axis,
+    chunk_repeated_mixture_layers: Axis,
+    microbatch_count: Column,
     expert_exchange_bytes: Column,
     expert_network_fraction: Column,
     expert_rows_bytes: Column,
     expert_tensor_network_fraction: Column,
 ) -> Column:
     """Return the bytes to experts and back that cross nodes, over a step [byte]."""
-    calls = (4.0 + 2.0 * recompute_is_full) * microbatch_count * total(chunk_mixture_layers)
+    layers = 4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers)
+    calls = layers * microbatch_count
     exchanged = expert_exchange_bytes * expert_network_fraction
     return calls * (exchanged + expert_rows_bytes * expert_tensor_network_fraction)
 

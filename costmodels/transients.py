@@ -109,30 +109,42 @@ def ffn_gradient_bytes(
     "byte",
     Scope.GPU,
     axes=_STAGE,
-    basis=Basis.EXACT,
-    formula="largest(minimum(stage_layer_count, 1) * (layer_recomputed_bytes"
-    " + maximum(attention_gradient_bytes, ffn_gradient_bytes)))",
-    source=_BACKWARD,
+    basis=Basis.ASSUMED,
+    formula="largest(minimum(stage_layer_count, 1) * (maximum(attention_gradient_bytes,"
+    " ffn_gradient_bytes) + layer_recomputed_bytes + recompute_is_full"
+    " * (minimum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
+    " * (layer_activation_bytes - layer_input_bytes)"
+    " + maximum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
+    " * layer_activation_bytes)))",
+    source=_BACKWARD + "; a group of layers is computed again at once, as if all were the largest",
 )
 def layer_transient_bytes(
     stage_layer_count: Axis,
     layer_recomputed_bytes: Axis,
     attention_gradient_bytes: Axis,
     ffn_gradient_bytes: Axis,
+    recompute_is_full: Column,
+    recompute_group_size: Column,
+    stage_repeated_layer_count: Axis,
+    layer_activation_bytes: Axis,
+    layer_input_bytes: Column,
 ) -> Column:
     """Return what the backward of a GPU's largest layer holds beside what was kept [byte]."""
-    return largest(
-        [
-            minimum(count, 1) * (again + maximum(attention, ffn))
-            for count, again, attention, ffn in zip(
-                stage_layer_count,
-                layer_recomputed_bytes,
-                attention_gradient_bytes,
-                ffn_gradient_bytes,
-                strict=True,
-            )
-        ]
-    )
+    held = []
+    for count, again, attention, ffn, repeated, whole in zip(
+        stage_layer_count,
+        layer_recomputed_bytes,
+        attention_gradient_bytes,
+        ffn_gradient_bytes,
+        stage_repeated_layer_count,
+        layer_activation_bytes,
+        strict=True,
+    ):
+        others = minimum(recompute_group_size, repeated) - 1
+        none = minimum(others, 0) * (whole - layer_input_bytes)
+        group = again + recompute_is_full * (none + maximum(others, 0) * whole)
+        held.append(minimum(count, 1) * (maximum(attention, ffn) + group))
+    return largest(held)
 
 
 @quantity(

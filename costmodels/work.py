@@ -4,7 +4,7 @@ Forward and backward apart, of all GPUs of a stage; once as executed, once as th
 The components add up to the executed work and to the model's.
 """
 
-from costmodels.columns import Axis, Column, as_float, total, weighted_total
+from costmodels.columns import Axis, Column, as_float, total, weighted_total, where
 from costmodels.quantities import KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
@@ -206,8 +206,30 @@ _LAYERS = {"work": layers_work_flop, "double": layers_double_flop}
 _HEAD = {"work": head_work_flop, "double": head_double_flop}
 
 
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=(STAGE, KIND),
+    basis=Basis.EXACT,
+    formula="where(recompute_is_full, stage_repeated_layer_count, stage_layer_count)",
+    source=_KORTHIKANTI,
+)
+def stage_repeated_layers(
+    recompute_is_full: Column, stage_repeated_layer_count: Column, stage_layer_count: Column
+) -> Column:
+    """Return the layers of a kind on a GPU that recomputation is for, if there is any [count]."""
+    return where(recompute_is_full, stage_repeated_layer_count, stage_layer_count)
+
+
 def _of_stage(
-    name: str, layer: str, definition: str, *, factor: str, source: str, double: bool = False
+    name: str,
+    layer: str,
+    definition: str,
+    *,
+    factor: str,
+    source: str,
+    double: bool = False,
+    layers: str = "stage_layer_count",
 ) -> Quantity:
     """Return the work of one component on all GPUs of a stage, in a step."""
     way = "double" if double else "work"
@@ -217,9 +239,9 @@ def _of_stage(
         function = renamed(_HEAD[way], name, names)
         formula = f"{twice}{factor} * total(chunk_holds_head) * {layer}"
     else:
-        names = {"factor": factor, "layer_flop": layer}
+        names = {"factor": factor, "stage_layer_count": layers, "layer_flop": layer}
         function = renamed(_LAYERS[way], name, names)
-        formula = f"{twice}{factor} * total(stage_layer_count * {layer})"
+        formula = f"{twice}{factor} * total({layers} * {layer})"
     return Quantity(
         name=name,
         unit="FLOP",
@@ -298,6 +320,7 @@ RECOMPUTED = (
         f"Work of forwards that the backward repeats, {_EXECUTED}.",
         factor="stage_pass_count",
         source=_KORTHIKANTI,
+        layers="stage_repeated_layers",
     ),
 )
 """Executed work of a stage that recomputation adds."""

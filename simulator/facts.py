@@ -76,6 +76,12 @@ class Facts:
         """Return the microbatches of a replica in a step."""
         return int(self.values["microbatch_count"])
 
+    @property
+    def most_chunk_layers(self) -> int:
+        """Return the layers of the chunk that has most [count]."""
+        stages = self.columns.values["chunk_layer_count"]
+        return max(int(sum(kind[0] for kind in chunk)) for stage in stages for chunk in stage)
+
     def sizes(self) -> dict[RankAxis, int]:
         """Return the ranks of each axis that has more than one."""
         plan = self.scenario.plan

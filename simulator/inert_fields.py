@@ -13,7 +13,7 @@ from costmodels.leaves import declared_type, leaves
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import declaration
 from costmodels.specs.model import Norm, Positions, QueryKeyNorm
-from costmodels.specs.plan import RankAxis
+from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers
@@ -357,6 +357,40 @@ def _capacity(facts: Facts) -> str:
     )
 
 
+def _recomputed(facts: Facts) -> str:
+    """Return which values of the fields of full recomputation change nothing."""
+    plan = facts.scenario.plan
+    fields = ["plan.recompute_method", "plan.recompute_num_layers"]
+    if plan.recompute is not Recompute.FULL:
+        return without_effect(fields, "layers are not recomputed as a whole")
+    if facts.most_chunk_layers == 1:
+        return without_effect(fields, "a chunk has one layer")
+    said = [_other_groups(plan, facts.most_chunk_layers)]
+    if plan.recompute_num_layers is None:
+        other = next(method for method in RecomputeMethod if method is not plan.recompute_method)
+        said.append(
+            f"plan.recompute_method: {other.value} would move nothing: each layer is computed again "
+            "by itself"
+        )
+    return "; ".join(filter(None, said))
+
+
+def _other_groups(plan: Plan, chunk: int) -> str:
+    """Return which other groups of recomputed layers are the same ones."""
+    size, most = plan.recompute_num_layers, f"from {chunk} to {_MOST_LAYERS}"
+    uniform = plan.recompute_method is RecomputeMethod.UNIFORM
+    if uniform and size in (None, 1):
+        other = "1" if size is None else "leaving it out"
+        return f"plan.recompute_num_layers: {other} would move nothing: a group is one layer"
+    if size is not None and size < chunk:
+        return ""
+    values = most if uniform or size is None else f"{most} or leaving it out"
+    return f"plan.recompute_num_layers: {values} would move nothing: no chunk has more layers"
+
+
+_MOST_LAYERS = 2**16
+
+
 def _one_in_flight(facts: Facts) -> str:
     plan = facts.scenario.plan
     same = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOPED_BFS)
@@ -445,6 +479,7 @@ def _tokens(facts: Facts) -> str:
 INERT: tuple[Callable[[Facts], str], ...] = (
     _replicas,
     _layers,
+    _recomputed,
     _links,
     _hidden_links,
     _products,

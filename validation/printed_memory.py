@@ -73,7 +73,7 @@ def _zero_cases() -> Iterator[Case]:
         stage = int(row["zero_stage"])
         yield Case(
             suite=SUITE,
-            name=f"ZeRO Table 1: {parameters // 10**9}B, {replicas} replicas, stage {stage}",
+            name=f"ZeRO Table 1: {parameters:,} parameters, {replicas} replicas, stage {stage}",
             claim="weights_bytes + gradients_bytes + optimizer_bytes are the states in the table",
             prediction=state_bytes(parameters, replicas, stage),
             measurement=parse_quantity(f"{printed} GB", "bytes"),

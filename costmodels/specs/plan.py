@@ -18,6 +18,13 @@ class Recompute(StrEnum):
     FULL = "full"
 
 
+class RecomputeMethod(StrEnum):
+    """Which layers full recomputation is for: groups of so many, or the first ones of a chunk."""
+
+    UNIFORM = "uniform"
+    BLOCK = "block"
+
+
 class AttentionKernel(StrEnum):
     """How attention is computed: fused, in tiles, or with the matrix of scores in memory."""
 
@@ -89,6 +96,12 @@ class Plan(Spec, frozen=True, kw_only=True):
         What data-parallel ranks shard: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights.
     recompute : Recompute
         What is recomputed in the backward pass.
+    recompute_method : RecomputeMethod
+        With full recomputation: ``uniform`` keeps the input of each group of layers and computes the
+        group again; ``block`` does so with each of the first layers of a chunk, and keeps what
+        the others need.
+    recompute_num_layers : int or None
+        Layers of a group, or first layers of a chunk; None for 1 of a group, and all of a chunk.
     attention_kernel : AttentionKernel
         How attention is computed.
     saved_tensors : SavedTensors
@@ -197,6 +210,15 @@ class Plan(Spec, frozen=True, kw_only=True):
     recompute: Annotated[
         Recompute, choice("what is recomputed in the backward pass", *_MICROBATCH[:4])
     ] = Recompute.NONE
+    recompute_method: Annotated[
+        RecomputeMethod, choice("which layers full recomputation is for", *_MICROBATCH[:4])
+    ] = RecomputeMethod.UNIFORM
+    recompute_num_layers: (
+        Annotated[
+            int, size("layers of a group, or first layers of a chunk", *_MICROBATCH[:4], most=2**16)
+        ]
+        | None
+    ) = None
     attention_kernel: Annotated[
         AttentionKernel, choice("how attention is computed", "memory", "compute", "time")
     ] = AttentionKernel.FLASH
@@ -219,3 +241,14 @@ class Plan(Spec, frozen=True, kw_only=True):
     decompress_kv_cache: Annotated[
         bool, choice("whether latent attention caches keys and values of heads, in inference")
     ] = False
+
+    @property
+    def repeated_layers(self) -> int | None:
+        """Return the first layers of a chunk that full recomputation is for, None for all [count]."""
+        return self.recompute_num_layers if self.recompute_method is RecomputeMethod.BLOCK else None
+
+    @property
+    def recompute_group_size(self) -> int:
+        """Return the layers that full recomputation computes again at once [count]."""
+        uniform = self.recompute_method is RecomputeMethod.UNIFORM
+        return self.recompute_num_layers or 1 if uniform else 1

@@ -70,12 +70,13 @@ class Remark(NamedTuple):
             return True
         if self.values == "as many others of the same layout on the same virtual stages":
             return places(scenario, value) == places(scenario, old)
-        if is_number(value) and is_number(old):
+        if is_number(value) and (is_number(old) or old is None):
             for first, last in re.findall(r"from ([\d.e+-]+) to ([\d.e+-]+)", self.values):
                 if float(first) / CLOSE <= value <= float(last) * CLOSE:
                     return True
-            if ("a larger" in self.values and value > old) or (
-                "a smaller" in self.values and value < old
+            if old is not None and (
+                ("a larger" in self.values and value > old)
+                or ("a smaller" in self.values and value < old)
             ):
                 return True
         listed = re.split(r", | or | and ", self.values)
@@ -323,6 +324,10 @@ def _capacity(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (value for value in (None, 1.0, 1.25, 0.5) if value != old)
 
 
+def _recomputed(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (1, 2, 3, 1000, None) if value != old)
+
+
 def _orders(scenario: Scenario, old: Any) -> Iterator[Any]:
     for order in permutations(axis.value for axis in RankAxis):
         if list(order) != [axis.value for axis in old]:
@@ -398,6 +403,7 @@ _SPECIAL = {
     "plan.sharding_group_size": _sharding_group,
     "plan.expert_capacity_factor": _capacity,
     "plan.rank_order": _orders,
+    "plan.recompute_num_layers": _recomputed,
     "model.layouts": _layouts,
     "model.mixture": _mixture,
     "model.mixture.expert_intermediate_size": _expert_width,
