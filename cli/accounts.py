@@ -30,6 +30,7 @@ _COMPONENTS = {
     "head_activations_bytes": "activations: head and loss",
     "transient_bytes": "buffer: backward",
     "dummy_gradient_bytes": "buffer: dummy gradients",
+    "offload_buffer_bytes": "buffer: states of the host",
     "pipeline_buffer_bytes": "buffer: pipeline",
     "sequence_buffer_bytes": "buffer: sequence",
     "context_buffer_bytes": "buffer: keys and values",

@@ -90,6 +90,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_expert_tensor_parallel_size"] = plan.expert_tensor_parallel_size or 0
     values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
+    values["stated_host_bytes_per_s"] = sections.cluster.host_bandwidth_bytes_per_s or 0.0
     values["recompute_group_size"] = plan.recompute_group_size
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())

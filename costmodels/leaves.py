@@ -65,6 +65,7 @@ STRUCTURAL = {
     "plan.expert_capacity_factor",
     "plan.sharding_group_size",
     "cluster.accelerator.peak_flop_per_s",
+    "cluster.host_bandwidth_bytes_per_s",
 }
 """Fields that enter through inputs of other names."""
 
@@ -207,6 +208,11 @@ def _structural_leaves() -> dict[str, Leaf]:
             "plan.sharding_group_size",
             "count",
             "ranks over which states are sharded, zero where all that hold the same weights",
+        ),
+        "stated_host_bytes_per_s": Leaf(
+            "cluster.host_bandwidth_bytes_per_s",
+            "byte/s",
+            "bandwidth to the host's memory, zero where it is not known",
         ),
         "stated_stage_count": Leaf(stages, "count", "virtual stages, zero where not stated"),
         "stated_layer_count": Leaf(stages, "count", "layers of all stages, zero where not stated"),

@@ -23,6 +23,7 @@ from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Scope, quantit
 
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
 _UNIT = "Zhao et al. 2023, arXiv:2304.11277, section 3.2: a layer is a unit of sharding"
+_OFFLOAD = "Ren et al. 2021, arXiv:2101.06840, section 3; updated on the GPU, layer by layer"
 _STAGE = (STAGE,)
 
 
@@ -114,13 +115,13 @@ def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -
     " * main_weight_element_bytes",
     source=_ZERO,
 )
-def main_weights_bytes(
+def main_weight_state_bytes(
     stage_parameters: Column,
     zero_stage: Column,
     shard_parameters: Column,
     main_weight_element_bytes: Column,
 ) -> Column:
-    """Return the main weights, the copy that the optimizer updates [byte]."""
+    """Return the main weights, the copy that the optimizer updates, wherever it lies [byte]."""
     held = where(zero_stage >= 1, shard_parameters, stage_parameters)
     return held * main_weight_element_bytes
 
@@ -134,7 +135,7 @@ def main_weights_bytes(
     " * moment_element_bytes + shape_moments_bytes",
     source=_ZERO,
 )
-def moments_bytes(
+def moment_state_bytes(
     stage_parameters: Column,
     zero_stage: Column,
     shard_parameters: Column,
@@ -142,15 +143,71 @@ def moments_bytes(
     moment_element_bytes: Column,
     shape_moments_bytes: Column,
 ) -> Column:
-    """Return the optimizer's moments [byte].
+    """Return the optimizer's moments, wherever they lie [byte].
 
     Examples
     --------
-    >>> moments_bytes(7_500_000_000, 1, 117_187_500, 2, 4, 0) / 1e9
+    >>> moment_state_bytes(7_500_000_000, 1, 117_187_500, 2, 4, 0) / 1e9
     0.9375
     """
     held = where(zero_stage >= 1, shard_parameters, stage_parameters)
     return held * moment_count * moment_element_bytes + shape_moments_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(1 - offload_optimizer) * main_weight_state_bytes",
+    source=_OFFLOAD,
+)
+def main_weights_bytes(offload_optimizer: Column, main_weight_state_bytes: Column) -> Column:
+    """Return the main weights in the memory of the GPU [byte]."""
+    return (1 - offload_optimizer) * main_weight_state_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="(1 - offload_optimizer) * moment_state_bytes",
+    source=_OFFLOAD,
+)
+def moments_bytes(offload_optimizer: Column, moment_state_bytes: Column) -> Column:
+    """Return the optimizer's moments in the memory of the GPU [byte]."""
+    return (1 - offload_optimizer) * moment_state_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    basis=Basis.EXACT,
+    formula="offload_optimizer * (main_weight_state_bytes + moment_state_bytes)",
+    source=_OFFLOAD,
+)
+def host_bytes(
+    offload_optimizer: Column, main_weight_state_bytes: Column, moment_state_bytes: Column
+) -> Column:
+    """Return the memory of the host that the states of a GPU take [byte]."""
+    return offload_optimizer * (main_weight_state_bytes + moment_state_bytes)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="communication",
+    basis=Basis.EXACT,
+    formula="2.0 * host_bytes",
+    source=_OFFLOAD + ": to the GPU for the update, and back",
+)
+def host_traffic_bytes(host_bytes: Column) -> Column:
+    """Return the bytes between a GPU and its host, over a step [byte]."""
+    return 2.0 * host_bytes
 
 
 @quantity(
@@ -291,10 +348,36 @@ def context_buffer_bytes(
     "byte",
     Scope.GPU,
     axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="offload_optimizer * 2 * ceil_div(unit_parameters, where(zero_stage >= 1, sharding_size,"
+    " 1)) * (main_weight_element_bytes + moment_count * moment_element_bytes)",
+    source=_OFFLOAD + ": states of the largest layer, embedding or head, one set in use and one on "
+    "its way",
+)
+def offload_buffer_bytes(
+    offload_optimizer: Column,
+    unit_parameters: Column,
+    zero_stage: Column,
+    sharding_size: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+) -> Column:
+    """Return the buffers through which states of the host pass in an update [byte]."""
+    elements = ceil_div(unit_parameters, where(zero_stage >= 1, sharding_size, 1))
+    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
+    return offload_optimizer * 2 * elements * element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
     formula="transient_bytes + dummy_gradient_bytes + pipeline_buffer_bytes"
-    " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes",
+    " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes"
+    " + offload_buffer_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
@@ -304,6 +387,7 @@ def buffers_bytes(
     sequence_buffer_bytes: Column,
     context_buffer_bytes: Column,
     sharding_buffer_bytes: Column,
+    offload_buffer_bytes: Column,
 ) -> Column:
     """Return the buffers of the backward, kernels, communication and sharding [byte]."""
     return (
@@ -313,6 +397,7 @@ def buffers_bytes(
         + sequence_buffer_bytes
         + context_buffer_bytes
         + sharding_buffer_bytes
+        + offload_buffer_bytes
     )
 
 

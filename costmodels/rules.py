@@ -104,6 +104,11 @@ def batch_divides(
     return global_batch_size % (micro_batch_size * np.maximum(data_parallel_size, 1)) == 0
 
 
+def offload_has_link(offload_optimizer: Column, stated_host_bytes_per_s: Column) -> Column:
+    """Return whether states on the host have a link whose bandwidth is known."""
+    return (offload_optimizer == 0) + (stated_host_bytes_per_s > 0) > 0
+
+
 def saved_tensors_have_kernel(
     saved_tensors_is_megatron: Column,
     saved_tensors_is_torch_eager_cpu: Column,
@@ -617,6 +622,12 @@ RULES = (
         requirement="must be a multiple of plan.micro_batch_size ({micro_batch_size}) x the "
         "{data_parallel_size} replicas that cluster.accelerator_count and the other parallel "
         "sizes leave",
+    ),
+    Rule(
+        field="plan.offload_optimizer",
+        function=offload_has_link,
+        requirement="needs the bandwidth between an accelerator and its host, which no preset states: "
+        "set cluster.host_bandwidth_bytes_per_s",
     ),
     Rule(
         field="plan.saved_tensors",

@@ -122,11 +122,13 @@ def exposed_gather_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="(where(zero_stage >= 1, shard_parameters, stage_parameters)"
+    formula="maximum((where(zero_stage >= 1, shard_parameters, stage_parameters)"
     " * (gradient_element_bytes + 2 * main_weight_element_bytes + weight_element_bytes"
-    " * (1 + (main_weight_element_bytes == 0))) + 2 * moments_bytes) / memory_bytes_per_s",
+    " * (1 + (main_weight_element_bytes == 0))) + 2 * moment_state_bytes) / memory_bytes_per_s,"
+    " host_bytes / maximum(stated_host_bytes_per_s, 1.0))",
     source=_OPERANDS
-    + ": gradient read; main weights and moments read and written; weights written",
+    + ": gradient read; main weights and moments read and written; weights written; or states from "
+    "and to the host, both ways at once",
 )
 def stage_optimizer_s(
     stage_parameters: Column,
@@ -135,14 +137,17 @@ def stage_optimizer_s(
     gradient_element_bytes: Column,
     main_weight_element_bytes: Column,
     weight_element_bytes: Column,
-    moments_bytes: Column,
+    moment_state_bytes: Column,
+    host_bytes: Column,
+    stated_host_bytes_per_s: Column,
     memory_bytes_per_s: Column,
 ) -> Column:
-    """Return the time of a GPU's optimizer, bound by memory [s]."""
+    """Return the time of a GPU's optimizer, bound by memory or by the link to the host [s]."""
     updated = where(zero_stage >= 1, shard_parameters, stage_parameters)
     element_bytes = (
         gradient_element_bytes
         + 2 * main_weight_element_bytes
         + weight_element_bytes * (1 + (main_weight_element_bytes == 0))
     )
-    return (updated * element_bytes + 2 * moments_bytes) / memory_bytes_per_s
+    update_s = (updated * element_bytes + 2 * moment_state_bytes) / memory_bytes_per_s
+    return maximum(update_s, host_bytes / maximum(stated_host_bytes_per_s, 1.0))

@@ -402,6 +402,17 @@ def _one_in_flight(facts: Facts) -> str:
     )
 
 
+def _offload(facts: Facts) -> str:
+    keeps = facts.scenario.precision.main_weights is not None
+    keeps = keeps or facts.scenario.workload.optimizer is not Optimizer.SGD
+    if not keeps:
+        fields = ["plan.offload_optimizer", "cluster.host_bandwidth_bytes_per_s"]
+        return without_effect(fields, "the optimizer keeps no states")
+    if not facts.scenario.plan.offload_optimizer:
+        return without_effect(["cluster.host_bandwidth_bytes_per_s"], "nothing lies on the host")
+    return ""
+
+
 def _moments(facts: Facts) -> str:
     if facts.scenario.workload.optimizer is Optimizer.SGD:
         return without_effect(["precision.moments"], "plain SGD keeps no moments")
@@ -497,6 +508,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _sharding_group,
     _capacity,
     _one_in_flight,
+    _offload,
     _moments,
     _peaks,
     _compute,

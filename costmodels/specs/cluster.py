@@ -145,6 +145,9 @@ class Cluster(SourcedSpec, frozen=True, kw_only=True):
         Links between nodes.
     host_power_w : float
         Power of the rest of a node, for each accelerator [watt].
+    host_bandwidth_bytes_per_s : float or None
+        Between an accelerator and the memory of its host, one direction; None where it is not known
+        [byte/s].
     power_usage_effectiveness : float
         Power of the site over power of its machines [ratio].
     """
@@ -160,6 +163,10 @@ class Cluster(SourcedSpec, frozen=True, kw_only=True):
     scale_up: Annotated[ScaleUp, choice("links inside a node", "time")]
     network: Annotated[Network, choice("links between nodes", "time")]
     host_power_w: Annotated[float, nonnegative("power of a node beside its accelerators", "cost")]
+    host_bandwidth_bytes_per_s: (
+        Annotated[float, positive("bandwidth between an accelerator and its host's memory", "time")]
+        | None
+    ) = None
     power_usage_effectiveness: Annotated[
         float,
         msgspec.Meta(

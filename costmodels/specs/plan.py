@@ -110,6 +110,8 @@ class Plan(Spec, frozen=True, kw_only=True):
         Whether gradients are reduced while the last microbatch's backward runs.
     overlap_parameter_gather : bool
         Whether sharded weights are gathered while the forward runs.
+    offload_optimizer : bool
+        Whether main weights and moments lie in the memory of the host between updates.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -231,6 +233,10 @@ class Plan(Spec, frozen=True, kw_only=True):
     overlap_parameter_gather: Annotated[
         bool, choice("whether sharded weights are gathered during the forward", "time")
     ] = True
+    offload_optimizer: Annotated[
+        bool,
+        choice("whether the optimizer's states lie on the host", "memory", "communication", "time"),
+    ] = False
     rank_order: Annotated[
         tuple[RankAxis, ...],
         choice("axes from neighbouring ranks outwards", "communication", "time"),

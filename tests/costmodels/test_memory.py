@@ -15,9 +15,9 @@ from costmodels.memory import (
     chunk_unit_parameters,
     fits,
     gradients_bytes,
-    main_weights_bytes,
+    main_weight_state_bytes,
     moment_count,
-    moments_bytes,
+    moment_state_bytes,
     optimizer_bytes,
     reserve_bytes,
     shard_parameters,
@@ -40,8 +40,10 @@ def state_bytes(parameters: int, stage: int, replicas: int) -> int:
     weights = weights_bytes(**sharding, weight_element_bytes=2)
     gradients = gradients_bytes(**sharding, gradient_element_bytes=2)
     optimizer = optimizer_bytes(
-        main_weights_bytes(**sharding, main_weight_element_bytes=4),
-        moments_bytes(**sharding, moment_count=2, moment_element_bytes=4, shape_moments_bytes=0),
+        main_weight_state_bytes(**sharding, main_weight_element_bytes=4),
+        moment_state_bytes(
+            **sharding, moment_count=2, moment_element_bytes=4, shape_moments_bytes=0
+        ),
     )
     return int(weights + gradients + optimizer)
 
@@ -281,7 +283,8 @@ def test_buffers_and_reserve_are_sums() -> None:
             sequence_buffer_bytes=300,
             context_buffer_bytes=50000,
             sharding_buffer_bytes=4000,
+            offload_buffer_bytes=7000000,
         )
-        == 654321
+        == 7654321
     )
     assert reserve_bytes(accelerator_context_bytes=1, accelerator_allocator_reserve_bytes=20) == 21

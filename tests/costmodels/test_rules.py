@@ -171,6 +171,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"workload__kind": "decode", "plan__attention_kernel": "naive"},
         r"plan.attention_kernel \(naive\): inference is modelled with a fused kernel only",
     ),
+    "offload_has_link": (
+        "small",
+        {"plan__offload_optimizer": True},
+        r"plan.offload_optimizer \(True\): needs the bandwidth .* set cluster.host_bandwidth",
+    ),
     "saved_tensors_have_kernel": (
         "small",
         {"plan__saved_tensors": "torch-eager-cpu"},

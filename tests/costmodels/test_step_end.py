@@ -119,7 +119,9 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
         shard_parameters=-(-10 // replicas),
         gradient_element_bytes=recipe["gradient"],
         main_weight_element_bytes=recipe["main"],
-        moments_bytes=updated * sum(recipe["moments"]),
+        moment_state_bytes=updated * sum(recipe["moments"]),
+        host_bytes=0,
+        stated_host_bytes_per_s=0.0,
         weight_element_bytes=recipe["weight"],
         memory_bytes_per_s=2.0,
     )

@@ -396,6 +396,10 @@ def _price(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (1e-3,) if old is None else (old * 1.5, old / 1.5, None)
 
 
+def _host(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (50e9,) if old is None else (old * 1.5, old / 1.5, None)
+
+
 _SPECIAL = {
     "plan.layers_per_stage": _layers,
     "plan.data_parallel_size": _replicas,
@@ -420,4 +424,5 @@ _SPECIAL = {
     "precision.main_weights": _main_weights,
     "workload.total_tokens": _tokens,
     "cluster.accelerator.price_usd_per_s": _price,
+    "cluster.host_bandwidth_bytes_per_s": _host,
 }
