@@ -73,7 +73,7 @@ def megatron_attention_bytes(
     activation_element_bytes: Column,
     norm_is_rmsnorm: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps around a layer's attention, for one microbatch [byte]."""
+    """Return the activations that Megatron-LM keeps around a layer's attention, for one microbatch [byte]."""
     engine = saved_tensors_is_transformer_engine
     twice = engine * (context_parallel_size > 1) * num_attention_heads * attention_value_size
     heads = microbatch_tokens * (attention_kept_elements + twice) // tensor_parallel_size
@@ -106,7 +106,7 @@ def megatron_core_bytes(
     dropout: Column,
     tensor_parallel_size: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps inside a layer's attention, for one microbatch [byte].
+    """Return the activations that Megatron-LM keeps inside a layer's attention, for one microbatch [byte].
 
     Examples
     --------
@@ -154,7 +154,7 @@ def megatron_ffn_bytes(
     norms_per_layer: Column,
     norm_is_rmsnorm: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps of a layer's feed-forward network, for one microbatch [byte]."""
+    """Return the activations that Megatron-LM keeps of a layer's feed-forward network, for one microbatch [byte]."""
     rows = expert_rows * layer_intermediate_size * activation_element_bytes // layer_split_size
     shared = microbatch_tokens * shared_intermediate_size * activation_element_bytes
     inner = (2 + gated) * (rows + shared // tensor_parallel_size)
@@ -193,7 +193,7 @@ def megatron_mixture_bytes(
     shared_gate: Column,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps to route tokens to experts and back, for one microbatch [byte]."""
+    """Return the activations that Megatron-LM keeps to route tokens to experts and back, for one microbatch [byte]."""
     routed = expert_rows * hidden_size
     router = 4 * sharded_tokens * (expert_count + experts_per_token)
     gate = shared_gate * (layer_input_bytes + 4 * sharded_tokens)
@@ -337,7 +337,7 @@ def megatron_embedding_bytes(
     embedding_norm: Column,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps behind the embedding, for one microbatch [byte]."""
+    """Return the activations that Megatron-LM keeps behind the embedding, for one microbatch [byte]."""
     return dropout * sharded_tokens * hidden_size + embedding_norm * layer_input_bytes
 
 
@@ -354,7 +354,7 @@ def megatron_head_bytes(
     vocabulary_rows: Column,
     logits_element_bytes: Column,
 ) -> Column:
-    """Return what Megatron-LM keeps for head and loss, for one microbatch [byte]."""
+    """Return the activations that Megatron-LM keeps for head and loss, for one microbatch [byte]."""
     return 2 * layer_input_bytes + microbatch_tokens * vocabulary_rows * logits_element_bytes
 
 

@@ -71,7 +71,7 @@ def tensor_state_bytes(
     matrices: Sequence[Matrix],
     vectors: Sequence[Vector],
     *,
-    are_hidden: bool = True,
+    matrix_moments: int = 1,
 ) -> Column:
     """Return the moments of some tensors [byte].
 
@@ -81,8 +81,8 @@ def tensor_state_bytes(
         The optimizer.
     matrices, vectors : sequence
         Shapes, and how many there are of each.
-    are_hidden : bool
-        Whether the matrices are those between the embeddings, which Muon updates itself.
+    matrix_moments : int
+        Moments of a matrix beside Muon: 1 of those that it updates, 2 of embeddings and head [count].
 
     Examples
     --------
@@ -97,7 +97,7 @@ def tensor_state_bytes(
     flat = [*sizes, *vectors]
     own = total([count * size for count, size in vectors])
     factors = total([count * (rows + columns) for count, rows, columns in matrices]) + own
-    moments = (1 if are_hidden else 2) * total([count * size for count, size in sizes]) + 2 * own
+    moments = matrix_moments * total([count * size for count, size in sizes]) + 2 * own
     blocks = total([count * quantized_bytes(size) for count, size in flat])
     elements = choice.is_adafactor * factors + choice.is_muon * moments
     return elements * choice.element_bytes + choice.is_adam_8bit * blocks
@@ -258,7 +258,7 @@ def embedding_state_bytes(
         (positions_is_learned, rows, hidden_size),
     ]
     vectors = [(embedding_norm * (1 + norm_is_layernorm), hidden_size)]
-    return tensor_state_bytes(choice, matrices, vectors, are_hidden=False)
+    return tensor_state_bytes(choice, matrices, vectors, matrix_moments=2)
 
 
 @quantity(
@@ -287,7 +287,7 @@ def head_state_bytes(
     separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
     matrices = [(separate, vocabulary_rows, hidden_size)]
     vectors: list[Vector] = [(1 + norm_is_layernorm, hidden_size), (head_bias, vocabulary_rows)]
-    return tensor_state_bytes(choice, matrices, vectors, are_hidden=False)
+    return tensor_state_bytes(choice, matrices, vectors, matrix_moments=2)
 
 
 @quantity(

@@ -41,7 +41,7 @@ def torch_norm_bytes(
     hidden_size: Column,
     activation_element_bytes: Column,
 ) -> Column:
-    """Return what torch keeps of a norm beside its output, for one microbatch [byte].
+    """Return the memory that torch keeps of a norm beside its output, for one microbatch [byte].
 
     Examples
     --------
@@ -85,7 +85,7 @@ def torch_head_elements(
     recompute_is_selective: Column,
     saved_tensors_is_torch_eager_cpu: Column,
 ) -> Column:
-    """Return what torch keeps of a layer's heads beside scores, for one token [element].
+    """Return the elements that torch keeps of a layer's heads beside scores, for one token [element].
 
     Notes
     -----
@@ -122,7 +122,7 @@ def torch_compressed_elements(
     query_rank: Column,
     rotated_size: Column,
 ) -> Column:
-    """Return what torch keeps of a layer's compressed vectors, for one token [element]."""
+    """Return the elements that torch keeps of a layer's compressed vectors, for one token [element]."""
     ranks = query_rank + key_value_rank
     vectors = (2 + saved_tensors_is_torch_eager_cpu) * ranks
     return where(key_value_rank > 0, vectors + rotated_size, 0)
@@ -189,7 +189,7 @@ def torch_attention_bytes(
     positions_is_rotary: Column,
     head_size: Column,
 ) -> Column:
-    """Return what torch keeps around a layer's attention, for one microbatch [byte]."""
+    """Return the memory that torch keeps around a layer's attention, for one microbatch [byte]."""
     heads = microbatch_tokens * torch_head_elements // tensor_parallel_size
     elements = heads + sharded_tokens * torch_compressed_elements
     rotated = where(key_value_rank > 0, rotated_size, positions_is_rotary * head_size)
@@ -228,7 +228,7 @@ def torch_core_bytes(
     num_attention_heads: Column,
     tensor_parallel_size: Column,
 ) -> Column:
-    """Return what torch keeps inside a layer's attention, for one microbatch [byte]."""
+    """Return the memory that torch keeps inside a layer's attention, for one microbatch [byte]."""
     mask = where(key_value_rank > 0, 1, causal) * sequence_length * sequence_length
     scores = microbatch_tokens * (sequence_length + attention_sinks) * activation_element_bytes
     eager = mask + scores * num_attention_heads // tensor_parallel_size
@@ -260,7 +260,7 @@ def torch_ffn_bytes(
     activation_element_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
-    """Return what torch keeps of a layer's feed-forward network, for one microbatch [byte]."""
+    """Return the memory that torch keeps of a layer's feed-forward network, for one microbatch [byte]."""
     rows = expert_rows * layer_intermediate_size * activation_element_bytes // layer_split_size
     shared = microbatch_tokens * shared_intermediate_size * activation_element_bytes
     inner = (2 + 2 * gated) * (rows + shared // tensor_parallel_size)
@@ -288,7 +288,7 @@ def torch_mixture_bytes(
     expert_count: Column,
     shared_gate: Column,
 ) -> Column:
-    """Return what torch keeps to route tokens to experts and back, for one microbatch [byte]."""
+    """Return the memory that torch keeps to route tokens to experts and back, for one microbatch [byte]."""
     visit = (3 * hidden_size + 1) * activation_element_bytes + 8
     router = sharded_tokens * expert_count * activation_element_bytes
     gate = shared_gate * sharded_tokens * (hidden_size + 1) * activation_element_bytes
@@ -310,7 +310,7 @@ def torch_embedding_bytes(
     embedding_norm: Column,
     torch_norm_bytes: Column,
 ) -> Column:
-    """Return what torch keeps of the embedding, for one microbatch [byte]."""
+    """Return the memory that torch keeps of the embedding, for one microbatch [byte]."""
     indices = 8 * microbatch_tokens + 8 * positions_is_learned * sequence_length
     return indices + embedding_norm * torch_norm_bytes
 
@@ -330,6 +330,6 @@ def torch_head_bytes(
     vocabulary_rows: Column,
     logits_element_bytes: Column,
 ) -> Column:
-    """Return what torch keeps of the head and of the loss, for one microbatch [byte]."""
+    """Return the memory that torch keeps of the head and of the loss, for one microbatch [byte]."""
     logits = microbatch_tokens * (vocabulary_rows * logits_element_bytes + 8) + 4
     return torch_norm_bytes + layer_input_bytes + logits

@@ -129,7 +129,7 @@ def layer_transient_bytes(
     layer_activation_bytes: Axis,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return what the backward of a GPU's largest layer holds beside what was kept [byte]."""
+    """Return the most that a layer's backward holds beside what was kept [byte]."""
     held = []
     for count, again, attention, ffn, repeated, whole in zip(
         stage_layer_count,
@@ -181,7 +181,7 @@ def head_transient_bytes(
     saved_tensors_is_torch_cuda: Column,
     logits_element_bytes: Column,
 ) -> Column:
-    """Return what the backward of the head holds beside what was kept [byte]."""
+    """Return the most that the head's backward holds beside what was kept [byte]."""
     converted = (logits_element_bytes > activation_element_bytes) * activation_element_bytes
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
     gradient = where(plain_torch, logits_element_bytes, converted)
@@ -203,7 +203,7 @@ def transient_bytes(
     layer_transient_bytes: Column,
     logits_bytes: Column,
 ) -> Column:
-    """Return what a GPU's backward holds for a moment beside what was kept [byte].
+    """Return the most that a GPU's backward holds beside what was kept [byte].
 
     Examples
     --------

@@ -64,7 +64,8 @@ def source_of(scenario: Scenario, leaf: str) -> Source:
     path = leaf_path(scenario, leaf)
     if path.startswith("model."):
         return _source_in_model(scenario, leaf, path)
-    if not path.startswith("cluster.") or path in _DECISIONS:
+    left_out = leaf in _REPLACED and not _stated(scenario, path)
+    if not path.startswith("cluster.") or path in _DECISIONS or left_out:
         return Source(basis=Basis.EXACT, source=_origin(scenario, leaf, path))
     holder: SourcedSpec = scenario.cluster
     parts = path.split(".")[1:]
@@ -160,6 +161,7 @@ _REPLACED = {
     "stated_expert_tensor_parallel_size": "not stated: as many as share each matrix",
     "stated_capacity_factor": "not stated: no token is dropped",
     "stated_sharding_group_size": "not stated: all that hold the same weights",
+    "stated_host_bytes_per_s": "not stated: nothing can lie on the host",
     "stated_stage_count": "not stated: layers are balanced",
     "stated_layer_count": "not stated: layers are balanced",
     "expert_intermediate_size": "not stated: experts are as wide as model.intermediate_size",

@@ -393,7 +393,7 @@ def test_ends_take_twice_their_forward_in_the_backward() -> None:
 
 
 def test_a_chunk_computes_again_what_its_layers_do() -> None:
-    assert chunk_recompute_s(chunk_layer_count=[2, 1], layer_recompute_s=[10.0, 100.0]) == 120
+    assert chunk_recompute_s(kind_repeated_layers=[2, 1], layer_recompute_s=[10.0, 100.0]) == 120
 
 
 @pytest.mark.parametrize(
