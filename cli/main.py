@@ -84,6 +84,29 @@ def memory(
     require_fit: RequireFit = False,
     as_json: AsJson = False,
     plot: Plot = None,
+    compare_formats: Annotated[
+        bool,
+        typer.Option("--compare-formats", help="the model's weights in every number format"),
+    ] = False,
+    storages: Annotated[
+        Text, flag("--storages", "with --compare-formats: only these", "NAME,NAME")
+    ] = None,
+    formats: Annotated[
+        Path | None,
+        typer.Option("--formats", metavar="FILE.toml", help="file that describes more formats"),
+    ] = None,
+    accelerators: Annotated[
+        Text, flag("--accelerators", "with --compare-formats: how many of these", "NAME,NAME")
+    ] = None,
+    distribution: Annotated[
+        Text, flag("--distribution", "of weights: gaussian, laplace or uniform", "NAME")
+    ] = None,
+    storage_rate: Annotated[
+        Text, flag("--storage-rate", "what storage reads, 7 GB/s", "RATE")
+    ] = None,
+    pcie_rate: Annotated[
+        Text, flag("--pcie-rate", "what a link to an accelerator carries", "RATE")
+    ] = None,
 ) -> None:
     """Account for the memory of each stage by component, or find the largest job that fits."""
     from cli.inputs import check_figure, one_question, read_scenario
@@ -92,6 +115,29 @@ def memory(
 
     check_figure("--plot", plot)
     question = one_question(largest, smallest)
+    comparing = {
+        "--storages": storages,
+        "--formats": formats,
+        "--accelerators": accelerators,
+        "--distribution": distribution,
+        "--storage-rate": storage_rate,
+        "--pcie-rate": pcie_rate,
+    }
+    if compare_formats or any(value is not None for value in comparing.values()):
+        from cli.format_comparison import check_options, compared, show_comparison
+
+        check_options(comparing, asked=compare_formats, question=question, require_fit=require_fit)
+        described = read_scenario(scenario, context.params, settings or (), strict=strict)
+        comparison = compared(described, comparing)
+        if plot:
+            from dashboard.figures import formats as format_figures
+
+            _write_figure(plot, format_figures.memory_by_format(comparison))
+        if as_json:
+            _print_json(comparison)
+        else:
+            show_comparison(described, comparison, accelerators)
+        return
     described = read_scenario(scenario, context.params, settings or (), strict=strict)
     if question is None:
         account, found = memory_account(described), None
@@ -463,6 +509,37 @@ def number_format(
         _print_json(found)
     else:
         show_formats(found, steps=steps)
+
+
+@app.command()
+def sqnr(
+    on: Annotated[
+        str,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="gaussian, laplace, uniform, FILE.npy or FILE.safetensors[:TENSOR]",
+        ),
+    ] = "gaussian",
+    formats: Annotated[
+        Text, flag("--as", "formats; left out, all that have a known error", "NAME,NAME")
+    ] = None,
+    shape: Annotated[
+        Text, flag("--shape", "outputs and inputs of a matrix, 4096x4096", "NxK")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--formats", metavar="FILE.toml", help="file that describes more formats"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare formats by bits per weight and by their error, expected or on a given tensor."""
+    from cli.format_error import errors, show_errors
+
+    found = errors(on, formats=formats, shape=shape, file=file)
+    if as_json:
+        _print_json(found)
+    else:
+        show_errors(found)
 
 
 @app.command()

@@ -34,8 +34,9 @@ from costmodels.number_formats.scalars import scalar_formats
 
 Array = NDArray[np.float64]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
-_PIECES = 12
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
+_PIECES = 8
+_FINE = 400
 _NEGLIGIBLE = 1e-9
 _erf_of_objects = np.frompyfunc(math.erf, 1, 1)
 
@@ -207,21 +208,35 @@ def _block_error(scaled: _Scaled, of: Distribution, size: int) -> float:
     The largest has the distribution function F(m)^g; the others lie below it. Between two breaks the
     scale is a smooth function of it.
     """
-    found = total = 0.0
-    edges = _edges(scaled.breaks, of, size)
-    for low, high in pairwise(edges):
+    others = own = total = 0.0
+    for low, high in pairwise(_edges(scaled.breaks, of, size)):
         points = (high + low) / 2 + (high - low) / 2 * _NODES
-        shares = of.below(points)
-        densities = size * np.power(shares, size - 1) * _density(points, of)
-        for point, weight in zip(points, _WEIGHTS * densities * (high - low) / 2, strict=True):
-            if weight < _NEGLIGIBLE:
-                continue
-            numbers = scaled.numbers * scaled.scale(float(point))
-            others = _nearest_error(numbers, of, float(point))
-            own = float(np.min(np.abs(numbers - point))) ** 2
-            found += weight * ((size - 1) * others + own) / size
-            total += weight
-    return found / total
+        weights = _WEIGHTS * _density_of_largest(points, of, size) * (high - low) / 2
+        total += float(weights.sum())
+        for point, weight in zip(points, weights, strict=True):
+            if weight > _NEGLIGIBLE:
+                numbers = scaled.numbers * scaled.scale(float(point))
+                others += weight * _nearest_error(numbers, of, float(point))
+        own += _error_of_largest(scaled, of, size, low, high)
+    return ((size - 1) * others + own) / size / total
+
+
+def _density_of_largest(points: Array, of: Distribution, size: int) -> Array:
+    return np.asarray(size * np.power(of.below(points), size - 1) * _density(points, of))
+
+
+def _error_of_largest(
+    scaled: _Scaled, of: Distribution, size: int, low: float, high: float
+) -> float:
+    """Return the squared error of the largest itself, which is none where it sets the scale."""
+    if not scaled.breaks.size:
+        return 0.0
+    step = (high - low) / _FINE
+    points = low + step * (np.arange(_FINE) + 0.5)
+    numbers = scaled.numbers * scaled.scale((low + high) / 2)
+    middles = (numbers[1:] + numbers[:-1]) / 2
+    errors = np.square(points - numbers[np.searchsorted(middles, points)])
+    return float(np.sum(step * _density_of_largest(points, of, size) * errors))
 
 
 def _density(points: Array, of: Distribution) -> Array:

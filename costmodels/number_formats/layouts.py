@@ -250,6 +250,7 @@ def _gguf(name: str, block: GgufBlock) -> StoredFormat:
         scaling=block.scaling,
         block=(1, block.weights),
         scale_format="fp16",
+        multiplies=block.element if block.scaling == "none" else None,
         library="llama.cpp, GGUF",
         source=_GGUF_SOURCE,
         parts=(part,),

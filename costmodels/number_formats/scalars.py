@@ -253,7 +253,9 @@ def _faults(entry: ScalarFormat) -> tuple[tuple[bool, str], ...]:
 
 
 def scalars_of_text(text: str, *, where: str) -> dict[str, ScalarFormat]:
-    """Return the formats that a TOML text describes, each in a table of its name.
+    """Return the formats of single numbers that a TOML text describes, each in a table of its name.
+
+    Tables with `parts` describe stored matrices and are left out here.
 
     Parameters
     ----------
@@ -271,7 +273,11 @@ def scalars_of_text(text: str, *, where: str) -> dict[str, ScalarFormat]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{where}: {error}") from None
-    return {name: scalar_of_table(name, table, where=where) for name, table in tables.items()}
+    return {
+        name: scalar_of_table(name, table, where=where)
+        for name, table in tables.items()
+        if not (isinstance(table, dict) and "parts" in table)
+    }
 
 
 def scalar_of_table(name: str, table: object, *, where: str) -> ScalarFormat:
