@@ -19,8 +19,7 @@ _FORMATS = {
     "F8_E4M3": "fp8_e4m3fn",
     "F8_E5M2": "fp8_e5m2",
 }
-_LONGEST_HEADER = 100_000_000
-_MOST_ELEMENTS = 1_000_000_000
+_LONGEST_HEADER, _MOST_ELEMENTS = 1 << 27, 1 << 30
 
 
 def read_tensor(text: str) -> NDArray[np.float32]:

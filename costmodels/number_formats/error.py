@@ -210,7 +210,7 @@ def _block_error(scaled: _Scaled, of: Distribution, size: int) -> float:
     """
     others = own = total = 0.0
     for low, high in pairwise(_edges(scaled.breaks, of, size)):
-        points = (high + low) / 2 + (high - low) / 2 * _NODES
+        points: Array = np.asarray((high + low) / 2 + (high - low) / 2 * _NODES, dtype=np.float64)
         weights = _WEIGHTS * _density_of_largest(points, of, size) * (high - low) / 2
         total += float(weights.sum())
         for point, weight in zip(points, weights, strict=True):
@@ -425,7 +425,6 @@ def measured_errors() -> Mapping[str, Mapping[str, float]]:
     return MappingProxyType(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
-@lru_cache(maxsize=4096)
 def known_sqnr_db(
     stored: StoredFormat, distribution: str = "gaussian", rows: int = 4096, columns: int = 4096
 ) -> Ratio:
@@ -441,10 +440,21 @@ def known_sqnr_db(
         Shape of the matrix [count].
     """
     if has_expected_error(stored):
-        expected = expected_sqnr_db(stored, distribution, rows=rows, columns=columns)
-        return Ratio(expected, "exact")
+        height, width = stored.block
+        if stored.scaling in _OF_A_BLOCK and 0 < height <= rows and 0 < width <= columns:
+            rows, columns = height, width
+        return Ratio(_expected(stored, distribution, rows, columns), "exact")
     measured = measured_errors().get(stored.name)
     return Ratio(None, "unknown") if measured is None else Ratio(measured[distribution], "measured")
+
+
+_OF_A_BLOCK = frozenset({"none", "absmax", "affine", "signed-max", "power-of-two"})
+"""Scalings whose error is that of one block, whatever the matrix."""
+
+
+@lru_cache(maxsize=4096)
+def _expected(stored: StoredFormat, distribution: str, rows: int, columns: int) -> float:
+    return expected_sqnr_db(stored, distribution, rows=rows, columns=columns)
 
 
 def has_expected_error(stored: StoredFormat) -> bool:
