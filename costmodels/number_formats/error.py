@@ -232,7 +232,7 @@ def _error_of_largest(
     if not scaled.breaks.size:
         return 0.0
     step = (high - low) / _FINE
-    points = low + step * (np.arange(_FINE) + 0.5)
+    points: Array = low + step * (np.arange(_FINE, dtype=np.float64) + 0.5)
     numbers = scaled.numbers * scaled.scale((low + high) / 2)
     middles = (numbers[1:] + numbers[:-1]) / 2
     errors = np.square(points - numbers[np.searchsorted(middles, points)])
@@ -440,12 +440,18 @@ def known_sqnr_db(
         Shape of the matrix [count].
     """
     if has_expected_error(stored):
-        height, width = stored.block
-        if stored.scaling in _OF_A_BLOCK and 0 < height <= rows and 0 < width <= columns:
-            rows, columns = height, width
-        return Ratio(_expected(stored, distribution, rows, columns), "exact")
+        return Ratio(_expected(stored, distribution, *_deciding(stored, rows, columns)), "exact")
     measured = measured_errors().get(stored.name)
     return Ratio(None, "unknown") if measured is None else Ratio(measured[distribution], "measured")
+
+
+def _deciding(stored: StoredFormat, rows: int, columns: int) -> tuple[int, int]:
+    """Return the shape on which the error depends: that of a block where it is one block's."""
+    if 0 < stored.flat <= rows * columns:
+        return 1, stored.flat
+    height, width = stored.block
+    whole = 0 < height <= rows and 0 < width <= columns
+    return (height, width) if whole and stored.scaling in _OF_A_BLOCK else (rows, columns)
 
 
 _OF_A_BLOCK = frozenset({"none", "absmax", "affine", "signed-max", "power-of-two"})
