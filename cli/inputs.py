@@ -395,6 +395,21 @@ def check_figure(option: str, file: Path | None) -> None:
         )
 
 
+def check_drawing(option: str, file: Path | None) -> None:
+    """Raise where a drawing is asked for that cannot be made; an SVG needs nothing installed.
+
+    Raises
+    ------
+    SpecError
+        If the file's name ends neither in ``.svg`` nor in ``.html``, or the latter needs plotly.
+    """
+    if file is None or file.suffix.lower() == ".svg":
+        return
+    if file.suffix.lower() != ".html":
+        raise SpecError(f"{option} ({file}): the name must end in .html or .svg")
+    check_figure(option, file)
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text to a file.
 

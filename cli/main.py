@@ -361,32 +361,67 @@ def simulate(
         typer.Option("--trace", metavar="OUT.json", help="write a trace for Perfetto or Chrome"),
     ] = None,
     gantt: Annotated[
-        Path | None, typer.Option("--gantt", metavar="OUT.html", help="draw the schedule")
+        Path | None,
+        typer.Option("--gantt", metavar="OUT.html|OUT.svg", help="draw the schedule"),
     ] = None,
+    contention: Annotated[
+        bool,
+        typer.Option("--contention", help="also play the step on links that its traffic shares"),
+    ] = False,
+    nics_per_node: Annotated[
+        int | None,
+        typer.Option(
+            "--nics-per-node", metavar="N", help="network cards that GPUs of a node share evenly"
+        ),
+    ] = None,
+    pcie: Annotated[
+        str | None,
+        typer.Option("--pcie", metavar="RATE", help="from a GPU to its network card: 64 GB/s"),
+    ] = None,
+    jitter: Annotated[
+        float,
+        typer.Option("--jitter", metavar="FRACTION", help="standard deviation of an action's time"),
+    ] = 0.0,
+    stragglers: Annotated[
+        list[str] | None,
+        typer.Option("--straggler", metavar="RANK=FACTOR", help="a rank that is slower"),
+    ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            "--microbatch-sizes", metavar="S,S,...", help="tokens of each microbatch over the mean"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="of the jitter")] = 0,
     strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     require_fit: RequireFit = False,
     as_json: AsJson = False,
 ) -> None:
     """Play one step of one replica in the event simulator: spans, idle time, a trace."""
-    from cli.inputs import check_figure, read_scenario
+    from cli.inputs import check_drawing, read_scenario
+    from cli.simulations import read_sharing, read_variation
     from simulator import whatif
 
-    check_figure("--gantt", gantt)
+    check_drawing("--gantt", gantt)
     described = read_scenario(scenario, {}, settings or (), strict=strict)
+    variation = read_variation(jitter, stragglers or (), scales, seed)
+    sharing = read_sharing(nics_per_node, pcie, contention=contention)
     verdict = whatif.verdict(described)
-    played = whatif.simulate(described) if verdict.fits or ignore_memory else None
+    shown = verdict.fits or ignore_memory
+    played = whatif.simulate(described, variation) if shown else None
+    contended = whatif.contention(described, sharing, variation) if shown and contention else None
     if played is not None:
         _write_simulation(played, trace, gantt)
     elif trace or gantt:
         files = " and ".join(str(file) for file in (trace, gantt) if file)
         typer.echo(f"not written: {files}, since the plan does not fit", err=True)
     if as_json:
-        _print_json(_simulation_object(verdict, played))
+        _print_json(_simulation_object(verdict, played, contended))
     else:
-        from cli.views import show_simulation
+        from cli.simulations import show_simulation
 
-        show_simulation(verdict, played)
+        show_simulation(verdict, played, contended)
     if require_fit and not verdict.fits:
         raise typer.Exit(DOES_NOT_FIT)
 
@@ -716,14 +751,13 @@ def _print_json(value: Any) -> None:
     typer.echo(_json_text(value))
 
 
-def _simulation_object(verdict: Any, played: Any) -> dict[str, Any]:
+def _simulation_object(verdict: Any, played: Any, contended: Any) -> dict[str, Any]:
     import msgspec
 
-    found = msgspec.to_builtins(verdict) | {"metrics": None, "spans": []}
-    if played is not None:
-        spans = [span._asdict() for span in played.trace.spans]
-        found |= {"metrics": played.metrics, "spans": spans}
-    return dict(found)
+    from cli.simulations import contention_object, simulation_object
+
+    found = msgspec.to_builtins(verdict) | simulation_object(played)
+    return dict(found) | ({} if contended is None else contention_object(contended))
 
 
 def _write_simulation(played: Any, trace: Path | None, gantt: Path | None) -> None:
@@ -732,7 +766,11 @@ def _write_simulation(played: Any, trace: Path | None, gantt: Path | None) -> No
 
     if trace:
         write_text(trace, _json_text(chrome_trace(played.trace)))
-    if gantt:
+    if gantt and gantt.suffix.lower() == ".svg":
+        from simulator.drawing import gantt_svg
+
+        write_text(gantt, gantt_svg(played.trace))
+    elif gantt:
         from dashboard.figures import pipeline
 
         _write_figure(gantt, pipeline.gantt(played.trace))

@@ -10,61 +10,11 @@ from cli.tables import (
     console,
     natural_width,
     print_table,
-    show_verdict,
     shown,
     signed,
     table_of,
 )
-from costmodels.units import (
-    format_bytes,
-    format_flop,
-    format_fraction,
-    format_seconds,
-    format_traffic,
-)
-from simulator.answer import Comparison, Derivation, Difference, Verdict
-from simulator.inert_fields import counted
-from simulator.training import Simulation
-
-
-def show_simulation(verdict: Verdict, played: Simulation | None) -> None:
-    """Print whether the plan fits, and what a simulated step took, GPU by GPU."""
-    out = console()
-    show_verdict(
-        out,
-        fits=verdict.fits,
-        headroom_bytes=verdict.headroom_bytes,
-        stage=verdict.worst_stage_index,
-    )
-    if played is None:
-        out.print("times are withheld: the plan does not fit (--ignore-memory gives them)")
-        return
-    if not verdict.fits:
-        out.print("times are given all the same, as asked")
-    metrics = played.metrics
-    out.print(f"step {format_seconds(metrics.makespan_s)} (basis: {verdict.basis.value})")
-    out.print(
-        f"pipeline {format_seconds(metrics.pipeline_makespan_s)}, idle "
-        f"{format_fraction(metrics.idle_fraction)}; {counted(len(played.trace.spans), 'span')}"
-    )
-    table = table_of(
-        "One GPU of each stage", "stage", "busy", "idle", "idle share", "work", "peak memory"
-    )
-    phase_s = metrics.pipeline_makespan_s
-    for stage, busy_s in enumerate(metrics.busy_s):
-        table.add_row(
-            str(stage),
-            format_seconds(busy_s),
-            format_seconds(metrics.idle_s[stage]),
-            format_fraction(metrics.idle_s[stage] / phase_s),
-            format_flop(metrics.flop[stage]),
-            format_bytes(metrics.peak_bytes[stage]),
-        )
-    print_table(out, table)
-    sent = table_of("Bytes sent, one GPU of each stage together", "axis", "bytes")
-    for axis, size_bytes in metrics.sent_bytes.items():
-        sent.add_row(axis, format_traffic(size_bytes))
-    print_table(out, sent)
+from simulator.answer import Comparison, Derivation, Difference
 
 
 def show_comparison(comparison: Comparison) -> None:

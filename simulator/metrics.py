@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from simulator.resources import LinkSpec
 from simulator.trace import Span, Trace
 
 
@@ -20,7 +21,11 @@ class PipelineMetrics:
     busy_s, idle_s : tuple of float
         By rank, within the pipeline phase [s].
     idle_fraction : float
-        Idle share of all ranks' time in the pipeline phase [fraction].
+        Idle share of all ranks' time in the pipeline phase: the bubble over the whole time, as
+        GPipe counts it [fraction].
+    idle_to_busy_fraction : float
+        Idle over busy time of all ranks: the bubble over the ideal time, as Megatron-LM counts it
+        [fraction].
     sent_bytes : mapping of str to int
         By axis, sent by all ranks together [byte].
     flop : tuple of int
@@ -34,6 +39,7 @@ class PipelineMetrics:
     busy_s: tuple[float, ...]
     idle_s: tuple[float, ...]
     idle_fraction: float
+    idle_to_busy_fraction: float
     sent_bytes: Mapping[str, int]
     flop: tuple[int, ...]
     peak_bytes: tuple[int, ...]
@@ -50,6 +56,7 @@ def pipeline_metrics(trace: Trace) -> PipelineMetrics:
         busy_s=busy,
         idle_s=idle,
         idle_fraction=sum(idle) / (trace.rank_count * phase_s) if phase_s else 0.0,
+        idle_to_busy_fraction=sum(idle) / sum(busy) if sum(busy) else 0.0,
         sent_bytes=sent_bytes(trace),
         flop=flop(trace),
         peak_bytes=peak_bytes(trace),
@@ -63,9 +70,15 @@ def makespan_s(trace: Trace) -> float:
 
 def pipeline_makespan_s(trace: Trace) -> float:
     """Return the time from the start of the first pipeline action to the end of the last [s]."""
+    first_s, last_s = pipeline_phase(trace)
+    return last_s - first_s
+
+
+def pipeline_phase(trace: Trace) -> tuple[float, float]:
+    """Return the start of the first pipeline action of any rank, and the end of the last [s]."""
     first_s = min((span.start_s for span in _pipeline_spans(trace)), default=0)
     last_s = max((span.end_s for span in _pipeline_spans(trace)), default=0)
-    return last_s - first_s
+    return first_s, last_s
 
 
 def busy_s(trace: Trace) -> tuple[float, ...]:
@@ -100,6 +113,34 @@ def peak_bytes(trace: Trace) -> tuple[int, ...]:
         held[change.rank] += change.delta_bytes
         peak[change.rank] = max(peak[change.rank], held[change.rank])
     return tuple(peak)
+
+
+def link_utilisation(
+    trace: Trace, links: Mapping[tuple[int, int], LinkSpec]
+) -> Mapping[tuple[int, int], float]:
+    """Return by source and destination rank which share of the pipeline phase a link is sending.
+
+    Parameters
+    ----------
+    trace : Trace
+        A step on private links.
+    links : mapping of (int, int) to LinkSpec
+        How fast they are.
+
+    Returns
+    -------
+    mapping of (int, int) to float
+        Of the links that carried something [fraction].
+    """
+    phase_s = pipeline_makespan_s(trace)
+    carried: Counter[tuple[int, int]] = Counter()
+    for send in trace.sends:
+        if send.destination is not None:
+            carried[send.source, send.destination] += send.size_bytes
+    return {
+        pair: size_bytes / links[pair].bandwidth_bytes_per_s / phase_s if phase_s else 0.0
+        for pair, size_bytes in sorted(carried.items())
+    }
 
 
 def _pipeline_spans(trace: Trace) -> Iterator[Span]:

@@ -51,6 +51,7 @@ def path_metrics(program: PipelineProgram) -> PipelineMetrics:
         busy_s=busy,
         idle_s=idle,
         idle_fraction=sum(idle) / (len(busy) * phase_s) if phase_s else 0.0,
+        idle_to_busy_fraction=sum(idle) / sum(busy) if sum(busy) else 0.0,
         sent_bytes=dict(sent),
         flop=tuple(load.flop for load in loads),
         peak_bytes=tuple(map(add, program.static_bytes, played.peak_bytes)),

@@ -111,6 +111,8 @@ class PipelineProgram:
         By rank.
     links : mapping of (int, int) to LinkSpec
         By source and destination rank, for all pairs that hand over.
+    static_parts : sequence of mapping of str to int
+        By rank, what its static memory consists of; empty where nobody asks [byte].
     input_gradient, weight_gradient : sequence of ActionWork
         By virtual stage, the two parts of a backward that is split; empty where the order has none.
     early_released_bytes : sequence of int
@@ -134,6 +136,7 @@ class PipelineProgram:
     static_bytes: Sequence[int]
     step_ends: Sequence[StepEnd]
     links: Mapping[tuple[int, int], LinkSpec]
+    static_parts: Sequence[Mapping[str, int]] = ()
     input_gradient: Sequence[ActionWork] = ()
     weight_gradient: Sequence[ActionWork] = ()
     early_released_bytes: Sequence[int] = ()
@@ -158,6 +161,12 @@ class PipelineProgram:
                 _refuse_length(name, len(getattr(self, name)), len(self.forward), "virtual stages")
         for name in ("static_bytes", "step_ends"):
             _refuse_length(name, len(getattr(self, name)), len(self.order), "ranks")
+        for rank, parts in enumerate(self.static_parts):
+            if sum(parts.values()) != self.static_bytes[rank]:
+                raise SpecError(
+                    f"static_parts of rank {rank} add up to {sum(parts.values())}, not to its "
+                    f"static_bytes ({self.static_bytes[rank]})"
+                )
         if self.microbatch_scales:
             count = self.microbatch_count()
             _refuse_length("microbatch_scales", len(self.microbatch_scales), count, "microbatches")
@@ -177,6 +186,10 @@ class PipelineProgram:
     def microbatch_count(self) -> int:
         """Return how many microbatches the order goes up to [count]."""
         return self._microbatch_count
+
+    def kinds(self) -> tuple[ActionKind, ...]:
+        """Return the kinds of action that the program has work for."""
+        return tuple(kind for kind in ActionKind if self.works(kind))
 
     def works(self, kind: ActionKind) -> Sequence[ActionWork]:
         """Return the work of a kind of action by virtual stage, empty where there is none."""

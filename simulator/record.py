@@ -85,7 +85,9 @@ def trace_of(
     """
     if parts is None:
         parts = [end_parts(program, record, rank) for rank in range(len(program.order))]
-    trace = Trace(static_bytes=tuple(program.static_bytes))
+    trace = Trace(
+        static_bytes=tuple(program.static_bytes), static_parts=tuple(program.static_parts)
+    )
     records = _task_records(program, tasks)
     _number_sends(program, records, [sum(len(p.sent_bytes) for p in of) for of in parts])
     for rank, actions in enumerate(program.order):

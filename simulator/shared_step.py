@@ -22,6 +22,7 @@ from simulator.publishing import scalar
 from simulator.topology import Layout, Sharing, Way, topology_of
 from simulator.trace import DATA_AXIS, Trace
 from simulator.training import chunk_value, classes_of, step_program
+from simulator.variation import Variation, varied
 
 _INPUTS = (
     "chunk_forward_work_s",
@@ -72,7 +73,10 @@ class Contention:
 
 
 def contended_step(
-    scenario: Scenario, columns: Columns, sharing: Sharing | None = None
+    scenario: Scenario,
+    columns: Columns,
+    sharing: Sharing | None = None,
+    variation: Variation | None = None,
 ) -> Contention:
     """Return a step of one replica on links that its traffic shares, beside the same step alone.
 
@@ -84,6 +88,8 @@ def contended_step(
         The scenario's inputs, of length one.
     sharing : Sharing, optional
         What GPUs of a node share; by default nothing but the fabric.
+    variation : Variation, optional
+        Microbatches of different sizes, slow ranks, chance; collectives keep their sizes.
 
     Returns
     -------
@@ -91,6 +97,7 @@ def contended_step(
         Trace, quantities, and the difference that sharing makes.
     """
     step = shared_step(scenario, columns, sharing or Sharing())
+    step = replace(step, program=varied(step.program, variation or Variation()))
     shared = play_shared(step)
     alone_s = makespan_s(play_shared(step, is_shared=False).trace)
     metrics = pipeline_metrics(shared.trace)

@@ -101,9 +101,7 @@ def tasks_of(program: PipelineProgram) -> Tasks:
             destination=destination,
         )
 
-    return {
-        kind: [task(kind, stage) for stage in stages] for kind in ActionKind if program.works(kind)
-    }
+    return {kind: [task(kind, stage) for stage in stages] for kind in program.kinds()}
 
 
 def occupied_s(link: LinkSpec, size_bytes: int) -> float:

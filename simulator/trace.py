@@ -4,7 +4,7 @@ A trace only grows while the simulation runs; every quantity is computed from it
 Records are tuples in lists, since one is made for each action.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -17,6 +17,12 @@ PIPELINE_AXIS = "pipeline"
 
 DATA_AXIS = "data"
 """The axis of gradient reductions and parameter gathers after the backwards."""
+
+ACTIVATIONS = "activations"
+"""What actions allocate and release."""
+
+STATIC = "static"
+"""What is held all the time, where its parts are not known."""
 
 _MICROSECONDS_PER_S = 1_000_000  # The unit of time that Chrome's format prescribes.
 
@@ -129,6 +135,8 @@ class Trace:
     ----------
     static_bytes : tuple of int
         By rank, what it holds all the time [byte].
+    static_parts : tuple of mapping of str to int
+        By rank, what that consists of, if it is known [byte].
     spans : list of Span
         What the ranks did, each rank in its program order.
     sends : list of Send
@@ -136,6 +144,7 @@ class Trace:
     """
 
     static_bytes: tuple[int, ...]
+    static_parts: tuple[Mapping[str, int], ...] = ()
     spans: list[Span] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
 
@@ -144,6 +153,10 @@ class Trace:
         """Ranks of the pipeline [count]."""
         return len(self.static_bytes)
 
+    def static_parts_of(self, rank: int) -> Mapping[str, int]:
+        """Return what a rank holds all the time, by part; in one part if they are not known."""
+        return self.static_parts[rank] if self.static_parts else {STATIC: self.static_bytes[rank]}
+
     def memory_changes(self) -> Iterator[MemoryChange]:
         """Yield what the ranks allocated and released, each rank in its program order.
 
@@ -151,8 +164,9 @@ class Trace:
         free when the next one starts. Spans carry the bytes, since a record of its own for each
         change would make a simulation a tenth slower.
         """
-        for rank, size_bytes in enumerate(self.static_bytes):
-            yield MemoryChange(rank, "static", 0, size_bytes)
+        for rank in range(self.rank_count):
+            for part, size_bytes in self.static_parts_of(rank).items():
+                yield MemoryChange(rank, part, 0, size_bytes)
         for span in self.spans:
             if span.allocated_bytes:
                 yield MemoryChange(span.rank, str(span), span.start_s, span.allocated_bytes)
@@ -164,7 +178,7 @@ def chrome_trace(trace: Trace) -> JsonObject:
     """Return a trace in Chrome's JSON object format, which Perfetto draws.
 
     Each rank is a process with one thread for each engine; an arrow goes from the action that
-    sent an input to the action that waited for it; a counter shows the memory of a rank.
+    sent an input to the action that waited for it; counters show the memory of a rank by part.
 
     Parameters
     ----------
@@ -190,6 +204,8 @@ def _track_names(rank_count: int) -> list[JsonObject]:
     for rank in range(rank_count):
         process_args: JsonObject = {"name": f"rank {rank}"}
         events.append({"ph": "M", "name": "process_name", "pid": rank, "args": process_args})
+        place: JsonObject = {"sort_index": rank}
+        events.append({"ph": "M", "name": "process_sort_index", "pid": rank, "args": place})
         for engine, thread in _THREAD_OF.items():
             track: JsonObject = {"ph": "M", "pid": rank, "tid": thread}
             events.append({**track, "name": "thread_name", "args": {"name": engine.value}})
@@ -230,17 +246,21 @@ def _position(span: Span) -> JsonObject:
 
 
 def _memory_counters(trace: Trace) -> list[JsonObject]:
-    held_bytes = [0] * trace.rank_count
+    """Return what each rank holds after every change: a series for each static part, and one more."""
+    held: list[dict[str, int]] = [{} for _ in trace.static_bytes]
+    static = [trace.static_parts_of(rank) for rank in range(trace.rank_count)]
     events: list[JsonObject] = []
     for change in trace.memory_changes():
-        held_bytes[change.rank] += change.delta_bytes
+        part = change.what if change.what in static[change.rank] else ACTIVATIONS
+        of_rank = held[change.rank]
+        of_rank[part] = of_rank.get(part, 0) + change.delta_bytes
         events.append(
             {
                 "ph": "C",
                 "name": "memory",
                 "pid": change.rank,
                 "ts": change.time_s * _MICROSECONDS_PER_S,
-                "args": {"bytes": held_bytes[change.rank]},
+                "args": dict(of_rank),
             }
         )
     return events

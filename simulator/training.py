@@ -25,6 +25,9 @@ from simulator.trace import DATA_AXIS, Trace
 ACTION_LIMIT = 1_000_000
 """Actions past which a step is not played by the event simulator."""
 
+CONTENTION_ACTION_LIMIT = 100_000
+"""Actions past which a step is not played on shared links, which takes three simulations."""
+
 PATH_ACTION_LIMIT = 4_000_000
 """Actions past which an estimate does not play the step, by the fast engine."""
 
@@ -208,7 +211,6 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
     microbatches = int(scalar(values["microbatch_count"]))
     classes = classes_of(scenario, microbatches)
     stages = range(plan.pipeline_parallel_size * plan.virtual_stages)
-    reserve = int(scalar(values["reserve_bytes"]))
     return PipelineProgram(
         order=SCHEDULES[plan.schedule].order(
             pipeline_parallel_size=plan.pipeline_parallel_size,
@@ -220,7 +222,8 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
         activation_bytes=[
             int(chunk_value(values, "chunk_activation_bytes", stage, classes)) for stage in stages
         ],
-        static_bytes=[_static_bytes(values, index) + reserve for index in classes],
+        static_bytes=[sum(_static_parts(values, index).values()) for index in classes],
+        static_parts=[_static_parts(values, index) for index in classes],
         step_ends=[
             _step_end(values, index, overlaps=plan.overlap_gradient_reduction) for index in classes
         ],
@@ -272,9 +275,12 @@ def _replicated_axis(values: Mapping[str, Any]) -> str:
     return "sequence" if scalar(values["sequence_parallel"]) else "tensor"
 
 
-def _static_bytes(values: Mapping[str, Any], index: int) -> int:
-    parts = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "buffers_bytes")
-    return sum(int(scalar(values[name][index])) for name in parts)
+_STATIC_PARTS = ("weights", "gradients", "optimizer", "buffers")
+
+
+def _static_parts(values: Mapping[str, Any], index: int) -> dict[str, int]:
+    parts = {name: int(scalar(values[f"{name}_bytes"][index])) for name in _STATIC_PARTS}
+    return parts | {"reserve": int(scalar(values["reserve_bytes"]))}
 
 
 def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepEnd:

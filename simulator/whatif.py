@@ -54,8 +54,11 @@ from simulator.publishing import (
     scalar,
 )
 from simulator.serving import require_training
+from simulator.shared_step import Contention, contended_step
+from simulator.topology import Sharing
 from simulator.training import (
     ACTION_LIMIT,
+    CONTENTION_ACTION_LIMIT,
     PATH_ACTION_LIMIT,
     SIMULATED,
     Simulation,
@@ -65,6 +68,7 @@ from simulator.training import (
     simulated_inputs,
     step_program,
 )
+from simulator.variation import Variation, varied
 
 
 def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
@@ -114,18 +118,62 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     )
 
 
-def simulate(scenario: Scenario) -> Simulation:
+def simulate(scenario: Scenario, variation: Variation | None = None) -> Simulation:
     """Return one step of one replica as the event simulator plays it.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is asked about.
+    variation : Variation, optional
+        Microbatches of different sizes, slow ranks, chance.
+
+    Returns
+    -------
+    Simulation
+        Trace and quantities.
+
+    Raises
+    ------
+    SpecError
+        If the step has more actions than are simulated, or the variation does not fit it.
+    """
+    require_training(scenario)
+    columns = compile_columns(scenario)
+    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), ACTION_LIMIT)
+    program = step_program(scenario, columns)
+    return simulate_step(program if variation is None else varied(program, variation))
+
+
+def contention(
+    scenario: Scenario, sharing: Sharing | None = None, variation: Variation | None = None
+) -> Contention:
+    """Return one step of one replica on links that its traffic shares, and what that costs.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is asked about.
+    sharing : Sharing, optional
+        What GPUs of a node share beside what the cluster describes.
+    variation : Variation, optional
+        As of `simulate`.
+
+    Returns
+    -------
+    Contention
+        The step on shared links, the same step with every message as fast as alone, and the cause
+        of the difference.
 
     Raises
     ------
     SpecError
         If the step has more actions than are simulated.
     """
-    require_training(scenario)
     columns = compile_columns(scenario)
-    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), ACTION_LIMIT)
-    return simulate_step(step_program(scenario, columns))
+    values = evaluate(columns, ("microbatch_count",))
+    _refuse_actions(scenario, values, CONTENTION_ACTION_LIMIT)
+    return contended_step(scenario, columns, sharing, variation)
 
 
 def _refuse_actions(scenario: Scenario, values: Mapping[str, Any], limit: int) -> None:

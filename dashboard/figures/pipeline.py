@@ -1,34 +1,17 @@
 """The schedule of a simulated step, rank by rank."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 
-from costmodels.pipelining.actions import ActionKind
+from simulator.drawing import OTHER_COLOUR, STYLES, Style
 from simulator.trace import Engine, Span, Trace
 
 LABELLED_SPANS = 600
 """Spans up to which each action of the pipeline shows its microbatch, and bars have borders."""
 
 
-class _Style(NamedTuple):
-    """How spans of one name are drawn: Okabe and Ito's palette, which colour-blind people see."""
-
-    label: str
-    colour: str
-
-
-_STYLES = {
-    ActionKind.FORWARD.value: _Style("forward", "#56B4E9"),
-    ActionKind.BACKWARD.value: _Style("backward", "#E69F00"),
-    "reduction": _Style("gradient reduction", "#009E73"),
-    "tied embedding": _Style("tied embedding", "#CC79A7"),
-    "optimizer": _Style("optimizer", "#0072B2"),
-    "gather": _Style("weight gather", "#D55E00"),
-}
-_OTHER_COLOUR = "#999999"
 _LANES = {Engine.COMPUTE: (-0.4, 0.55), Engine.NETWORK: (0.18, 0.22)}
 """For each engine where its bars begin below the rank, and how thick they are [ranks]."""
 
@@ -73,7 +56,7 @@ def gantt(trace: Trace) -> go.Figure:
 
 
 def _bars(name: str, engine: Engine, spans: Sequence[Span], *, labelled: bool) -> go.Bar:
-    style = _STYLES.get(name, _Style(name, _OTHER_COLOUR))
+    style = STYLES.get(name, Style(name, OTHER_COLOUR))
     offset, width = _LANES[engine]
     start_s = np.asarray([span.start_s for span in spans], dtype=np.float64)
     end_s = np.asarray([span.end_s for span in spans], dtype=np.float64)

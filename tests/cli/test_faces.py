@@ -147,6 +147,9 @@ def test_a_simulation_is_one_object() -> None:
         "worst_stage_index",
         "basis",
         "metrics",
+        "idle_causes",
+        "link_utilisation",
+        "peaks",
         "spans",
     ]
     assert printed["fits"]

@@ -53,6 +53,7 @@ def test_by_hand() -> None:
         busy_s=(5, 3),
         idle_s=(5, 7),
         idle_fraction=12 / 20,
+        idle_to_busy_fraction=12 / 8,
         sent_bytes={PIPELINE_AXIS: 110, DATA_AXIS: 5},
         flop=(60, 40),
         peak_bytes=(107, 209),

@@ -1,0 +1,87 @@
+"""Options of `shardwise simulate`: drawings, contention, chance and sizes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from costmodels.units import parse_quantity
+from simulator.drawing import gantt_svg
+from simulator.topology import Sharing
+from simulator.variation import Variation
+from simulator.whatif import contention, simulate
+from tests.cli.running import Result, run
+from tests.simulator.witnesses import FILES, witness
+
+FILE = str(FILES["interleaved"])
+
+
+def done(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result == Result(0, result.out, "")
+    return result.out
+
+
+def refused(*arguments: str) -> str:
+    result = run(*arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    return result.err
+
+
+def test_an_svg_is_the_drawing_of_the_trace(tmp_path: Path) -> None:
+    file = tmp_path / "out.svg"
+    done("simulate", FILE, "--gantt", str(file))
+    assert file.read_text(encoding="utf-8") == gantt_svg(simulate(witness("interleaved")).trace)
+
+
+def test_json_has_causes_links_and_peaks() -> None:
+    found = json.loads(done("simulate", FILE, "--json"))
+    played = simulate(witness("interleaved"))
+    for idle_s, causes in zip(found["metrics"]["idle_s"], found["idle_causes"], strict=True):
+        assert sum(causes.values()) == pytest.approx(idle_s)
+    assert all(0 < link["fraction"] < 1 for link in found["link_utilisation"])
+    peaks = [peak["held_bytes"] for peak in found["peaks"]]
+    assert peaks == list(played.metrics.peak_bytes)
+    assert "contention" not in found
+
+
+def test_contention_is_told_with_its_cause() -> None:
+    arguments = ("simulate", FILE, "--contention", "--pcie", "1 GB/s")
+    out = done(*arguments)
+    sharing = Sharing(pcie_bytes_per_s=parse_quantity("1 GB/s", "bytes_per_s"))
+    found = contention(witness("interleaved"), sharing)
+    printed = json.loads(done(*arguments, "--json"))["contention"]
+    assert printed["cause"] == found.cause
+    assert printed["metrics"]["makespan_s"] == found.metrics.makespan_s
+    assert "on shared links: step" in out
+
+
+def test_chance_and_sizes_change_what_is_played() -> None:
+    arguments = ("--jitter", "0.1", "--seed", "3", "--straggler", "1=1.5")
+    printed = json.loads(done("simulate", FILE, *arguments, "--json"))
+    variation = Variation(jitter_fraction=0.1, seed=3, stragglers={1: 1.5})
+    played = simulate(witness("interleaved"), variation)
+    assert printed["metrics"]["makespan_s"] == played.metrics.makespan_s
+    assert played.metrics.makespan_s > simulate(witness("interleaved")).metrics.makespan_s
+    count = 1 + max(span.microbatch or 0 for span in played.trace.spans)
+    sizes = ",".join(["0.5", "1.5"] * (count // 2))
+    longer = json.loads(done("simulate", FILE, "--microbatch-sizes", sizes, "--json"))
+    assert longer["peaks"] != printed["peaks"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--nics-per-node", "1"), "it needs --contention"),
+        (("--pcie", "1 GB/s"), "it needs --contention"),
+        (("--contention", "--nics-per-node", "99"), "nics_per_node (99) is more than"),
+        (("--straggler", "one"), "expected RANK=FACTOR"),
+        (("--straggler", "99=2"), "straggler 99 is none of the"),
+        (("--microbatch-sizes", "1,x"), "expected a number"),
+        (("--microbatch-sizes", "1"), "microbatch_scales has 1 entries"),
+        (("--jitter", "3"), "must be from 0 to 1"),
+        (("--gantt", "a.png"), "must end in .html or .svg"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("simulate", FILE, *arguments)
