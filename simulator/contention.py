@@ -13,7 +13,7 @@ from typing import NamedTuple
 from simpy import Environment, Event
 from simpy.events import ProcessGenerator
 
-from costmodels.pipelining.actions import RELEASING, ActionKind
+from costmodels.pipelining.actions import RELEASING, Action, ActionKind
 from simulator.deadlocks import refuse_deadlock
 from simulator.fluid import Flow, Loss, Network
 from simulator.program import PipelineProgram
@@ -187,36 +187,57 @@ class _Rank:
         Event
             Inputs, ends of work, and collectives.
         """
-        env, actions = self.env, self.step.program.order[self.rank]
-        last = {action[0]: place for place, action in enumerate(actions) if action[1] in RELEASING}
-        for place, (stage, kind, microbatch) in enumerate(actions):
-            task = self.tasks[kind][stage]
-            if task.source[microbatch] < 0:
-                arrival = waits[id(task.source), microbatch] = env.event()
-                yield arrival
-            self.starts_s.append(env.now)
-            duration_s = task.costs[microbatch].duration_s
-            streams = self.step.streams[kind][stage] if kind in self.step.streams else ()
-            for stream in streams:
-                if stream.when is When.BEFORE:
-                    yield self.collect(stream)
-            beside = [self.collect(entry) for entry in streams if entry.when is When.BESIDE]
-            if last.get(stage) == place and self.step.overlaps_reduction:
-                env.process(self.reduce(stage, duration_s))
-            yield env.timeout(duration_s)
-            yield from beside
-            for stream in streams:
-                if stream.when is When.AFTER:
-                    yield self.collect(stream)
-            self.ends_s.append(env.now)
-            if task.link is None:
-                _arrive(task.target, microbatch, env.now, waits)
-            else:
-                size_bytes = task.costs[microbatch].sent_bytes
-                env.process(
-                    self.hand_over(task.destination, size_bytes, task.target, microbatch, waits)
-                )
+        env, program = self.env, self.step.program
+        places = enumerate(program.order[self.rank])
+        last = {action[0]: place for place, action in places if action[1] in RELEASING}
+        for unit in program.units(self.rank):
+            for stage, kind, microbatch in unit:
+                source = self.tasks[kind][stage].source
+                if source[microbatch] < 0:
+                    arrival = waits[id(source), microbatch] = env.event()
+                    yield arrival
+            for action in unit:
+                yield from self.work(action, is_last=last.get(action[0]) == len(self.starts_s))
+            for action in unit:
+                self.give(action, waits)
         yield from self.end_step(sorted(last))
+
+    def work(self, action: Action, *, is_last: bool) -> ProcessGenerator:
+        """Play the work of an action, and the collectives before, beside and after it.
+
+        Yields
+        ------
+        Event
+            Their ends.
+        """
+        stage, kind, microbatch = action
+        duration_s = self.tasks[kind][stage].costs[microbatch].duration_s
+        streams = self.step.streams[kind][stage] if kind in self.step.streams else ()
+        self.starts_s.append(self.env.now)
+        for stream in streams:
+            if stream.when is When.BEFORE:
+                yield self.collect(stream)
+        beside = [self.collect(stream) for stream in streams if stream.when is When.BESIDE]
+        if is_last and self.step.overlaps_reduction:
+            self.env.process(self.reduce(stage, duration_s))
+        yield self.env.timeout(duration_s)
+        yield from beside
+        for stream in streams:
+            if stream.when is When.AFTER:
+                yield self.collect(stream)
+        self.ends_s.append(self.env.now)
+
+    def give(self, action: Action, waits: dict[tuple[int, int], Event]) -> None:
+        """Hand over what an action made."""
+        stage, kind, microbatch = action
+        task = self.tasks[kind][stage]
+        if task.link is None:
+            _arrive(task.target, microbatch, self.env.now, waits)
+        else:
+            size_bytes = task.costs[microbatch].sent_bytes
+            self.env.process(
+                self.hand_over(task.destination, size_bytes, task.target, microbatch, waits)
+            )
 
     def hand_over(
         self,

@@ -97,6 +97,7 @@ def expanded_program(program: PipelineProgram, expansion: Expansion) -> Pipeline
         static_bytes=tuple(program.static_bytes) * copies,
         static_parts=tuple(program.static_parts) * copies,
         step_ends=tuple(program.step_ends) * copies,
+        overlapped=tuple(program.overlapped) * copies,
         links={
             (copy * ranks + source, copy * ranks + destination): link
             for copy in range(copies)

@@ -1,6 +1,7 @@
 """Why ranks are idle while the pipeline runs: every idle second has one cause."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 
@@ -63,8 +64,9 @@ def idle_causes(program: PipelineProgram, trace: Trace) -> tuple[IdleCauses, ...
     """
     start_s, end_s = pipeline_phase(trace)
     excess_s = _excess(program)
+    made_s = _made(program, trace)
     found = {
-        rank: _of_rank(trace, list(spans), start_s, end_s, excess_s)
+        rank: _of_rank(trace, list(spans), start_s, end_s, excess_s, made_s)
         for rank, spans in groupby(_pipeline_spans(trace), key=lambda span: span.rank)
     }
     nothing = IdleCauses(
@@ -92,12 +94,25 @@ def _excess(program: PipelineProgram) -> Callable[[Span], float]:
     return excess_s
 
 
+def _made(program: PipelineProgram, trace: Trace) -> list[float]:
+    """Return for each span when its output is made: with its partner's, where two run together."""
+    made = [span.end_s for span in trace.spans]
+    if any(program.overlapped):
+        places: Counter[int] = Counter()
+        for index, span in enumerate(trace.spans):
+            if span.stage is not None and places[span.rank] in program.overlapped[span.rank]:
+                made[index] = trace.spans[index + 1].end_s
+            places[span.rank] += 1
+    return made
+
+
 def _of_rank(
     trace: Trace,
     spans: list[Span],
     start_s: float,
     end_s: float,
     excess_s: Callable[[Span], float],
+    made_at_s: Sequence[float],
 ) -> IdleCauses:
     dependency_s: float = 0
     link_s: float = 0
@@ -109,7 +124,7 @@ def _of_rank(
             if span.received_send is not None:
                 send = trace.sends[span.received_send]
                 maker = trace.spans[send.sending_span]
-                made_s = min(max(maker.end_s, free_s), span.start_s)
+                made_s = min(max(made_at_s[send.sending_span], free_s), span.start_s)
                 longer_s = excess_s(maker)
             late_s = min(longer_s, made_s - free_s)
             straggler_s += late_s

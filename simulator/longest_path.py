@@ -5,7 +5,7 @@ times as the event simulator there, to within rounding. Each rank is a coroutine
 actions as far as their inputs are known; who hands over an input that a rank waits for wakes it.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
 from costmodels.pipelining.actions import Action, ActionKind
@@ -77,7 +77,9 @@ def play(program: PipelineProgram, tasks: Tasks) -> Played:
     played = Played([[] for _ in range(rank_count)], [0] * rank_count, [0] * rank_count)
     woken: list[int] = list(range(rank_count - 1, -1, -1))
     ranks = [
-        _play_rank(rank, actions, steps, played, woken)
+        _play_units(rank, program.units(rank), steps, played, woken)
+        if program.overlapped and program.overlapped[rank]
+        else _play_rank(rank, actions, steps, played, woken)
         for rank, actions in enumerate(program.order)
     ]
     while woken:
@@ -132,28 +134,79 @@ def _play_rank(
     played.peak_bytes[rank] = peak
 
 
+def _play_units(
+    rank: int,
+    units: Iterable[Sequence[Action]],
+    steps: dict[ActionKind, list[_Step]],
+    played: Played,
+    woken: list[int],
+) -> Generator[None]:
+    """Play the actions of a rank some of which run together: not in the fast loop.
+
+    Yields
+    ------
+    None
+        While an input is not known.
+    """
+    clock_s: float = 0
+    held = peak = 0
+    for unit in units:
+        for stage, kind, microbatch in unit:
+            source = steps[kind][stage].source
+            if source[microbatch] < 0:
+                source[microbatch] = _FIRST_MARK - rank
+                yield
+            clock_s = max(clock_s, source[microbatch])
+        for stage, kind, microbatch in unit:
+            played.starts_s[rank].append(clock_s)
+            duration_s, delta, _ = steps[kind][stage].costs[microbatch]
+            clock_s += duration_s
+            held += delta
+            peak = max(peak, held)
+        for stage, kind, microbatch in unit:
+            _hand_over(steps[kind][stage], microbatch, clock_s, woken)
+    played.ends_s[rank] = clock_s
+    played.peak_bytes[rank] = peak
+
+
+def _hand_over(step: _Step, microbatch: int, now_s: float, woken: list[int]) -> None:
+    waiting = step.target[microbatch]
+    if step.queue is not None:
+        size = step.costs[microbatch].sent_bytes
+        step.queue[0] = max(step.queue[0], now_s) + size / step.bandwidth_bytes_per_s
+        now_s = step.queue[0]
+    step.target[microbatch] = now_s + step.delay_s
+    if waiting <= _FIRST_MARK:
+        woken.append(int(_FIRST_MARK - waiting))
+
+
 def record_path(program: PipelineProgram, tasks: Tasks) -> Record:
     """Return when everything happens, as `simulator.pipeline.record_pipeline` does."""
     played = play(program, tasks)
     record = Record.empty(len(program.order))
     links = {pair: Link(spec) for pair, spec in program.links.items()}
-    for rank, actions in enumerate(program.order):
-        record.starts_s[rank] = played.starts_s[rank]
-        for (stage, kind, microbatch), start_s in zip(actions, played.starts_s[rank], strict=True):
-            task = tasks[kind][stage]
-            duration_s, _, size_bytes = task.costs[microbatch]
-            record.ends_s[rank].append(start_s + duration_s)
-            if task.link is not None:
-                link = links[rank, task.destination]
-                departure_s, arrival_s = link.send(start_s + duration_s, size_bytes)
-                record.departures_s[rank].append(departure_s)
-                record.arrivals_s[rank].append(arrival_s)
+    for rank, starts in enumerate(played.starts_s):
+        record.starts_s[rank] = starts
+        ends = record.ends_s[rank]
+        for unit in program.units(rank):
+            costs = [tasks[kind][stage].costs[microbatch] for stage, kind, microbatch in unit]
+            ends += [
+                starts[len(ends) + place] + cost.duration_s for place, cost in enumerate(costs)
+            ]
+            for (stage, kind, _), cost in zip(unit, costs, strict=True):
+                task = tasks[kind][stage]
+                if task.link is not None:
+                    link = links[rank, task.destination]
+                    departure_s, arrival_s = link.send(ends[-1], cost.sent_bytes)
+                    record.departures_s[rank].append(departure_s)
+                    record.arrivals_s[rank].append(arrival_s)
     return record
 
 
 def _steps(program: PipelineProgram, tasks: Tasks) -> dict[ActionKind, list[_Step]]:
     ranks = program.stage_ranks()
-    varied = bool(program.microbatch_scales or program.durations_s)
+    # Two that run together hand over at the same time, so that even a fast link may be busy.
+    varied = bool(program.microbatch_scales or program.durations_s or any(program.overlapped))
     slowest: dict[tuple[int, int], float] = {}
     shortest: dict[tuple[int, int], float] = {}
     for of_kind in tasks.values():

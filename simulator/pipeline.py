@@ -6,7 +6,7 @@ carries one message after the other for one sender, so that it is known when a m
 soon as it is sent. `simulator.contention` plays links that several senders share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from simpy import Environment
 from simpy.events import ProcessGenerator
@@ -52,7 +52,11 @@ def record_pipeline(program: PipelineProgram, tasks: Tasks) -> Record:
     links = {pair: Link(spec) for pair, spec in program.links.items()}
     waits: dict[tuple[int, int], Arrival] = {}
     for rank, actions in enumerate(program.order):
-        env.process(_rank_step(env, rank, actions, tasks, links, waits, record))
+        if program.overlapped and program.overlapped[rank]:
+            units = program.units(rank)
+            env.process(_rank_units(env, rank, units, tasks, links, waits, record))
+        else:
+            env.process(_rank_step(env, rank, actions, tasks, links, waits, record))
     env.run()
     refuse_deadlock(program, list(map(len, record.ends_s)))
     return record
@@ -105,3 +109,48 @@ def _rank_step(
         if target[microbatch] == _WAITED:
             waits.pop((id(target), microbatch)).succeed_after(arrival_s - clock_s)
         target[microbatch] = arrival_s
+
+
+def _rank_units(
+    env: Environment,
+    rank: int,
+    units: Iterable[Sequence[Action]],
+    tasks: Tasks,
+    links: dict[tuple[int, int], Link],
+    waits: dict[tuple[int, int], Arrival],
+    record: Record,
+) -> ProcessGenerator:
+    """Play the actions of a rank some of which run together.
+
+    Yields
+    ------
+    Event
+        The arrival of an input, or the end of a stretch of work.
+    """
+    clock_s: float = 0
+    for unit in units:
+        for stage, kind, microbatch in unit:
+            source = tasks[kind][stage].source
+            if source[microbatch] < 0:
+                source[microbatch] = _WAITED
+                arrival = waits[id(source), microbatch] = Arrival(env)
+                yield arrival
+            elif source[microbatch] > clock_s:
+                yield env.timeout(source[microbatch] - clock_s)
+            clock_s = max(clock_s, source[microbatch])
+        for stage, kind, microbatch in unit:
+            duration_s = tasks[kind][stage].costs[microbatch].duration_s
+            record.starts_s[rank].append(clock_s)
+            yield env.timeout(duration_s)
+            clock_s += duration_s
+            record.ends_s[rank].append(clock_s)
+        for stage, kind, microbatch in unit:
+            task, arrival_s = tasks[kind][stage], clock_s
+            if task.link is not None:
+                link, size_bytes = links[rank, task.destination], task.costs[microbatch].sent_bytes
+                departure_s, arrival_s = link.send(clock_s, size_bytes)
+                record.departures_s[rank].append(departure_s)
+                record.arrivals_s[rank].append(arrival_s)
+            if task.target[microbatch] == _WAITED:
+                waits.pop((id(task.target), microbatch)).succeed_after(arrival_s - clock_s)
+            task.target[microbatch] = arrival_s

@@ -121,6 +121,10 @@ class PipelineProgram:
     successors : sequence of int or None
         By virtual stage, the one that takes its output, None for the last of a chain; empty stands
         for a single chain in the order of the stages.
+    overlapped : sequence of frozenset of int
+        By rank, places of actions that run together with the one after them: both wait for the
+        inputs of both, take their times together, and hand over at the end of the second; empty
+        where there are none [index].
     durations_s : mapping of ActionKind to sequence of sequence of float
         For kinds of action that do not last alike for all microbatches, by virtual stage and
         microbatch [s].
@@ -141,6 +145,7 @@ class PipelineProgram:
     weight_gradient: Sequence[ActionWork] = ()
     early_released_bytes: Sequence[int] = ()
     successors: Sequence[int | None] = ()
+    overlapped: Sequence[frozenset[int]] = ()
     durations_s: Mapping[ActionKind, Sequence[Sequence[float]]] = field(default_factory=dict)
     microbatch_scales: Sequence[float] = ()
     _microbatch_count: int = field(init=False, repr=False, compare=False)
@@ -170,6 +175,7 @@ class PipelineProgram:
         if self.microbatch_scales:
             count = self.microbatch_count()
             _refuse_length("microbatch_scales", len(self.microbatch_scales), count, "microbatches")
+        self._refuse_wrong_pairs()
         self._refuse_early_release()
         self._refuse_missing_work()
         self._refuse_missing_links()
@@ -250,6 +256,26 @@ class PipelineProgram:
         split = Action(following, ActionKind.INPUT_GRADIENT, microbatch)
         is_split = any(split in actions for actions in self.order)
         return split if is_split else Action(following, ActionKind.BACKWARD, microbatch)
+
+    def units(self, rank: int) -> Iterator[tuple[Action, ...]]:
+        """Yield the actions of a rank in order, those that run together as one."""
+        actions, pairs = self.order[rank], self.overlapped[rank] if self.overlapped else ()
+        place = 0
+        while place < len(actions):
+            size = 2 if place in pairs else 1
+            yield actions[place : place + size]
+            place += size
+
+    def _refuse_wrong_pairs(self) -> None:
+        if self.overlapped:
+            _refuse_length("overlapped", len(self.overlapped), len(self.order), "ranks")
+        for rank, places in enumerate(self.overlapped):
+            for place in places:
+                if not 0 <= place < len(self.order[rank]) - 1 or place + 1 in places:
+                    raise SpecError(
+                        f"overlapped has place {place} on rank {rank}, which is no pair of its "
+                        f"{len(self.order[rank])} actions"
+                    )
 
     def _refuse_early_release(self) -> None:
         for stage, early in enumerate(self.early_released_bytes):

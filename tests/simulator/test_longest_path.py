@@ -1,6 +1,8 @@
 """The fast engine against the event simulator: one answer, over orders of every kind."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -72,6 +74,17 @@ def random_orders(draw: st.DrawFn, placement: Placement) -> Order:
     return tuple(map(tuple, rows))
 
 
+@st.composite
+def pairs(draw: st.DrawFn, row: Sequence[Action]) -> frozenset[int]:
+    """Draw places of a rank at which an action runs with the next: some that cannot deadlock."""
+    found: set[int] = set()
+    for place, (one, two) in enumerate(pairwise(row)):
+        alike = one.microbatch == two.microbatch
+        if place - 1 not in found and one.kind is W and not alike and draw(st.booleans()):
+            found.add(place)
+    return frozenset(found)
+
+
 durations = st.one_of(st.integers(0, 9), st.floats(0, 9))
 
 
@@ -101,6 +114,8 @@ def programs(draw: st.DrawFn) -> PipelineProgram:
         gather_bytes=draw(st.integers(0, 5)),
     )
     varied: dict[str, Any] = {}
+    if draw(st.booleans()):
+        varied["overlapped"] = [draw(pairs(row)) for row in order]
     if draw(st.booleans()):
         varied["microbatch_scales"] = [draw(st.floats(0.1, 3)) for _ in range(microbatches)]
     if draw(st.booleans()):
