@@ -1,4 +1,7 @@
-"""The picture of the README: the real output of its example. Run ``python -m docs.make_images``."""
+"""Pictures of the documentation: run ``python -m docs.make_images``.
+
+The README's is the real output of its example; those of schedules are drawn by the simulator.
+"""
 
 import contextlib
 import io
@@ -6,13 +9,21 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from cli.main import app
+from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.units import format_fraction
+from simulator.drawing import gantt_svg
+from simulator.metrics import pipeline_metrics
+from simulator.pipeline import simulate_pipeline
+from simulator.program import ActionWork, PipelineProgram, StepEnd
+from simulator.resources import FREE_LINK
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "estimate.svg"
@@ -65,17 +76,58 @@ def picture() -> str:
     return svg.replace("Fira Code", "DejaVu Sans Mono") + "\n"
 
 
+def schedule_picture(name: str, microbatch_count: int) -> str:
+    """Return a schedule of 4 GPUs as the simulator plays it: forwards of 1 s, backwards of 2 s."""
+    ranks = 4
+    order = SCHEDULES[ScheduleName(name)].order(
+        pipeline_parallel_size=ranks, virtual_stages=1, microbatch_count=microbatch_count
+    )
+    none = StepEnd(
+        reduction_s=0,
+        reduction_last_s=0,
+        overlaps_backward=False,
+        reduction_bytes=0,
+        optimizer_s=0,
+        gather_s=0,
+        gather_bytes=0,
+    )
+    program = PipelineProgram(
+        order=order,
+        forward=[ActionWork(duration_s=1, flop=0, hand_over_bytes=0)] * ranks,
+        backward=[ActionWork(duration_s=2, flop=0, hand_over_bytes=0)] * ranks,
+        activation_bytes=[1] * ranks,
+        static_bytes=[0] * ranks,
+        step_ends=[none] * ranks,
+        links={(one, two): FREE_LINK for one in range(ranks) for two in range(ranks)},
+    )
+    trace = simulate_pipeline(program)
+    idle = format_fraction(pipeline_metrics(trace).idle_fraction)
+    count = f"{microbatch_count} microbatch{'es' if microbatch_count > 1 else ''}"
+    return gantt_svg(trace, title=f"{name}, 4 GPUs, {count}: {idle} idle")
+
+
+SCHEDULE_PICTURES: Mapping[Path, Callable[[], str]] = {
+    ROOT / "docs" / "images" / f"{name}-{count}.svg": partial(schedule_picture, name, count)
+    for name in ("gpipe", "1f1b")
+    for count in (1, 4)
+}
+"""By file, how it is drawn."""
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write the picture; with ``--check`` say whether it is out of date."""
-    new = picture()
-    if PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == new:
-        return 0
-    sys.stdout.write(f"{PICTURE.relative_to(ROOT)}\n")
-    if "--check" in arguments:
-        return 1
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(new, encoding="utf-8")
-    return 0
+    """Write the pictures; with ``--check`` say which are out of date."""
+    code = 0
+    for file, drawn in {PICTURE: picture, **SCHEDULE_PICTURES}.items():
+        new = drawn()
+        if file.exists() and file.read_text(encoding="utf-8") == new:
+            continue
+        sys.stdout.write(f"{file.relative_to(ROOT)}\n")
+        if "--check" in arguments:
+            code = 1
+        else:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(new, encoding="utf-8")
+    return code
 
 
 if __name__ == "__main__":

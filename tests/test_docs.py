@@ -61,6 +61,11 @@ def test_the_picture_shows_what_the_example_prints() -> None:
     assert words(printed) in words(shown), _OUT_OF_DATE
 
 
+def test_the_pictures_of_schedules_are_drawn_by_the_simulator() -> None:
+    for file, drawn in make_images.SCHEDULE_PICTURES.items():
+        assert file.read_text(encoding="utf-8") == drawn(), _OUT_OF_DATE
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_to_pages_and_headings_that_exist(page: Path) -> None:
     for link in _LINK.findall(_prose(page)):
