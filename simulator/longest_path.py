@@ -5,7 +5,7 @@ times as the event simulator there, to within rounding. Each rank is a coroutine
 actions as far as their inputs are known; who hands over an input that a rank waits for wakes it.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from costmodels.pipelining.actions import Action, ActionKind
@@ -32,6 +32,16 @@ class _Step(NamedTuple):
     delay_s: float
     queue: list[float] | None
     bandwidth_bytes_per_s: float
+
+
+class _EqualStep(NamedTuple):
+    """A step whose actions are alike, and whose link has always sent one message before the next."""
+
+    source: list[float]
+    target: list[float]
+    duration_s: float
+    delta_bytes: int
+    delay_s: float
 
 
 class Played(NamedTuple):
@@ -76,10 +86,11 @@ def play(program: PipelineProgram, tasks: Tasks) -> Played:
     rank_count = len(program.order)
     played = Played([[] for _ in range(rank_count)], [0] * rank_count, [0] * rank_count)
     woken: list[int] = list(range(rank_count - 1, -1, -1))
+    equal = _equal_steps(steps) if _is_equal(program, steps) else None
     ranks = [
         _play_units(rank, program.units(rank), steps, played, woken)
-        if program.overlapped and program.overlapped[rank]
-        else _play_rank(rank, actions, steps, played, woken)
+        if equal is None
+        else _play_rank(rank, actions, equal, played, woken)
         for rank, actions in enumerate(program.order)
     ]
     while woken:
@@ -91,11 +102,11 @@ def play(program: PipelineProgram, tasks: Tasks) -> Played:
 def _play_rank(
     rank: int,
     actions: Sequence[Action],
-    steps: dict[ActionKind, list[_Step]],
+    steps: Mapping[ActionKind, Sequence[_EqualStep]],
     played: Played,
     woken: list[int],
 ) -> Generator[None]:
-    """Play the actions of a rank.
+    """Play the actions of a rank, alike for all microbatches, one at a time, on links never busy.
 
     Yields
     ------
@@ -108,7 +119,7 @@ def _play_rank(
     clock_s: float = 0
     held = peak = 0
     for stage, kind, microbatch in actions:
-        source, target, costs, delay_s, queue, bandwidth = steps[kind][stage]
+        source, target, duration_s, delta, delay_s = steps[kind][stage]
         arrival_s = source[microbatch]
         if arrival_s < 0:
             source[microbatch] = mark
@@ -117,17 +128,12 @@ def _play_rank(
         if arrival_s > clock_s:  # noqa: PLR1730
             clock_s = arrival_s
         start_at(clock_s)
-        duration_s, delta, size = costs[microbatch]
         clock_s += duration_s
         held += delta
         if held > peak:  # noqa: PLR1730
             peak = held
         waiting = target[microbatch]
-        if queue is None:
-            target[microbatch] = clock_s + delay_s
-        else:
-            queue[0] = max(queue[0], clock_s) + size / bandwidth
-            target[microbatch] = queue[0] + delay_s
+        target[microbatch] = clock_s + delay_s
         if waiting <= first_mark:
             woken.append(int(first_mark - waiting))
     played.ends_s[rank] = clock_s
@@ -141,7 +147,7 @@ def _play_units(
     played: Played,
     woken: list[int],
 ) -> Generator[None]:
-    """Play the actions of a rank some of which run together: not in the fast loop.
+    """Play the actions of a rank that differ, run together, or wait for a busy link.
 
     Yields
     ------
@@ -203,10 +209,26 @@ def record_path(program: PipelineProgram, tasks: Tasks) -> Record:
     return record
 
 
+def _is_equal(program: PipelineProgram, steps: Mapping[ActionKind, Sequence[_Step]]) -> bool:
+    queued = any(step.queue is not None for of_kind in steps.values() for step in of_kind)
+    return not (queued or program.is_varied() or any(program.overlapped))
+
+
+def _equal_steps(
+    steps: Mapping[ActionKind, Sequence[_Step]],
+) -> Mapping[ActionKind, Sequence[_EqualStep]]:
+    def equal(step: _Step) -> _EqualStep:
+        # Without any microbatch there is no action either.
+        duration_s, delta, _ = step.costs[0] if step.costs else Cost(0, 0, 0)
+        return _EqualStep(step.source, step.target, duration_s, delta, step.delay_s)
+
+    return {kind: [equal(step) for step in of_kind] for kind, of_kind in steps.items()}
+
+
 def _steps(program: PipelineProgram, tasks: Tasks) -> dict[ActionKind, list[_Step]]:
     ranks = program.stage_ranks()
     # Two that run together hand over at the same time, so that even a fast link may be busy.
-    varied = bool(program.microbatch_scales or program.durations_s or any(program.overlapped))
+    varied = program.is_varied() or any(program.overlapped)
     slowest: dict[tuple[int, int], float] = {}
     shortest: dict[tuple[int, int], float] = {}
     for of_kind in tasks.values():

@@ -71,7 +71,7 @@ def _load(program: PipelineProgram, tasks: Tasks, actions: Sequence[Action]) -> 
     busy_s: float = 0
     flop = 0
     sent: Counter[str] = Counter()
-    for kind, stage, microbatches in _alike(actions, varied=_is_varied(program)):
+    for kind, stage, microbatches in _alike(actions, varied=program.is_varied()):
         work, task = program.works(kind)[stage], tasks[kind][stage]
         microbatch, count = microbatches
         scale = program.microbatch_scales[microbatch] if program.microbatch_scales else 1
@@ -84,10 +84,6 @@ def _load(program: PipelineProgram, tasks: Tasks, actions: Sequence[Action]) -> 
         if task.link is not None:
             sent[PIPELINE_AXIS] += count * hand_over_bytes
     return _Load(busy_s, flop, sent)
-
-
-def _is_varied(program: PipelineProgram) -> bool:
-    return bool(program.durations_s or program.microbatch_scales)
 
 
 def _alike(

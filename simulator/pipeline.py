@@ -80,32 +80,38 @@ def _rank_step(
     """
     # Kept in one loop: this is where a simulation spends its time. The clock is the rank's own,
     # because SimPy adds delays to its time, which rounds. An input that is known when the rank
-    # comes to it is a number; only one that is not yet sent costs an event.
-    starts, ends = record.starts_s[rank], record.ends_s[rank]
-    departures, arrivals = record.departures_s[rank], record.arrivals_s[rank]
+    # comes to it is a number, waited for together with the work; only one that is not yet sent costs
+    # an event of its own.
+    start_at, end_at = record.starts_s[rank].append, record.ends_s[rank].append
+    depart_at, arrive_at = record.departures_s[rank].append, record.arrivals_s[rank].append
+    sends = {target: link.send for (source, target), link in links.items() if source == rank}
     timeout = env.timeout
     clock_s: float = 0
     for stage, kind, microbatch in actions:
         source, target, costs, _, destination = tasks[kind][stage]
         arrival_s = source[microbatch]
+        duration_s, _, size_bytes = costs[microbatch]
         if arrival_s < 0:
             source[microbatch] = _WAITED
             arrival = waits[id(source), microbatch] = Arrival(env)
             yield arrival
             clock_s = source[microbatch]
+            start_at(clock_s)
+            yield timeout(duration_s)
         elif arrival_s > clock_s:
-            yield timeout(arrival_s - clock_s)
+            start_at(arrival_s)
+            yield timeout(arrival_s - clock_s + duration_s)
             clock_s = arrival_s
-        starts.append(clock_s)
-        duration_s, _, size_bytes = costs[microbatch]
-        yield timeout(duration_s)
+        else:
+            start_at(clock_s)
+            yield timeout(duration_s)
         clock_s += duration_s
-        ends.append(clock_s)
+        end_at(clock_s)
         arrival_s = clock_s
         if destination != rank:
-            departure_s, arrival_s = links[rank, destination].send(clock_s, size_bytes)
-            departures.append(departure_s)
-            arrivals.append(arrival_s)
+            departure_s, arrival_s = sends[destination](clock_s, size_bytes)
+            depart_at(departure_s)
+            arrive_at(arrival_s)
         if target[microbatch] == _WAITED:
             waits.pop((id(target), microbatch)).succeed_after(arrival_s - clock_s)
         target[microbatch] = arrival_s

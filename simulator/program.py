@@ -193,6 +193,10 @@ class PipelineProgram:
         """Return how many microbatches the order goes up to [count]."""
         return self._microbatch_count
 
+    def is_varied(self) -> bool:
+        """Return whether microbatches differ in time or size."""
+        return bool(self.durations_s or self.microbatch_scales)
+
     def kinds(self) -> tuple[ActionKind, ...]:
         """Return the kinds of action that the program has work for."""
         return tuple(kind for kind in ActionKind if self.works(kind))

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from costmodels.pipelining.actions import Action, ActionKind
 from simulator.program import ActionWork, PipelineProgram
 from simulator.step_ends import EndPart, step_end_parts
-from simulator.tasks import Task, Tasks
+from simulator.tasks import Cost, Task, Tasks
 from simulator.trace import PIPELINE_AXIS, Engine, Send, Span, Trace
 
 Times: TypeAlias = list[list[float]]
@@ -50,7 +51,7 @@ class _Records(NamedTuple):
 
     amounts: Sequence[tuple[int, int, int]]
     sent: Sequence[tuple[str, Sequence[int]]]
-    handed_over_bytes: Sequence[int]
+    costs: Sequence[Cost]
     destination: int | None
     received: Sequence[int | None]
     handed_over: list[int | None]
@@ -89,29 +90,36 @@ def trace_of(
         static_bytes=tuple(program.static_bytes), static_parts=tuple(program.static_parts)
     )
     records = _task_records(program, tasks)
-    _number_sends(program, records, [sum(len(p.sent_bytes) for p in of) for of in parts])
+    first_span = 0
     for rank, actions in enumerate(program.order):
-        spans = zip(actions, record.starts_s[rank], record.ends_s[rank], strict=True)
+        times = zip(actions, record.starts_s[rank], record.ends_s[rank], strict=True)
         hand_overs = zip(record.departures_s[rank], record.arrivals_s[rank], strict=True)
-        _add_actions(trace, rank, spans, hand_overs, records)
-        _add_parts(trace, rank, parts[rank])
+        _add_sends(trace, rank, times, hand_overs, records, first_span)
+        first_span += len(actions)
+        for part in parts[rank]:
+            for axis, size_bytes in part.sent_bytes.items():
+                send = (axis, rank, None, size_bytes, part.start_s, part.end_s, first_span)
+                trace.sends.append(Send(*send))
+            first_span += 1
+    # After all sends, so that a span can say which of them brought its input.
+    for rank, actions in enumerate(program.order):
+        times = zip(actions, record.starts_s[rank], record.ends_s[rank], strict=True)
+        _add_spans(trace, rank, times, records)
+        trace.spans.extend(_end_span(part, rank) for part in parts[rank])
     return trace
 
 
 def _task_records(program: PipelineProgram, tasks: Tasks) -> _TaskRecords:
-    count = program.microbatch_count()
+    count, varied = program.microbatch_count(), program.is_varied()
     # A task that hands over and the one that takes it share a list of arrivals, and one of indices.
     indices: dict[int, list[int | None]] = {}
 
     def records(task: Task, work: ActionWork) -> _Records:
         crosses = task.link is not None
         return _Records(
-            amounts=[
-                (flop, max(cost.delta_bytes, 0), max(-cost.delta_bytes, 0))
-                for flop, cost in zip(program.scaled(work.flop), task.costs, strict=True)
-            ],
+            amounts=_amounts(program.scaled(work.flop), task.costs, varied=varied),
             sent=[(axis, program.scaled(size)) for axis, size in work.sent_bytes.items() if size],
-            handed_over_bytes=[cost.sent_bytes for cost in task.costs],
+            costs=task.costs,
             destination=task.destination if crosses else None,
             received=indices.setdefault(id(task.source), [None] * count),
             handed_over=indices.setdefault(id(task.target), [None] * count),
@@ -123,69 +131,45 @@ def _task_records(program: PipelineProgram, tasks: Tasks) -> _TaskRecords:
     }
 
 
-def _number_sends(
-    program: PipelineProgram, records: _TaskRecords, end_counts: Sequence[int]
-) -> None:
-    """Note for each hand-over the place that it will have among all sends."""
-    index = 0
-    for actions, end_count in zip(program.order, end_counts, strict=True):
-        for stage, kind, microbatch in actions:
-            _, sent, _, destination, _, handed_over = records[kind][stage]
-            index += len(sent)
-            if destination is not None:
-                handed_over[microbatch] = index
-                index += 1
-        index += end_count
+def _amounts(
+    flop: Sequence[int], costs: Sequence[Cost], *, varied: bool
+) -> list[tuple[int, int, int]]:
+    entries = list(islice(zip(flop, costs, strict=True), None if varied else 1))
+    found = [(done, max(cost.delta_bytes, 0), max(-cost.delta_bytes, 0)) for done, cost in entries]
+    return found if varied else found * len(costs)
 
 
-def _add_actions(
+_Times: TypeAlias = Iterable[tuple[Action, float, float]]
+
+
+def _add_sends(
     trace: Trace,
     rank: int,
-    actions: Iterable[tuple[Action, float, float]],
+    times: _Times,
     hand_overs: Iterator[tuple[float, float]],
     records: _TaskRecords,
+    first_span: int,
 ) -> None:
     # Records are made as plain tuples in one loop: a trace has millions of them.
-    new = tuple.__new__
-    compute, add_span, add_send = Engine.COMPUTE, trace.spans.append, trace.sends.append
-    index = len(trace.spans)
-    for (stage, kind, microbatch), start_s, end_s in actions:
-        amounts, sent, sizes, destination, received, _ = records[kind][stage]
-        flop, allocated, released = amounts[microbatch]
-        add_span(
-            new(
-                Span,
-                (
-                    rank,
-                    compute,
-                    kind,
-                    stage,
-                    microbatch,
-                    start_s,
-                    end_s,
-                    flop,
-                    allocated,
-                    released,
-                    received[microbatch],
-                ),
-            )
-        )
-        for axis, axis_sizes in sent:
-            size = axis_sizes[microbatch]
-            add_send(new(Send, (axis, rank, None, size, start_s, end_s, index)))
+    new, sends = tuple.__new__, trace.sends
+    add = sends.append
+    for span, ((stage, kind, microbatch), start_s, end_s) in enumerate(times, first_span):
+        _, sent, costs, destination, _, handed_over = records[kind][stage]
+        for axis, sizes in sent:
+            add(new(Send, (axis, rank, None, sizes[microbatch], start_s, end_s, span)))
         if destination is not None:
+            handed_over[microbatch] = len(sends)
             from_s, to_s = next(hand_overs)
-            size = sizes[microbatch]
-            add_send(new(Send, (PIPELINE_AXIS, rank, destination, size, from_s, to_s, index)))
-        index += 1
+            size = costs[microbatch][2]
+            add(new(Send, (PIPELINE_AXIS, rank, destination, size, from_s, to_s, span)))
 
 
-def _add_parts(trace: Trace, rank: int, parts: Sequence[EndPart]) -> None:
-    for part in parts:
-        span = len(trace.spans)
-        for axis, size_bytes in part.sent_bytes.items():
-            trace.sends.append(Send(axis, rank, None, size_bytes, part.start_s, part.end_s, span))
-        trace.spans.append(_end_span(part, rank))
+def _add_spans(trace: Trace, rank: int, times: _Times, records: _TaskRecords) -> None:
+    new, compute, add = tuple.__new__, Engine.COMPUTE, trace.spans.append
+    for (stage, kind, microbatch), start_s, end_s in times:
+        amounts, _, _, _, received, _ = records[kind][stage]
+        done = (rank, compute, kind, stage, microbatch, start_s, end_s)
+        add(new(Span, (*done, *amounts[microbatch], received[microbatch])))
 
 
 def end_parts(program: PipelineProgram, record: Record, rank: int) -> Sequence[EndPart]:
