@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from costmodels.compilation import compile_columns
-from costmodels.errors import SpecError
+from costmodels.errors import NotModelledError, SpecError
 from costmodels.scenario import Scenario, scenario_from_table
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared
 from simulator.metrics import makespan_s, peak_bytes, sent_bytes
@@ -45,6 +45,7 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"zero_stage": 3, "overlap_parameter_gather": False},
     {"schedule": "interleaved-1f1b", "virtual_stages": 2},
     {"tensor_parallel_size": 2, "pipeline_parallel_size": 8},
+    {"context_parallel_size": 2, "zero_stage": 3},
 )
 
 
@@ -226,3 +227,26 @@ def test_a_step_is_the_same_each_time() -> None:
         play_shared(shared_step(described, compile_columns(described), Sharing())) for _ in range(2)
     )
     assert first == second
+
+
+def test_rings_that_are_not_modelled_are_refused() -> None:
+    with pytest.raises(NotModelledError, match="sharding_group_size"):
+        contended(
+            scenario({"zero_stage": 3, "pipeline_parallel_size": 2, "sharding_group_size": 2})
+        )
+    mixed = scenario_from_table(
+        {
+            "model": "mixtral-8x7b",
+            "cluster": "h100-sxm:64",
+            "plan": {
+                "tensor_parallel_size": 4,
+                "pipeline_parallel_size": 4,
+                "expert_parallel_size": 4,
+                "sequence_parallel": True,
+                "zero_stage": 1,
+            },
+            "workload": {"global_batch_size": 16, "sequence_length": 4096},
+        }
+    )
+    with pytest.raises(NotModelledError, match="expert_parallel_size"):
+        contended(mixed)
