@@ -133,23 +133,6 @@ def _cause(difference_s: float, whole_s: float, losses: Mapping[Loss, float]) ->
     return reason
 
 
-def _refuse_other_rings(scenario: Scenario, values: Mapping[str, Any]) -> None:
-    """Raise where gradients go around more than one ring, or an all-to-all sends what is routed."""
-    apart = any(
-        int(scalar(chunk)) for stage in values["chunk_expert_parameters"] for chunk in stage
-    )
-    if apart or int(scalar(values["expert_parallel_size"])) > 1:
-        raise NotModelledError(
-            f"plan.expert_parallel_size ({scalar(values['expert_parallel_size'])}): contention is "
-            "not modelled yet for experts apart from the rest"
-        )
-    if int(scalar(values["replication_size"])) > 1:
-        raise NotModelledError(
-            f"plan.sharding_group_size ({scenario.plan.sharding_group_size}): contention is not "
-            "modelled yet for groups of shards with copies"
-        )
-
-
 def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> SharedStep:
     """Return one step of one replica with its traffic apart from its work.
 
