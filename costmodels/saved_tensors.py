@@ -61,7 +61,8 @@ def torch_norm_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="where(key_value_rank > 0, num_attention_heads * (2 * (unrotated_size + rotated_size)"
-    " + 2 * value_size + (1 - saved_tensors_is_torch_eager_cpu * (1 - recompute_is_selective))"
+    " + 2 * value_size + (1 - saved_tensors_is_torch_eager_cpu * (1 - recompute_is_selective)"
+    " * (micro_batch_size > 1) * (num_attention_heads > 1) * (sequence_length > 1))"
     " * unrotated_size), 2 * num_attention_heads * head_size"
     " + 2 * where(saved_tensors_is_torch_eager_cpu, num_attention_heads, num_key_value_heads)"
     " * head_size + 2 * attention_output_gate * num_attention_heads * head_size"
@@ -84,17 +85,20 @@ def torch_head_elements(
     norm_is_rmsnorm: Column,
     recompute_is_selective: Column,
     saved_tensors_is_torch_eager_cpu: Column,
+    micro_batch_size: Column,
+    sequence_length: Column,
 ) -> Column:
     """Return the elements that torch keeps of a layer's heads beside scores, for one token [element].
 
     Notes
     -----
     Query, key, value and output; a gate after its sigmoid, and its product; what a norm of queries
-    and keys keeps. Eager products copy a value that is a view; a checkpoint around the inside of
-    attention keeps what it views.
+    and keys keeps. Eager products copy a value that is a view, but of one head, token or sequence; a checkpoint
+    around the inside of attention keeps what it views.
     """
     eager = saved_tensors_is_torch_eager_cpu
-    is_view = 1 - eager * (1 - recompute_is_selective)
+    is_copied = (micro_batch_size > 1) * (num_attention_heads > 1) * (sequence_length > 1)
+    is_view = 1 - eager * (1 - recompute_is_selective) * is_copied
     latent = num_attention_heads * (
         2 * (unrotated_size + rotated_size) + 2 * value_size + is_view * unrotated_size
     )
