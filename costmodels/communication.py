@@ -418,14 +418,18 @@ def hop_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head",
-    source=_NARAYANAN + ": forward unless it is the last, back unless it is the first",
+    formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count",
+    source=_NARAYANAN + ": forward unless it is the last, back unless it is the first, and nothing "
+    "to a chunk of the same rank",
 )
 def chunk_hops(
-    chunk_exists: Column, chunk_holds_embedding: Column, chunk_holds_head: Column
+    chunk_exists: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+    chunk_stays_count: Column,
 ) -> Column:
     """Return the sends of a chunk for one microbatch, forward and back [count]."""
-    return 2 * chunk_exists - chunk_holds_embedding - chunk_holds_head
+    return 2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count
 
 
 @quantity(

@@ -25,7 +25,7 @@ from costmodels.leaves import (
     one_hot,
     value_at,
 )
-from costmodels.pipelining.schedules import ScheduleName
+from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, check_field
 from costmodels.specs.layouts import LAYOUT_FIELDS, type_of
@@ -86,6 +86,9 @@ def _field_values(sections: Sections) -> dict[str, Any]:
             name = sections.precision.activations
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
     plan = sections.plan
+    ordering = ORDERINGS[plan.schedule]
+    values["schedule_loops"] = int(ordering.loops)
+    values["schedule_ends_in_turn"] = int(ordering.ends_in_turn)
     values["stated_data_parallel_size"] = plan.data_parallel_size or 0
     values["stated_expert_tensor_parallel_size"] = plan.expert_tensor_parallel_size or 0
     values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
@@ -242,6 +245,10 @@ def _check_rows(path: str, array: npt.NDArray[Any], declared: Any) -> None:
         check_field(path, value, declared)
 
 
+FEW_IN_FLIGHT = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOPED_BFS)
+"""Schedules whose classes of equal stages do not change beyond as many microbatches as ranks."""
+
+
 def _stage_values(
     values: Mapping[str, Any], *, kinds: tuple[int, ...], plan: Plan
 ) -> dict[str, Any]:
@@ -256,7 +263,7 @@ def _stage_values(
     if plan.schedule == ScheduleName.INTERLEAVED_ONE_F_ONE_B:
         whole_rounds = microbatches % pipeline == 0
         microbatches = np.where(whole_rounds, np.minimum(microbatches, 2 * pipeline), microbatches)
-    else:
+    elif plan.schedule in FEW_IN_FLIGHT:
         microbatches = np.minimum(microbatches, pipeline)
     # Three sizes in one integer: sorting that is several times faster than sorting rows. The bounds
     # of the fields keep it below 2^62: 2^10 ranks, 2^10 chunks, 2^40 microbatches.

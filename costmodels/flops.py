@@ -392,6 +392,21 @@ def chunk_backward_flop(
 
 @quantity(
     "FLOP",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="total(chunk_layer_count * layer_matmul_flop) + chunk_holds_head * head_flop",
+    source="one product for each of the forward; scores have no weights",
+)
+def chunk_weight_gradient_flop(
+    chunk_layer_count: Axis, layer_matmul_flop: Axis, chunk_holds_head: Column, head_flop: Column
+) -> Column:
+    """Return the part of a chunk's backward that gives gradients of weights, for a microbatch [FLOP]."""
+    return weighted_total(chunk_layer_count, layer_matmul_flop) + chunk_holds_head * head_flop
+
+
+@quantity(
+    "FLOP",
     Scope.GPU,
     axes=(STAGE,),
     group="compute",

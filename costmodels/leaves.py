@@ -249,6 +249,19 @@ def _structural_leaves() -> dict[str, Leaf]:
         "chunk_holds_head": Leaf(
             stages, "truth", "whether the chunk holds the head", (STAGE, CHUNK)
         ),
+        "chunk_stays_count": Leaf(
+            "plan.schedule", "count", "neighbours of a chunk on its own rank", (STAGE, CHUNK)
+        ),
+        "schedule_loops": Leaf(
+            "plan.schedule",
+            "truth",
+            "whether chunks go round the ranks, from the last to the first",
+        ),
+        "schedule_ends_in_turn": Leaf(
+            "plan.schedule",
+            "truth",
+            "whether each rank ends its last backward before the rank before it does",
+        ),
     }
 
 

@@ -261,24 +261,13 @@ def hop_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * total((chunk_exists - chunk_holds_embedding)"
-    " + (chunk_exists - chunk_holds_head))",
-    source=_NARAYANAN + ": an activation unless it is the first chunk, a gradient unless the last",
+    formula="1.0 * microbatch_count * total(chunk_hops)",
+    source=_NARAYANAN + ": an activation unless it is the first chunk, a gradient unless the last, "
+    "and nothing from a chunk of the same rank: as many as it sends",
 )
-def hop_receive_calls(
-    microbatch_count: Column,
-    chunk_exists: Axis,
-    chunk_holds_embedding: Axis,
-    chunk_holds_head: Axis,
-) -> Column:
+def hop_receive_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
     """Return the activations and gradients that a GPU receives from stages, over a step [count]."""
-    received = [
-        (exists - first) + (exists - last)
-        for exists, first, last in zip(
-            chunk_exists, chunk_holds_embedding, chunk_holds_head, strict=True
-        )
-    ]
-    return as_float(microbatch_count) * total(received)
+    return as_float(microbatch_count) * total(chunk_hops)
 
 
 @quantity(

@@ -97,24 +97,27 @@ def ring_network_fraction(size: Column, node_members: Column) -> Column:
 _RING_FRACTION = "where(node_members < size, ceil_div(size, node_members) / size, 0.0)"
 
 
-def line_network_fraction(size: Column, node_members: Column, virtual_stages: Column) -> Column:
+def line_network_fraction(
+    size: Column, node_members: Column, virtual_stages: Column, schedule_loops: Column
+) -> Column:
     """Return the share of the hops between stages that cross nodes [fraction].
 
-    Several chunks on each rank close the line of stages to a ring.
+    Several chunks on each rank close the line of stages to a ring, if they go round the ranks.
 
     Examples
     --------
-    >>> line_network_fraction(4, 2, 1), line_network_fraction(4, 2, 2)
+    >>> line_network_fraction(4, 2, 1, 1), line_network_fraction(4, 2, 2, 1)
     (0.3333333333333333, 0.5)
     """
-    closed = virtual_stages > 1
+    closed = (virtual_stages > 1) * schedule_loops
     crossing = ceil_div(size, node_members) - 1 + closed * (node_members < size)
     return crossing / maximum(size - 1 + closed, 1)
 
 
 _LINE_FRACTION = (
-    "(ceil_div(size, node_members) - 1 + (virtual_stages > 1) * (node_members < size))"
-    " / maximum(size - 1 + (virtual_stages > 1), 1)"
+    "(ceil_div(size, node_members) - 1"
+    " + (virtual_stages > 1) * schedule_loops * (node_members < size))"
+    " / maximum(size - 1 + (virtual_stages > 1) * schedule_loops, 1)"
 )
 
 

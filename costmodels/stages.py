@@ -31,6 +31,8 @@ class StageClass(NamedTuple):
         For each chunk, one if it holds that end of the model.
     repeated_counts : tuple of tuple of int
         For each chunk, layers of each kind that full recomputation is for [count].
+    stays : tuple of int
+        For each chunk, neighbouring chunks on the same rank, to which it sends nothing [count].
     """
 
     stages: tuple[int, ...]
@@ -38,6 +40,7 @@ class StageClass(NamedTuple):
     holds_embedding: tuple[int, ...]
     holds_head: tuple[int, ...]
     repeated_counts: tuple[tuple[int, ...], ...]
+    stays: tuple[int, ...]
 
 
 def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[int, ...]:
@@ -92,25 +95,31 @@ def stage_classes(
     tuple of StageClass
         Every stage is in one of them.
     """
-    virtual_count = pipeline_parallel_size * virtual_stages
+    placement = SCHEDULES[schedule].placement(
+        pipeline_parallel_size=pipeline_parallel_size, virtual_stages=virtual_stages
+    )
+    virtual_count = placement.part_count
     layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count)
     kind_count = max(layer_kinds) + 1
-    chunks = _chunks(layer_kinds, layers[:virtual_count], virtual_count)
-    counts = [tuple(chunk.count(kind) for kind in range(kind_count)) for chunk in chunks]
+    parts = _chunks(layer_kinds, layers[:virtual_count], virtual_count)
+    counts = [tuple(part.count(kind) for kind in range(kind_count)) for part in parts]
     repeated = [
-        tuple(chunk[:repeated_layers].count(kind) for kind in range(kind_count)) for chunk in chunks
+        tuple(part[:repeated_layers].count(kind) for kind in range(kind_count)) for part in parts
     ]
-    in_flight_count = SCHEDULES[schedule].in_flight_count
+    held_key = SCHEDULES[schedule].held_key
+    chunks, stays = placement.stages_by_rank(), placement.stays()
     classes: list[StageClass] = []
     latest: tuple[Any, ...] | None = None
     for rank in range(pipeline_parallel_size):
-        virtual = range(rank, virtual_count, pipeline_parallel_size)
+        virtual = chunks[rank]
+        held = [placement.parts[stage] for stage in virtual]
         key = (
-            tuple(counts[stage] for stage in virtual),
-            tuple(int(stage == 0) for stage in virtual),
-            tuple(int(stage == virtual_count - 1) for stage in virtual),
-            tuple(repeated[stage] for stage in virtual),
-            in_flight_count(
+            tuple(counts[part] for part in held),
+            tuple(int(part == 0) for part in held),
+            tuple(int(part == virtual_count - 1) for part in held),
+            tuple(repeated[part] for part in held),
+            tuple(stays[stage] for stage in virtual),
+            held_key(
                 pipeline_parallel_size=pipeline_parallel_size,
                 virtual_stages=virtual_stages,
                 microbatch_count=microbatch_count,
@@ -121,7 +130,7 @@ def stage_classes(
             last = classes.pop()
             classes.append(last._replace(stages=(*last.stages, rank)))
         else:
-            classes.append(StageClass((rank,), *key[:4]))
+            classes.append(StageClass((rank,), *key[:5]))
         latest = key
     return tuple(classes)
 
@@ -271,6 +280,7 @@ def stage_columns(
         "chunk_repeated_layer_count": of_kinds(_repeated_of),
         "chunk_exists": by_chunk(_one),
         "chunk_index": by_chunk(_place),
+        "chunk_stays_count": by_chunk(lambda stage, chunk: stage.stays[chunk]),
         "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
         "chunk_holds_head": by_chunk(lambda stage, chunk: stage.holds_head[chunk]),
     }

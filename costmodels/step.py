@@ -230,34 +230,6 @@ def sharding_exposed_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="(maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
-    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1"
-    " - virtual_stages * microbatch_count) * mean_stage_s / virtual_stages",
-    source=_NARAYANAN + "; a slot for every virtual stage where there are fewer microbatches than "
-    "ranks",
-)
-def ideal_bubble_s(
-    pipeline_parallel_size: Column,
-    microbatch_count: Column,
-    mean_stage_s: Column,
-    virtual_stages: Column,
-) -> Column:
-    """Return the time in which a pipeline of equal stages fills and drains [s].
-
-    Examples
-    --------
-    >>> ideal_bubble_s(4, 8, 3.0, 1), ideal_bubble_s(4, 2, 3.0, 2)
-    (9.0, 7.5)
-    """
-    p, m, v = pipeline_parallel_size, microbatch_count, virtual_stages
-    slot_count = maximum(v * m + p, v * p + m) - 1
-    return (slot_count - v * m) * mean_stage_s / v
-
-
-@quantity(
-    "s",
-    Scope.GPU,
-    basis=Basis.ASSUMED,
     group="time",
     symbol="t_bubble",
     formula="ideal_bubble_s + minimum(uneven_s, 0.0)",
@@ -298,6 +270,25 @@ def mean_chunk_forward_s(
     """Return the mean time of a chunk's forward, for one microbatch [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)
     return forward / virtual_stages
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    basis=Basis.ASSUMED,
+    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)"
+    " / virtual_stages",
+    source=_MEAN,
+)
+def mean_chunk_weight_gradient_s(
+    class_stage_count: Axis,
+    pipeline_parallel_size: Column,
+    chunk_weight_gradient_s: Axis,
+    virtual_stages: Column,
+) -> Column:
+    """Return the mean time of a chunk's weight gradients, for one microbatch [s]."""
+    weight = stage_mean(class_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)
+    return weight / virtual_stages
 
 
 @quantity(
@@ -385,7 +376,11 @@ def stage_end_s(
     "hand-overs in between; the stage that ends its step last decides",
 )
 def end_s(
-    stage_end_s: Axis, class_stage_count: Axis, chunk_backward_s: Axis, hop_s: Column
+    stage_end_s: Axis,
+    class_stage_count: Axis,
+    chunk_backward_s: Axis,
+    hop_s: Column,
+    schedule_ends_in_turn: Column,
 ) -> Column:
     """Return the time of a step after the first stage's last backward [s].
 
@@ -393,21 +388,27 @@ def end_s(
     --------
     The second stage needs 5 s and ends its last backward 2 + 1 s before the first.
 
-    >>> end_s([1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0)
+    >>> end_s([1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     2.0
     """
-    return largest(_ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s))
+    return largest(
+        _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
+    )
 
 
 def _ends(
-    stage_end_s: Axis, class_stage_count: Axis, chunk_backward_s: Axis, hop_s: Column
+    stage_end_s: Axis,
+    class_stage_count: Axis,
+    chunk_backward_s: Axis,
+    hop_s: Column,
+    schedule_ends_in_turn: Column,
 ) -> list[Column]:
     """Return when each class ends its step, after the first stage's last backward."""
     lead: Column = 0.0
     ends = []
     for end, count, chunks in zip(stage_end_s, class_stage_count, chunk_backward_s, strict=True):
         ends.append(end - lead)
-        lead = lead + count * (chunks[0] + hop_s)
+        lead = lead + schedule_ends_in_turn * count * (chunks[0] + hop_s)
     return ends
 
 
@@ -425,15 +426,16 @@ def optimizer_s(
     class_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
+    schedule_ends_in_turn: Column,
 ) -> Column:
     """Return the time of a step that the optimizer takes [s].
 
     Examples
     --------
-    >>> optimizer_s([0.5, 4.0], [1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0)
+    >>> optimizer_s([0.5, 4.0], [1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     2.0
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
     return minimum(first_of_largest(stage_optimizer_s, ends), largest(ends))
 
 
@@ -452,15 +454,16 @@ def tied_exposed_s(
     class_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
+    schedule_ends_in_turn: Column,
 ) -> Column:
     """Return the time of a step that waits for the copies of a tied embedding [s].
 
     Examples
     --------
-    >>> tied_exposed_s([0.5, 0.5], 0.25, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0)
+    >>> tied_exposed_s([0.5, 0.5], 0.25, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     0.5
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
     return minimum(first_of_largest(tied_embedding_s, ends), largest(ends) - optimizer_s)
 
 
@@ -480,15 +483,16 @@ def replicated_exposed_s(
     class_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
+    schedule_ends_in_turn: Column,
 ) -> Column:
     """Return the time of a step that waits for sums of gradients of replicated weights [s].
 
     Examples
     --------
-    >>> replicated_exposed_s([0.5, 0.5], 0.25, 0.0, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0)
+    >>> replicated_exposed_s([0.5, 0.5], 0.25, 0.0, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     0.5
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s)
+    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
     left = largest(ends) - optimizer_s - tied_exposed_s
     return minimum(first_of_largest(replicated_s, ends), left)
 

@@ -13,6 +13,7 @@ from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
 from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import ActionKind
+from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.scenario import Scenario
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
 from simulator.fluid import Loss
@@ -21,7 +22,7 @@ from simulator.program import ActionWork
 from simulator.publishing import scalar
 from simulator.topology import Layout, Sharing, Way, topology_of
 from simulator.trace import DATA_AXIS, Trace
-from simulator.training import chunk_value, classes_of, step_program
+from simulator.training import chunk_places, chunk_value, classes_of, step_program
 from simulator.variation import Variation, varied
 
 _INPUTS = (
@@ -150,13 +151,19 @@ def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> Share
     SharedStep
         For `simulator.contention.play_shared`.
     """
+    if SCHEDULES[scenario.plan.schedule].splits:
+        raise NotModelledError(
+            f"plan.schedule ({scenario.plan.schedule.value}): contention is not modelled yet for "
+            "backwards in two halves"
+        )
     values = evaluate(columns, _INPUTS)
     plan, base = scenario.plan, step_program(scenario, columns)
     classes = classes_of(scenario, int(scalar(values["microbatch_count"])))
+    places = chunk_places(scenario, classes)
     stages = range(base.stage_count)
 
     def of_stage(name: str, stage: int) -> Any:
-        return chunk_value(values, name, stage, classes)
+        return chunk_value(values, name, places[stage])
 
     if max(int(scalar(values[name])) for name in ("replication_size", "expert_sharding_size")) > 1:
         raise NotModelledError(

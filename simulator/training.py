@@ -7,7 +7,7 @@ of one replica is simulated.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
@@ -47,6 +47,8 @@ _CHUNK_INPUTS = (
     "chunk_backward_expert_bytes",
     "chunk_forward_data_bytes",
     "chunk_backward_data_bytes",
+    "chunk_weight_gradient_s",
+    "chunk_weight_gradient_flop",
     "chunk_backward_replicated_bytes",
 )
 _STAGE_INPUTS = (
@@ -163,9 +165,10 @@ class Simulation:
 
 
 def action_count(scenario: Scenario, microbatch_count: int) -> int:
-    """Return the forward and backward actions of one step of one replica [count]."""
+    """Return the most actions that one step of one replica may have [count]."""
     plan = scenario.plan
-    return 2 * microbatch_count * plan.pipeline_parallel_size * plan.virtual_stages
+    halves = 3 if SCHEDULES[plan.schedule].splits else 2
+    return halves * microbatch_count * plan.pipeline_parallel_size * plan.virtual_stages
 
 
 def classes_of(scenario: Scenario, microbatch_count: int) -> tuple[int, ...]:
@@ -210,17 +213,22 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
     plan = scenario.plan
     microbatches = int(scalar(values["microbatch_count"]))
     classes = classes_of(scenario, microbatches)
-    stages = range(plan.pipeline_parallel_size * plan.virtual_stages)
+    schedule = SCHEDULES[plan.schedule]
+    places = chunk_places(scenario, classes)
+    backward = [_work("backward", place, values) for place in places]
+    weight = [_weight_gradient(place, values) for place in places] if schedule.splits else []
     return PipelineProgram(
-        order=SCHEDULES[plan.schedule].order(
+        order=schedule.order(
             pipeline_parallel_size=plan.pipeline_parallel_size,
             virtual_stages=plan.virtual_stages,
             microbatch_count=microbatches,
         ),
-        forward=[_work("forward", stage, classes, values) for stage in stages],
-        backward=[_work("backward", stage, classes, values) for stage in stages],
+        forward=[_work("forward", place, values) for place in places],
+        backward=backward,
+        input_gradient=[_without(*both) for both in zip(backward, weight, strict=False)],
+        weight_gradient=weight,
         activation_bytes=[
-            int(chunk_value(values, "chunk_activation_bytes", stage, classes)) for stage in stages
+            int(chunk_value(values, "chunk_activation_bytes", place)) for place in places
         ],
         static_bytes=[sum(_static_parts(values, index).values()) for index in classes],
         static_parts=[_static_parts(values, index) for index in classes],
@@ -240,23 +248,63 @@ def with_equal_stages(program: PipelineProgram) -> PipelineProgram:
     """Return the program with the mean duration for every stage."""
 
     def equal(works: Any) -> list[ActionWork]:
-        mean_s = sum(work.duration_s for work in works) / len(works)
+        mean_s = sum(work.duration_s for work in works) / max(len(works), 1)
         return [replace(work, duration_s=mean_s) for work in works]
 
-    return replace(program, forward=equal(program.forward), backward=equal(program.backward))
+    return replace(
+        program,
+        forward=equal(program.forward),
+        backward=equal(program.backward),
+        input_gradient=equal(program.input_gradient),
+        weight_gradient=equal(program.weight_gradient),
+    )
 
 
-def chunk_value(values: Mapping[str, Any], name: str, stage: int, classes: tuple[int, ...]) -> Any:
+class Place(NamedTuple):
+    """Where the values of a virtual stage are: the class of its rank, and the chunk."""
+
+    stage_class: int
+    chunk: int
+
+
+def chunk_places(scenario: Scenario, classes: tuple[int, ...]) -> list[Place]:
+    """Return for each virtual stage where its values are."""
+    plan = scenario.plan
+    placement = SCHEDULES[plan.schedule].placement(
+        pipeline_parallel_size=plan.pipeline_parallel_size, virtual_stages=plan.virtual_stages
+    )
+    places = {
+        stage: Place(classes[rank], chunk)
+        for rank, stages in enumerate(placement.stages_by_rank())
+        for chunk, stage in enumerate(stages)
+    }
+    return [places[stage] for stage in range(placement.stage_count)]
+
+
+def chunk_value(values: Mapping[str, Any], name: str, place: Place) -> Any:
     """Return the value of a virtual stage, the one of its rank's class and chunk."""
-    chunk, rank = divmod(stage, len(classes))
-    return scalar(values[name][classes[rank]][chunk])
+    return scalar(values[name][place.stage_class][place.chunk])
 
 
-def _work(
-    direction: str, stage: int, classes: tuple[int, ...], values: Mapping[str, Any]
-) -> ActionWork:
+def _weight_gradient(place: Place, values: Mapping[str, Any]) -> ActionWork:
+    """Return the half of a backward that gives gradients of weights: it hands nothing over."""
+    return ActionWork(
+        duration_s=chunk_value(values, "chunk_weight_gradient_s", place),
+        flop=int(chunk_value(values, "chunk_weight_gradient_flop", place)),
+        hand_over_bytes=0,
+    )
+
+
+def _without(whole: ActionWork, half: ActionWork) -> ActionWork:
+    """Return the other half of a backward, which communicates as the whole does."""
+    return replace(
+        whole, duration_s=whole.duration_s - half.duration_s, flop=whole.flop - half.flop
+    )
+
+
+def _work(direction: str, place: Place, values: Mapping[str, Any]) -> ActionWork:
     def value(name: str) -> Any:
-        return chunk_value(values, f"chunk_{direction}_{name}", stage, classes)
+        return chunk_value(values, f"chunk_{direction}_{name}", place)
 
     axes = ("tensor", "sequence", "context", "expert", DATA_AXIS)
     sent = {axis: int(value(f"{axis}_bytes")) for axis in axes}

@@ -107,6 +107,11 @@ class Ordering:
         Where some actions overlap: for each rank the order with the pairs.
     copies : int
         How many copies of the model's layers the ranks of one pipeline hold [count].
+    ends_in_turn : bool
+        Whether each rank ends its last backward a backward before the rank before it; else all
+        end at about the same time.
+    splits : bool
+        Whether some backwards are two actions.
     """
 
     name: ScheduleName
@@ -118,6 +123,13 @@ class Ordering:
     placement: PlacementFunction = looped
     rows: Callable[..., tuple[Row, ...]] | None = None
     copies: int = 1
+    ends_in_turn: bool = False
+    splits: bool = False
+
+    @property
+    def loops(self) -> bool:
+        """Whether chunks go round the ranks, from the last to the first."""
+        return self.placement is looped
 
     def rows_of(
         self, *, pipeline_parallel_size: int, virtual_stages: int, microbatch_count: int
@@ -148,6 +160,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ONE_CHUNK_REQUIREMENT,
                 legal=one_chunk_is_legal,
                 order=gpipe,
+                ends_in_turn=True,
             ),
             Ordering(
                 name=ScheduleName.ONE_F_ONE_B,
@@ -157,6 +170,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ONE_CHUNK_REQUIREMENT,
                 legal=one_chunk_is_legal,
                 order=one_f_one_b,
+                ends_in_turn=True,
             ),
             Ordering(
                 name=ScheduleName.INTERLEAVED_ONE_F_ONE_B,
@@ -166,6 +180,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ROUNDS_REQUIREMENT,
                 legal=whole_rounds_is_legal,
                 order=interleaved_one_f_one_b,
+                ends_in_turn=True,
             ),
             Ordering(
                 name=ScheduleName.LOOPED_BFS,
@@ -176,6 +191,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=LOOPED_BFS_REQUIREMENT,
                 legal=looped_bfs_is_legal,
                 order=looped_bfs,
+                ends_in_turn=True,
             ),
             Ordering(
                 name=ScheduleName.ZB_H1,
@@ -184,6 +200,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ZB_H1_REQUIREMENT,
                 legal=zb_h1_is_legal,
                 order=zb_h1,
+                splits=True,
             ),
             Ordering(
                 name=ScheduleName.ZB_H2,
@@ -192,6 +209,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ONE_CHUNK_REQUIREMENT,
                 legal=one_chunk_is_legal,
                 order=zb_h2,
+                splits=True,
             ),
             Ordering(
                 name=ScheduleName.INTERLEAVED_ZERO_BUBBLE,
@@ -200,6 +218,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=ROUNDS_REQUIREMENT,
                 legal=whole_rounds_is_legal,
                 order=interleaved_zero_bubble,
+                splits=True,
             ),
             Ordering(
                 name=ScheduleName.ZB_V,
@@ -208,6 +227,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=TWO_CHUNKS_REQUIREMENT,
                 legal=two_chunks_is_legal,
                 order=zb_v,
+                splits=True,
                 placement=v_shaped,
             ),
             Ordering(
@@ -218,6 +238,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=DUAL_PIPE_V_REQUIREMENT,
                 legal=dual_pipe_v_is_legal,
                 order=dual_pipe_v,
+                splits=True,
                 placement=v_shaped,
                 rows=dual_pipe_v_rows,
             ),
@@ -229,6 +250,7 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 requirement=DUAL_PIPE_REQUIREMENT,
                 legal=dual_pipe_is_legal,
                 order=dual_pipe,
+                splits=True,
                 placement=bidirectional,
                 rows=dual_pipe_rows,
                 copies=2,

@@ -70,6 +70,18 @@ def whole_rounds_is_legal(
     return (virtual_stages >= 1) & (microbatch_count >= 1) & (microbatch_count % rounds == 0)
 
 
+def several_chunks_in_rounds_is_legal(
+    *, pipeline_parallel_size: Column, virtual_stages: Column, microbatch_count: Column
+) -> Column:
+    """Return whether there are several chunks, and whole rounds of microbatches, row by row."""
+    in_rounds = whole_rounds_is_legal(
+        pipeline_parallel_size=pipeline_parallel_size,
+        virtual_stages=virtual_stages,
+        microbatch_count=microbatch_count,
+    )
+    return in_rounds & (virtual_stages >= 2)
+
+
 def gpipe(*, pipeline_parallel_size: int, virtual_stages: int, microbatch_count: int) -> Order:
     """Return the order of GPipe: all forwards, then all backwards, both from microbatch zero.
 

@@ -62,6 +62,22 @@ class Placement:
         """Return the virtual stages of a rank, its chunks, in the order of their numbers."""
         return tuple(stage for stage, own in enumerate(self.ranks) if own == rank)
 
+    def stages_by_rank(self) -> tuple[tuple[int, ...], ...]:
+        """Return for each rank its virtual stages, in the order of their numbers."""
+        found: list[list[int]] = [[] for _ in range(self.rank_count)]
+        for stage, rank in enumerate(self.ranks):
+            found[rank].append(stage)
+        return tuple(map(tuple, found))
+
+    def stays(self) -> tuple[int, ...]:
+        """Return for each virtual stage how many of its neighbours are on its own rank [count]."""
+        counts = [0] * self.stage_count
+        for stage, following in enumerate(self.following):
+            if following is not None and self.ranks[stage] == self.ranks[following]:
+                counts[stage] += 1
+                counts[following] += 1
+        return tuple(counts)
+
     def chains(self) -> tuple[tuple[int, ...], ...]:
         """Return the ways through the model: virtual stages that follow each other, first to last."""
         found = []

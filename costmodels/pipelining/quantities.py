@@ -1,13 +1,21 @@
 """Quantities that each pipeline schedule computes in its own way, and the ideal bubble."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from costmodels.columns import Column
-from costmodels.pipelining import bubble
 from costmodels.pipelining.schedules import SCHEDULES
-from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Quantity, Scope, quantity
+from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Quantity, Scope
 
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _ORDER = "equal to the schedule's list of actions, replayed"
+
+
+def _stated(name: str) -> Mapping[str, str]:
+    """Return the expression of each schedule whose function one states."""
+    return MappingProxyType(
+        {str(s.name): s.formulas[name] for s in SCHEDULES.values() if name in s.formulas}
+    )
+
 
 IN_FLIGHT_COUNT = Quantity(
     name="in_flight_count",
@@ -71,7 +79,8 @@ UNEVEN_S = Quantity(
     basis=Basis.ASSUMED,
     definition="Time that unequal stages add to the bubble of equal ones, negative where they fill it.",
     formula=ALGORITHM,
-    source="by following the stage that never waits in between; checked against the simulator",
+    source="by following the stage that never waits in between; checked against the simulator; of "
+    "split backwards and looped breadth-first the longest path through the schedule's list",
     variants=MappingProxyType({str(s.name): s.uneven_s for s in SCHEDULES.values()}),
     selector="schedule",
 )
@@ -85,31 +94,39 @@ PIPELINE_EXPOSED_S = Quantity(
     definition="Time of a step that waits for hand-overs between stages.",
     formula=ALGORITHM,
     source="by following the chain of forwards and backwards that wait for each other; exact for "
-    "equal stages",
+    "equal stages; of split backwards and looped breadth-first the longest path through the list "
+    "less that with free links",
     variants=MappingProxyType({str(s.name): s.exposed_hops_s for s in SCHEDULES.values()}),
     selector="schedule",
 )
 
 
-@quantity(
-    "fraction",
-    Scope.REPLICA,
+IDEAL_BUBBLE_S = Quantity(
+    name="ideal_bubble_s",
+    unit="s",
+    scope=Scope.GPU,
+    basis=Basis.ASSUMED,
+    definition="Time in which a pipeline of equal stages fills and drains.",
+    formula=ALGORITHM,
+    source=f"{_NARAYANAN}; a slot for every virtual stage where there are fewer microbatches than "
+    "ranks; of split backwards the longest path through the schedule's list, with chunks of the "
+    "mean",
+    variants=MappingProxyType({str(s.name): s.ideal_bubble_s for s in SCHEDULES.values()}),
+    selector="schedule",
+    formulas=_stated("ideal_bubble_s"),
+)
+
+IDEAL_IDLE_FRACTION = Quantity(
+    name="ideal_idle_fraction",
+    unit="fraction",
+    scope=Scope.REPLICA,
     group="pipeline",
     basis=Basis.EXACT,
-    formula="(maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
-    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1"
-    " - virtual_stages * microbatch_count)"
-    " / (maximum(virtual_stages * microbatch_count + pipeline_parallel_size,"
-    " virtual_stages * pipeline_parallel_size + microbatch_count) - 1)",
-    source="Huang et al. 2019, arXiv:1811.06965; Narayanan et al. 2021, arXiv:2104.04473, "
-    "section 2.2: equal stages, free links",
+    definition="Share of the pipeline's time that GPUs would wait with equal stages.",
+    formula=ALGORITHM,
+    source=f"Huang et al. 2019, arXiv:1811.06965; {_NARAYANAN}: equal stages, free links; of split "
+    "backwards the longest path through the schedule's list",
+    variants=MappingProxyType({str(s.name): s.ideal_idle_fraction for s in SCHEDULES.values()}),
+    selector="schedule",
+    formulas=_stated("ideal_idle_fraction"),
 )
-def ideal_idle_fraction(
-    pipeline_parallel_size: Column, virtual_stages: Column, microbatch_count: Column
-) -> Column:
-    """Return the share of the pipeline's time that GPUs would wait with equal stages [fraction]."""
-    return bubble.bubble_fraction(
-        pipeline_parallel_size=pipeline_parallel_size,
-        virtual_stages=virtual_stages,
-        microbatch_count=microbatch_count,
-    )

@@ -6,7 +6,7 @@ zero, which nobody reads: a search masks them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -126,6 +126,17 @@ class ReplayedForms:
         if not self.listed.legal(**sizes) or rank >= p:
             return (Held(0, (0,) * v),)
         return held_at_peaks(self.listed, p, v, m)[rank]
+
+    def held_key(
+        self,
+        *,
+        pipeline_parallel_size: int,
+        virtual_stages: int,
+        microbatch_count: int,
+        stage_index: int,
+    ) -> Hashable:
+        """Return what ranks that hold the same have in common."""
+        return self._moments(pipeline_parallel_size, virtual_stages, microbatch_count, stage_index)
 
     def in_flight_count(
         self,
@@ -255,6 +266,36 @@ class ReplayedForms:
             chunk_weight_gradient_s,
         )
         return self.whole_s(*given, hop_s) - self.whole_s(*given, 0.0)
+
+    def ideal_bubble_s(
+        self,
+        pipeline_parallel_size: Column,
+        virtual_stages: Column,
+        microbatch_count: Column,
+        mean_stage_s: Column,
+        mean_chunk_forward_s: Column,
+        mean_chunk_backward_s: Column,
+        mean_chunk_weight_gradient_s: Column,
+    ) -> Column:
+        """Return what the list takes beyond its work where chunks are equal and links free [s]."""
+        chunks = max(int(np.max(virtual_stages)), 1)
+        whole = self.whole_s(
+            pipeline_parallel_size,
+            virtual_stages,
+            microbatch_count,
+            (pipeline_parallel_size,),
+            ((mean_chunk_forward_s,) * chunks,),
+            ((mean_chunk_backward_s,) * chunks,),
+            ((mean_chunk_weight_gradient_s,) * chunks,),
+            0.0,
+        )
+        return whole - microbatch_count * mean_stage_s
+
+    def ideal_idle_fraction(
+        self, ideal_bubble_s: Column, microbatch_count: Column, mean_stage_s: Column
+    ) -> Column:
+        """Return the share of that bubble in the whole of the pipeline's time [fraction]."""
+        return ideal_bubble_s / (microbatch_count * mean_stage_s + ideal_bubble_s)
 
     def whole_s(
         self,

@@ -3,12 +3,13 @@
 A new schedule is one entry: its order, where it is legal, and what a rank holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
 from costmodels.columns import Axis, Column
+from costmodels.pipelining.bubble import SLOT_FORMULAS, slots_bubble_s, slots_idle_fraction
 from costmodels.pipelining.hops import gpipe_hops_s, interleaved_hops_s, one_f_one_b_hops_s
 from costmodels.pipelining.imbalance import (
     gpipe_imbalance_s,
@@ -37,13 +38,26 @@ from costmodels.pipelining.orderings import (
 )
 from costmodels.pipelining.orders import (
     INTERLEAVED_REQUIREMENT,
+    ROUNDS_REQUIREMENT,
     gpipe,
     interleaved_is_legal,
     interleaved_one_f_one_b,
     one_f_one_b,
+    several_chunks_in_rounds_is_legal,
 )
 from costmodels.pipelining.replayed import Listed, ReplayedForms
-from costmodels.pipelining.split_in_flight import looped_bfs_in_flight_count
+from costmodels.pipelining.split_in_flight import (
+    dual_pipe_v_in_flight_count,
+    interleaved_zb_in_flight_count,
+    looped_bfs_in_flight_count,
+    zb_h1_chunk_in_flight_count,
+    zb_h1_in_flight_count,
+    zb_h1_peak_activation_bytes,
+    zb_h2_chunk_in_flight_count,
+    zb_h2_in_flight_count,
+    zb_h2_peak_activation_bytes,
+    zb_v_in_flight_count,
+)
 
 __all__ = [
     "SCHEDULES",
@@ -108,6 +122,10 @@ class Schedule:
         What each rank does, in order.
     placement : PlacementFunction
         Where its virtual stages are.
+    splits : bool
+        Whether some backwards are two actions.
+    held_key : callable
+        What ranks have in common that hold the same, whatever their chunks weigh.
     in_flight_count : InFlightFunction
         How many (microbatch, chunk) activations a rank holds at most.
     peak_activation_bytes : PeakActivationFunction
@@ -120,6 +138,10 @@ class Schedule:
         What unequal stages add to the ideal bubble; inputs of the graph.
     exposed_hops_s : callable
         How long a step waits for hand-overs between stages; inputs of the graph.
+    ideal_bubble_s, ideal_idle_fraction : callable
+        What equal stages with free links wait; inputs of the graph.
+    formulas : mapping of str to str
+        Expressions of those of them that one states.
     """
 
     name: ScheduleName
@@ -129,12 +151,23 @@ class Schedule:
     legal: LegalFunction
     order: OrderFunction
     placement: PlacementFunction
+    splits: bool
+    held_key: Callable[..., Hashable]
     in_flight_count: InFlightFunction
     peak_activation_bytes: PeakActivationFunction
     peak_backward_count: Callable[..., Column]
     chunk_in_flight_count: Callable[..., Column]
     uneven_s: Callable[..., Column]
     exposed_hops_s: Callable[..., Column]
+    ideal_bubble_s: Callable[..., Column]
+    ideal_idle_fraction: Callable[..., Column]
+    formulas: Mapping[str, str]
+
+
+_SLOTS: Mapping[str, Callable[..., Column]] = {
+    "ideal_bubble_s": slots_bubble_s,
+    "ideal_idle_fraction": slots_idle_fraction,
+}
 
 
 def _schedule(
@@ -142,13 +175,16 @@ def _schedule(
     *,
     legal: LegalFunction | None = None,
     requirement: str = "",
-    **forms: Callable[..., Column],
+    whole_backwards: bool = False,
+    **closed: Callable[..., Column],
 ) -> Schedule:
     """Return a schedule from its order and its closed forms; what is left out is replayed."""
     ordering = ORDERINGS[name]
+    forms = {**closed, **(_SLOTS if whole_backwards else {})}
     replayed = ReplayedForms(
         Listed(ordering.name.value, ordering.order, ordering.placement, ordering.legal)
     )
+    formulas = SLOT_FORMULAS if whole_backwards else {}
     given = {form: forms.get(form, getattr(replayed, form)) for form in _FORMS}
     return Schedule(
         name=name,
@@ -158,6 +194,11 @@ def _schedule(
         legal=legal or ordering.legal,
         order=ordering.order,
         placement=ordering.placement,
+        splits=ordering.splits,
+        formulas=formulas,
+        held_key=(
+            forms["in_flight_count"] if "peak_activation_bytes" in forms else replayed.held_key
+        ),
         **given,
     )
 
@@ -169,7 +210,10 @@ _FORMS = (
     "chunk_in_flight_count",
     "uneven_s",
     "exposed_hops_s",
+    "ideal_bubble_s",
+    "ideal_idle_fraction",
 )
+
 
 SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
     {
@@ -183,6 +227,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 chunk_in_flight_count=gpipe_chunk_in_flight_count,
                 uneven_s=gpipe_imbalance_s,
                 exposed_hops_s=gpipe_hops_s,
+                whole_backwards=True,
             ),
             _schedule(
                 ScheduleName.ONE_F_ONE_B,
@@ -192,6 +237,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 chunk_in_flight_count=one_f_one_b_chunk_in_flight_count,
                 uneven_s=one_f_one_b_imbalance_s,
                 exposed_hops_s=one_f_one_b_hops_s,
+                whole_backwards=True,
             ),
             _schedule(
                 ScheduleName.LOOPED_BFS,
@@ -199,6 +245,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 peak_activation_bytes=gpipe_peak_activation_bytes,
                 peak_backward_count=at_once_peak_backward_count,
                 chunk_in_flight_count=gpipe_chunk_in_flight_count,
+                whole_backwards=True,
             ),
             _schedule(
                 ScheduleName.INTERLEAVED_ONE_F_ONE_B,
@@ -210,7 +257,30 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
                 chunk_in_flight_count=interleaved_chunk_in_flight_count,
                 uneven_s=interleaved_imbalance_s,
                 exposed_hops_s=interleaved_hops_s,
+                whole_backwards=True,
             ),
+            _schedule(
+                ScheduleName.ZB_H1,
+                in_flight_count=zb_h1_in_flight_count,
+                peak_activation_bytes=zb_h1_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=zb_h1_chunk_in_flight_count,
+            ),
+            _schedule(
+                ScheduleName.ZB_H2,
+                in_flight_count=zb_h2_in_flight_count,
+                peak_activation_bytes=zb_h2_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=zb_h2_chunk_in_flight_count,
+            ),
+            _schedule(
+                ScheduleName.INTERLEAVED_ZERO_BUBBLE,
+                legal=several_chunks_in_rounds_is_legal,
+                requirement=f"takes at least 2 virtual stages per rank and {ROUNDS_REQUIREMENT}",
+                in_flight_count=interleaved_zb_in_flight_count,
+            ),
+            _schedule(ScheduleName.ZB_V, in_flight_count=zb_v_in_flight_count),
+            _schedule(ScheduleName.DUAL_PIPE_V, in_flight_count=dual_pipe_v_in_flight_count),
         )
     }
 )

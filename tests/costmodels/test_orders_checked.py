@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import ActionKind, Row, parse_action, parse_slot
 from costmodels.pipelining.csv_orders import checked_csv, order_of, order_to_csv, rows_from_csv
-from costmodels.pipelining.placements import Placement, bidirectional, linear, looped, v_shaped
+from costmodels.pipelining.placements import Placement, bidirectional, linear, v_shaped
 from costmodels.pipelining.playing import check_order, held_counts, play
-from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.pipelining.schedules import SCHEDULES, Schedule
 
 ONE = dict.fromkeys(ActionKind, (1.0,) * 8)
 
@@ -27,21 +27,15 @@ def test_what_is_no_action_is_refused(text: str) -> None:
 
 
 @given(st.sampled_from(list(SCHEDULES.values())), st.integers(2, 5), st.integers(1, 12))
-def test_an_order_survives_its_text(schedule: object, p: int, m: int) -> None:
-    v = (
-        1
-        if schedule.legal(  # type: ignore[attr-defined]
-            pipeline_parallel_size=p, virtual_stages=1, microbatch_count=m
-        )
-        else 2
-    )
+def test_an_order_survives_its_text(schedule: Schedule, p: int, m: int) -> None:
+    v = 1 if schedule.legal(pipeline_parallel_size=p, virtual_stages=1, microbatch_count=m) else 2
     sizes = {"pipeline_parallel_size": p, "virtual_stages": v, "microbatch_count": m}
-    if not schedule.legal(**sizes):  # type: ignore[attr-defined]
+    if not schedule.legal(**sizes):
         return
-    order = schedule.order(**sizes)  # type: ignore[attr-defined]
+    order = schedule.order(**sizes)
     rows, placement = checked_csv(order_to_csv([Row(row, frozenset()) for row in order]))
     assert order_of(rows) == order
-    assert placement == looped(pipeline_parallel_size=p, virtual_stages=v)
+    assert placement == schedule.placement(pipeline_parallel_size=p, virtual_stages=v)
 
 
 def test_overlapped_pairs_survive_their_text() -> None:

@@ -77,7 +77,7 @@ def test_descriptions_cannot_be_changed() -> None:
         ({"zero_stage": "1"}, r"plan.zero_stage \('1'\): expected a whole number"),
         ({"sequence_parallel": 1}, r"plan.sequence_parallel \(1\): expected true or false"),
         ({"tensor_parallel_size": 0}, r"plan.tensor_parallel_size \(0\): .* at least 1"),
-        ({"schedule": "dualpipe"}, r"unknown plan.schedule 'dualpipe'"),
+        ({"schedule": "zigzag"}, r"unknown plan.schedule 'zigzag'"),
         ({"layers_per_stage": (-1,)}, r"plan.layers_per_stage \(\(-1,\)\): expected a list"),
     ],
 )

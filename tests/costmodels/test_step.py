@@ -7,13 +7,13 @@ import pytest
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
+from costmodels.pipelining.bubble import slots_bubble_s as ideal_bubble_s
 from costmodels.scenario import Scenario
 from costmodels.step import (
     bubble_s,
     compute_s,
     data_exposed_s,
     end_s,
-    ideal_bubble_s,
     idle_fraction,
     imbalance_s,
     mean_stage_s,
@@ -165,6 +165,7 @@ def test_the_stage_that_ends_last_decides(ends: list[float]) -> None:
         class_stage_count=counts,
         chunk_backward_s=[[backwards[0]], [backwards[1]], [backwards[3]]],
         hop_s=0.5,
+        schedule_ends_in_turn=1,
     )
     assert found == last_end(ends, backwards, 0.5)
 
@@ -176,6 +177,7 @@ def test_the_end_is_split_into_optimizer_then_copies_then_replicas() -> None:
         "class_stage_count": [1, 1],
         "chunk_backward_s": [[2.0], [2.0]],
         "hop_s": 1.0,
+        "schedule_ends_in_turn": 1,
     }
     update_s = optimizer_s(stage_optimizer_s=[4.0, 9.0], **at)
     exchange_s = tied_exposed_s(tied_embedding_s=[3.0, 9.0], optimizer_s=update_s, **at)

@@ -28,11 +28,13 @@ GAP_BOUND_FRACTION = {
     ScheduleName.GPIPE: 0.01,
     ScheduleName.ONE_F_ONE_B: 0.15,
     ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.4,
-    ScheduleName.LOOPED_BFS: 0.01,
 }
-"""Largest gap of these small models, whose ends weigh as much as their layers: GPipe and looped
-breadth-first are exact but for the end of the step, the others are about twice what 600 drawn
-scenarios reached."""
+"""Largest gap of these small models, whose ends weigh as much as their layers, about twice what 600
+drawn scenarios reached. GPipe, and the schedules whose list is played, are exact but for the end of
+the step."""
+
+PLAYED_GAP_FRACTION = 0.2
+TWO_CHUNKS = (ScheduleName.ZB_V, ScheduleName.DUAL_PIPE_V)
 
 WITNESS_BOUND_FRACTION = {ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.025}
 """Largest gap of the witnesses, which are real models, where it is not `TOLERANCE_FRACTION`: the
@@ -45,16 +47,24 @@ AXES = ("tensor", "sequence", "pipeline", "data")
 def scenarios(draw: st.DrawFn) -> Scenario:
     """Draw a small model on a legal plan of up to four stages."""
     schedule = draw(st.sampled_from(list(SCHEDULES)))
-    interleaved = schedule is ScheduleName.INTERLEAVED_ONE_F_ONE_B
+    interleaved = schedule in (
+        ScheduleName.INTERLEAVED_ONE_F_ONE_B,
+        ScheduleName.INTERLEAVED_ZERO_BUBBLE,
+        *TWO_CHUNKS,
+    )
     tensor = draw(st.sampled_from([1, 2, 4]))
     pipeline = draw(st.integers(2 if interleaved else 1, 4))
     chunks = draw(st.integers(2, 3)) if interleaved else 1
     if schedule is ScheduleName.LOOPED_BFS:
         chunks = draw(st.integers(1, 3))
+    if schedule in TWO_CHUNKS:
+        chunks = 2
     replicas = draw(st.sampled_from([1, 2, 4]))
     microbatches = draw(st.integers(1, 9))
-    if interleaved:
+    if interleaved or schedule is ScheduleName.ZB_H1:
         microbatches = pipeline * draw(st.integers(1, 3))
+    if schedule is ScheduleName.DUAL_PIPE_V:
+        microbatches += pipeline
     micro_batch = draw(st.integers(1, 2))
     table = {
         "model": {
@@ -147,7 +157,8 @@ def test_equal_stages_and_free_links_leave_the_ideal_bubble(scenario: Scenario) 
 def check_gap(scenario: Scenario) -> float:
     answer = whatif.estimate(scenario, ignore_memory=True)
     gap = gap_fraction(answer.time["step_s"], answer.time["simulated_step_s"])
-    assert abs(gap) <= GAP_BOUND_FRACTION[scenario.plan.schedule]
+    bound = GAP_BOUND_FRACTION.get(scenario.plan.schedule, PLAYED_GAP_FRACTION)
+    assert abs(gap) <= bound
     assert ("; cause: " in _gap_note(answer)) == (abs(gap) > TOLERANCE_FRACTION)
     return gap
 
