@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
-from validation import schedule_orders
+from validation import bubble_rates, schedule_orders
 from validation.cases import passed
 from validation.jobs import Settings
 from validation.suites.schedules import SUITE
@@ -31,5 +31,11 @@ def test_an_order_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_whole_range_is_run_where_it_may_take_long() -> None:
-    assert len(SUITE.jobs(Settings())) == 16
-    assert len(SUITE.jobs(Settings(quick=True))) == 1
+    assert len(SUITE.jobs(Settings())) == 1 + 16
+    assert len(SUITE.jobs(Settings(quick=True))) == 2
+
+
+def test_the_authors_bubbles_come_out_of_their_times() -> None:
+    cases = list(bubble_rates.rate_cases())
+    assert len(cases) == 6 * 4
+    assert all(map(passed, cases))

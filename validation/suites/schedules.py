@@ -3,26 +3,29 @@
 from collections.abc import Sequence
 from functools import partial
 
-from validation import schedule_orders
+from validation import bubble_rates, schedule_orders
 from validation.jobs import Job, Settings, Suite
 
 
 def _jobs(settings: Settings) -> Sequence[Job]:
+    rates = Job(name="bubble rates", run=bubble_rates.rate_cases)
     if settings.quick:
-        return [Job(name="orders", run=schedule_orders.order_cases)]
-    return [
+        return [rates, Job(name="orders", run=schedule_orders.order_cases)]
+    orders = [
         Job(
             name=f"orders {ranks} ranks",
             run=partial(schedule_orders.order_cases, (ranks,), schedule_orders.ALL_MICROBATCHES),
         )
         for ranks in schedule_orders.ALL_RANKS
     ]
+    return [rates, *orders]
 
 
 SUITE = Suite(
     name="schedules",
     description="Orders of pipeline schedules, action for action, against those that "
-    "torch.distributed.pipelining executes, and what it refuses.",
+    "torch.distributed.pipelining executes, and what it refuses; bubbles, against those that the "
+    "zero-bubble authors print for their times.",
     page="pipeline.md",
     jobs=_jobs,
     needs=("torch",),
