@@ -426,6 +426,50 @@ def simulate(
         raise typer.Exit(DOES_NOT_FIT)
 
 
+@app.command()
+def schedules(
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    equal: Annotated[
+        str,
+        typer.Option("--equal", metavar="devices|copies|memory", help="what all must share"),
+    ] = "devices",
+    show: Annotated[
+        str | None, typer.Option("--show", metavar="NAME", help="print the order of a schedule")
+    ] = None,
+    ranks: Annotated[int, typer.Option("-p", min=1, help="with --show: pipeline ranks")] = 4,
+    chunks: Annotated[
+        int | None, typer.Option("-v", min=1, help="with --show: chunks on each rank")
+    ] = None,
+    microbatches: Annotated[int, typer.Option("-m", min=1, help="with --show: microbatches")] = 8,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="OUT.csv", help="with --show: write it in torch's format"),
+    ] = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare all pipeline schedules for a scenario, or show what each rank does in one."""
+    from cli import schedules as views
+
+    if (show is None) == (scenario is None):
+        raise typer.BadParameter("give a scenario to compare schedules for, or --show NAME")
+    if show is not None:
+        views.show_order(show, ranks=ranks, chunks=chunks, microbatches=microbatches, csv=csv)
+        return
+    if csv is not None:
+        raise typer.BadParameter("--csv needs --show NAME")
+    from cli.inputs import read_scenario
+    from simulator.schedule_choices import compare_schedules
+
+    described = read_scenario(scenario, {}, settings or (), strict=strict)
+    comparison = compare_schedules(described, equal=equal)
+    if as_json:
+        _print_json(comparison)
+    else:
+        views.show_choices(comparison)
+
+
 @app.command(name="what-if")
 def what_if(
     scenario: ScenarioFile,

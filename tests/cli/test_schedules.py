@@ -1,0 +1,64 @@
+"""`shardwise schedules`: the comparison and orders on the command line."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from costmodels.pipelining.csv_orders import checked_csv
+from docs.generate import run_command
+
+SCENARIO = """
+model = "llama-3.1-8b"
+cluster = "h100-sxm:32"
+plan = { tensor_parallel_size = 8, pipeline_parallel_size = 4, recompute = "selective" }
+workload = { global_batch_size = 8, sequence_length = 8192 }
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text(SCENARIO, encoding="utf-8")
+    return "run.toml"
+
+
+@pytest.mark.slow
+def test_schedules_are_compared(scenario: str) -> None:
+    answer = msgspec.json.decode(run_command(f"shardwise schedules {scenario} --json"))
+    choices = answer["choices"]
+    assert {choice["schedule"] for choice in choices} >= {"gpipe", "1f1b", "zb-h1", "zb-v"}
+    times = [choice["step_s"] for choice in choices]
+    assert times == sorted(times)
+    front = [choice["peak_bytes"] for choice in choices if choice["on_front"]]
+    assert front == sorted(front, reverse=True)
+    assert front[-1] == min(choice["peak_bytes"] for choice in choices)
+    for choice in choices:
+        idle = choice["idle_fraction"]
+        assert choice["idle_over_work_ratio"] == pytest.approx(idle / (1 - idle))
+    assert "dualpipe" in answer["refused"]
+    assert "zb-h1" in run_command(f"shardwise schedules {scenario} --equal memory")
+
+
+def test_an_order_is_shown_and_written(tmp_path: Path) -> None:
+    assert run_command("shardwise schedules --show zb-h1 -p 2 -m 2").split("\n")[:2] == [
+        "0  0F0 0F1 0I0 0W0 0I1 0W1",
+        "1  1F0 1I0 1F1 1I1 1W0 1W1",
+    ]
+    file = tmp_path / "order.csv"
+    run_command(f"shardwise schedules --show dualpipe-v -p 2 -m 8 --csv {file}")
+    rows, placement = checked_csv(file.read_text(encoding="utf-8"))
+    assert placement.ranks == (0, 1, 1, 0)
+    assert rows[0].overlapped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--show zb-h3", "unknown schedule 'zb-h3'"),
+        ("--show dualpipe -p 3", "even pipeline_parallel_size"),
+        ("", "give a scenario"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(arguments: str, message: str) -> None:
+    assert message in run_command(f"shardwise schedules {arguments}")
