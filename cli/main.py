@@ -73,6 +73,42 @@ def estimate(
 
 
 @app.command()
+def dashboard(
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    host: Annotated[str, flag("--host", "address to listen on", "ADDRESS")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 for any free one")
+    ] = 8050,
+    auth: Annotated[Text, flag("--auth", "who may ask, where others reach it", "USER:PASSWORD")] = (
+        None
+    ),
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="let everybody in who reaches the address")
+    ] = False,
+    database: Annotated[Text, flag("--database", "where scenarios are saved", "ADDRESS")] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="whether to open a browser")
+    ] = True,
+    strict: Strict = False,
+) -> None:
+    """Look at plans in a browser; everything stays on this machine."""
+    from cli.serving import serve_dashboard
+
+    serve_dashboard(
+        scenario,
+        settings or (),
+        host=host,
+        port=port,
+        auth=auth,
+        no_auth=no_auth,
+        database=database,
+        opens_browser=browser,
+        strict=strict,
+    )
+
+
+@app.command()
 @describes_scenario
 def memory(
     context: typer.Context,

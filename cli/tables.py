@@ -1,8 +1,7 @@
 """Tables and numbers for people: readable in a terminal, plain when piped."""
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -11,19 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from costmodels.units import (
-    SECONDS_PER_HOUR,
-    format_bytes,
-    format_energy,
-    format_flop,
-    format_fraction,
-    format_number,
-    format_rate,
-    format_seconds,
-    format_traffic,
-    format_usd,
-    unit_of_field,
-)
+from costmodels.units import format_bytes, format_named, format_signed
 
 PIPED_WIDTH = 150
 
@@ -96,42 +83,5 @@ def show_verdict(out: Console, *, fits: bool, headroom_bytes: int, stage: int) -
     out.print(f"{text} on the fullest GPUs (stage {stage})", style="green" if fits else "red")
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """Return a number with its sign, no sign of minus before what rounds to zero.
-
-    Examples
-    --------
-    >>> signed(-0.001), signed(-0.1), signed(2.0, 1)
-    ('+0.00', '-0.10', '+2.0')
-    """
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
-
-
-def shown(name: str, value: Any) -> str:
-    """Return a number with the unit that its name ends with."""
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if name.endswith("sent_bytes"):
-        return format_traffic(value)
-    if "tokens_per_s" in name:
-        return f"{value:,.1f} tokens/s"
-    unit = unit_of_field(name.removesuffix("_per_gpu"))
-    return _FORMS.get(unit, format_number)(value)
-
-
-_FORMS: Mapping[str, Callable[[float], str]] = {
-    "bytes": format_bytes,
-    "bytes_per_s": lambda value: format_rate(value, "B/s"),
-    "flop": format_flop,
-    "flop_per_s": lambda value: format_rate(value, "FLOP/s"),
-    "s": format_seconds,
-    "w": lambda value: f"{value:,.4g} W",
-    "j": format_energy,
-    "usd": format_usd,
-    "usd_per_s": lambda value: f"{format_usd(value * SECONDS_PER_HOUR)}/h",
-    "fraction": format_fraction,
-}
+shown, signed = format_named, format_signed
+"""Names under which tables use them."""

@@ -3,7 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -83,6 +83,23 @@ def scenario_from_table(
     PresetNotFoundError
         If a preset has no such name.
     """
+    return Scenario(**sections_from_table(table, changes)._asdict())
+
+
+class StatedSections(NamedTuple):
+    """The five descriptions of a scenario, each valid, not yet checked against each other."""
+
+    model: Model
+    cluster: Cluster
+    plan: Plan
+    precision: Precision
+    workload: Workload
+
+
+def sections_from_table(
+    table: Mapping[str, Any], changes: Mapping[str, Any] | None = None
+) -> StatedSections:
+    """Return the descriptions that a table states (parameters and errors as of a scenario)."""
     for key in table:
         if key not in SECTIONS:
             raise SpecError(
@@ -102,7 +119,7 @@ def scenario_from_table(
         _set(expanded, path, changed[path])
     _refuse_uncounted(sections["cluster"], expanded["cluster"])
     _read_token_batch(expanded["workload"])
-    return Scenario(
+    return StatedSections(
         model=build(Model, expanded["model"], "model"),
         cluster=build(Cluster, expanded["cluster"], "cluster"),
         plan=build(Plan, expanded["plan"], "plan"),

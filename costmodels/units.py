@@ -5,8 +5,10 @@ quotient of these. Scaling happens here and nowhere else.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
+from typing import Any
 
 from costmodels.errors import UnitError
 
@@ -233,6 +235,20 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def format_short_count(value: int) -> str:
+    """Return a number of things as short as it can be read again: 15.6T, else with separators.
+
+    Examples
+    --------
+    >>> format_short_count(15_600_000_000_000), format_short_count(128_256)
+    ('15.6T', '128,256')
+    """
+    for prefix, size in reversed(_DECIMAL.items()):
+        if size >= _DECIMAL["M"] and value >= size and value * 100 % size == 0:
+            return f"{value / size:g}{prefix}"
+    return f"{value:,}"
+
+
 def format_number(value: float) -> str:
     """Return a number without unit, whole or to six digits.
 
@@ -253,3 +269,65 @@ def format_fraction(value: float) -> str:
     '42.86 %'
     """
     return f"{100 * value:.2f} %"
+
+
+def format_named(name: str, value: Any) -> str:
+    """Return a number with the unit that its name ends with; a text or a truth as it is.
+
+    Examples
+    --------
+    >>> format_named("stage_bytes", 2**30), format_named("mfu_fraction", 0.4)
+    ('1 GiB', '40.00 %')
+    >>> format_named("step_s", None), format_named("fits", True)
+    ('-', 'true')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if name.endswith("sent_bytes"):
+        return format_traffic(value)
+    if "tokens_per_s" in name:
+        return f"{value:,.1f} tokens/s"
+    return _FORMS.get(unit_of_field(name.removesuffix("_per_gpu")), format_number)(value)
+
+
+def format_signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, no sign of minus before what rounds to zero.
+
+    Examples
+    --------
+    >>> format_signed(-0.001), format_signed(-0.1), format_signed(2.0, 1)
+    ('+0.00', '-0.10', '+2.0')
+    """
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def format_change(name: str, value: float) -> str:
+    """Return a difference with its sign and the unit that its name ends with.
+
+    Examples
+    --------
+    >>> format_change("step_s", -2.5), format_change("mfu_fraction", 0.01)
+    ('-2.5 s', '+1.00 points')
+    """
+    if name.endswith("_fraction"):
+        return f"{format_signed(100 * value)} points"
+    sign = "-" if value < 0 else "+" if value > 0 else ""
+    return sign + format_named(name, abs(value))
+
+
+_FORMS: Mapping[str, Callable[[float], str]] = {
+    "bytes": format_bytes,
+    "bytes_per_s": lambda value: format_rate(value, "B/s"),
+    "flop": format_flop,
+    "flop_per_s": lambda value: format_rate(value, "FLOP/s"),
+    "s": format_seconds,
+    "w": lambda value: f"{value:,.4g} W",
+    "j": format_energy,
+    "usd": format_usd,
+    "usd_per_s": lambda value: f"{format_usd(value * SECONDS_PER_HOUR)}/h",
+    "fraction": format_fraction,
+}

@@ -71,7 +71,9 @@ from simulator.training import (
 from simulator.variation import Variation, varied
 
 
-def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
+def estimate(
+    scenario: Scenario, *, ignore_memory: bool = False, most_actions: int | None = None
+) -> Answer:
     """Return what a scenario takes: memory, work, traffic, time, cost, and what that rests on.
 
     Parameters
@@ -80,6 +82,9 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
         What is asked about.
     ignore_memory : bool, optional
         Whether to give times and costs for a plan that does not fit.
+    most_actions : int, optional
+        Actions of a step up to which it is simulated, beside the closed forms; `PATH_ACTION_LIMIT`,
+        if left out [count].
 
     Returns
     -------
@@ -95,7 +100,7 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     shown = fits or ignore_memory
     groups = _groups(scenario, names, values, classes, shown=shown)
     used = [name for name in names if shown or not _from_step(CATALOGUE[name], scenario)]
-    metrics, remarks = _played(scenario, columns, values, shown=shown)
+    metrics, remarks = _played(scenario, columns, values, shown=shown, most_actions=most_actions)
     for entry in SIMULATED:
         value = entry.chosen(None)(metrics) if metrics else None
         groups[str(entry.group)][entry.name] = list(value) if isinstance(value, tuple) else value
@@ -118,7 +123,9 @@ def estimate(scenario: Scenario, *, ignore_memory: bool = False) -> Answer:
     )
 
 
-def simulate(scenario: Scenario, variation: Variation | None = None) -> Simulation:
+def simulate(
+    scenario: Scenario, variation: Variation | None = None, *, most_actions: int | None = None
+) -> Simulation:
     """Return one step of one replica as the event simulator plays it.
 
     Parameters
@@ -127,6 +134,8 @@ def simulate(scenario: Scenario, variation: Variation | None = None) -> Simulati
         What is asked about.
     variation : Variation, optional
         Microbatches of different sizes, slow ranks, chance.
+    most_actions : int, optional
+        Actions above which nothing is played; `ACTION_LIMIT`, if left out [count].
 
     Returns
     -------
@@ -140,7 +149,8 @@ def simulate(scenario: Scenario, variation: Variation | None = None) -> Simulati
     """
     require_training(scenario)
     columns = compile_columns(scenario)
-    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), ACTION_LIMIT)
+    most = ACTION_LIMIT if most_actions is None else most_actions
+    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), most)
     program = step_program(scenario, columns)
     return simulate_step(program if variation is None else varied(program, variation))
 
@@ -191,6 +201,7 @@ def what_if(
     *,
     stated: Sequence[Mapping[str, str]] = (),
     ignore_memory: bool = False,
+    most_actions: int | None = None,
 ) -> Comparison:
     """Return the answers to a scenario and to cases that change some of its fields.
 
@@ -205,6 +216,8 @@ def what_if(
         The same changes as somebody wrote them, to name the cases by.
     ignore_memory : bool, optional
         As in `estimate`.
+    most_actions : int, optional
+        As in `estimate`.
 
     Returns
     -------
@@ -216,7 +229,7 @@ def what_if(
     ShardwiseError
         If a case makes no valid scenario; the message names the case.
     """
-    base = estimate(scenario, ignore_memory=ignore_memory)
+    base = estimate(scenario, ignore_memory=ignore_memory, most_actions=most_actions)
     table = scenario_to_table(scenario)
     compared = []
     for changes, texts in zip(cases, stated or cases, strict=True):
@@ -226,7 +239,7 @@ def what_if(
             changed = scenario_from_table(table, changes)
         except ShardwiseError as error:
             raise type(error)(f"case '{named}': {error}") from None
-        answer = estimate(changed, ignore_memory=ignore_memory)
+        answer = estimate(changed, ignore_memory=ignore_memory, most_actions=most_actions)
         compared.append(
             Case(
                 changes=shown,
@@ -331,16 +344,20 @@ def _groups(
 
 
 def _played(
-    scenario: Scenario, columns: Columns, values: Mapping[str, Any], *, shown: bool
+    scenario: Scenario,
+    columns: Columns,
+    values: Mapping[str, Any],
+    *,
+    shown: bool,
+    most_actions: int | None,
 ) -> tuple[PipelineMetrics | None, list[str]]:
     """Return what the fast engine finds: an estimate needs no spans, and has nothing by chance."""
     actions = action_count(scenario, scalar(values["microbatch_count"]))
+    most = PATH_ACTION_LIMIT if most_actions is None else most_actions
     if not shown:
         return None, []
-    if actions > PATH_ACTION_LIMIT:
-        return None, [
-            f"not simulated: a step has {actions:,} actions, more than {PATH_ACTION_LIMIT:,}"
-        ]
+    if actions > most:
+        return None, [f"not simulated: a step has {actions:,} actions, more than {most:,}"]
     program = step_program(scenario, columns)
     metrics = path_metrics(program)
     note = gap_note(scalar(values["step_s"]), program, metrics)

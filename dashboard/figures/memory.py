@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.units import UNITS
+from dashboard.figures.style import page_layout
 from simulator.accounting import MemoryAccount
 from simulator.answer import Answer
 
@@ -39,17 +40,7 @@ def memory_by_stage(answer: Answer) -> go.Figure:
     plotly.graph_objects.Figure
         One bar for each stage and component [GiB].
     """
-    stages = list(range(len(answer.memory["stage_bytes"])))
-    bars = [
-        go.Bar(
-            name=name.removesuffix("_bytes"),
-            x=stages,
-            y=_gib_by_stage(answer.memory[name], len(stages)),
-            marker={"color": _COLOURS[name]},
-            hovertemplate="stage %{x}: %{y:.3f} GiB<br>" + CATALOGUE[name].definition,
-        )
-        for name in inputs_of("stage_bytes")
-    ]
+    bars = [go.Bar(bar) for bar in _parts(answer)]
     return _stacked(
         bars,
         capacity_bytes=_capacity_bytes(answer),
@@ -59,6 +50,48 @@ def memory_by_stage(answer: Answer) -> go.Figure:
             stage=answer.memory["worst_stage_index"],
         ),
     )
+
+
+def stage_bars(answer: Answer) -> dict[str, Any]:
+    """Return the same for a page: a plotly figure as a table, without a title."""
+    capacity = _capacity_bytes(answer) / _GIB_BYTES
+    layout = page_layout(height=330)
+    bars = _parts(answer)
+    layout["xaxis"] |= {"title": {"text": "pipeline stage"}}
+    if len(bars[0]["x"]) <= 32:
+        layout["xaxis"] |= {"tickmode": "linear", "tick0": 0}
+    layout["yaxis"] |= {"title": {"text": "memory [GiB]"}, "rangemode": "tozero"}
+    line = {"color": "#D55E00", "dash": "dash", "width": 1.5}
+    whole = {"xref": "paper", "x0": 0, "x1": 1, "y0": capacity, "y1": capacity}
+    layout |= {
+        "barmode": "stack",
+        "margin": layout["margin"] | {"t": 48},
+        "legend": {
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.02,
+            "x": 0,
+            "font": {"size": 11},
+            "traceorder": "normal",
+        },
+        "shapes": [{"type": "line", "line": line, **whole}],
+    }
+    return {"data": [{"type": "bar", **bar} for bar in bars], "layout": layout}
+
+
+def _parts(answer: Answer) -> list[dict[str, Any]]:
+    """Return one bar for each stage and part of its memory [GiB]."""
+    stages = list(range(len(answer.memory["stage_bytes"])))
+    return [
+        {
+            "name": name.removesuffix("_bytes"),
+            "x": stages,
+            "y": _gib_by_stage(answer.memory[name], len(stages)),
+            "marker": {"color": _COLOURS[name]},
+            "hovertemplate": "stage %{x}: %{y:.3f} GiB<br>" + CATALOGUE[name].definition,
+        }
+        for name in inputs_of("stage_bytes")
+    ]
 
 
 def memory_by_component(account: MemoryAccount) -> go.Figure:

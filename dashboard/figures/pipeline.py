@@ -16,6 +16,11 @@ _LANES = {Engine.COMPUTE: (-0.4, 0.55), Engine.NETWORK: (0.18, 0.22)}
 """For each engine where its bars begin below the rank, and how thick they are [ranks]."""
 
 
+def style_of(name: str) -> Style:
+    """Return how spans of a name are drawn."""
+    return STYLES.get(name, Style(name, OTHER_COLOUR))
+
+
 def gantt(trace: Trace) -> go.Figure:
     """Return what each rank did when: one bar for each span, one trace for each kind of span.
 
@@ -56,7 +61,7 @@ def gantt(trace: Trace) -> go.Figure:
 
 
 def _bars(name: str, engine: Engine, spans: Sequence[Span], *, labelled: bool) -> go.Bar:
-    style = STYLES.get(name, Style(name, OTHER_COLOUR))
+    style = style_of(name)
     offset, width = _LANES[engine]
     start_s = np.asarray([span.start_s for span in spans], dtype=np.float64)
     end_s = np.asarray([span.end_s for span in spans], dtype=np.float64)

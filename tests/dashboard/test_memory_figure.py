@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from costmodels.scenario import scenario_from_table
-from dashboard.figures.memory import memory_by_stage
+from dashboard.figures.memory import memory_by_stage, stage_bars
 from simulator.answer import Answer
 from simulator.whatif import estimate
 
@@ -73,3 +73,13 @@ def test_the_title_says_whether_it_fits(memory: str, verdict: str) -> None:
 def test_the_figure_is_valid_json() -> None:
     figure = memory_by_stage(_answer())
     assert go.Figure(json.loads(figure.to_json())) == figure
+
+
+def test_bars_of_a_page_are_the_same() -> None:
+    answer = _answer()
+    drawn, page = memory_by_stage(answer), stage_bars(answer)
+    for bar, entry in zip(drawn.data, page["data"], strict=True):
+        assert list(bar.y) == entry["y"]
+        assert bar.name == entry["name"]
+    (line,) = page["layout"]["shapes"]
+    assert _capacities(drawn) == [line["y0"]]

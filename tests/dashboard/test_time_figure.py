@@ -7,7 +7,7 @@ import pytest
 
 from costmodels.analysis import inputs_of
 from costmodels.scenario import scenario_from_table
-from dashboard.figures.time import step_waterfall
+from dashboard.figures.time import step_bars, step_waterfall
 from simulator.answer import Answer
 from simulator.whatif import estimate
 
@@ -54,3 +54,11 @@ def test_withheld_times_leave_no_bars() -> None:
 def test_the_figure_is_valid_json() -> None:
     figure = step_waterfall(_answer())
     assert go.Figure(json.loads(figure.to_json())) == figure
+
+
+def test_lines_of_a_page_are_the_terms_that_take_time() -> None:
+    answer = _answer()
+    (bars,) = step_bars(answer)["data"]
+    assert sum(bars["x"][:-1]) == pytest.approx(bars["x"][-1], rel=1e-12)
+    assert all(bars["x"])
+    assert go.Figure(step_bars(answer)).data[0].type == "waterfall"

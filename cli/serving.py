@@ -1,0 +1,69 @@
+"""The command that serves the dashboard."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from cli.inputs import read_scenario
+from costmodels.errors import SpecError
+
+_NEEDED = ("alembic", "dash", "plotly", "sqlalchemy", "waitress")
+
+
+def serve_dashboard(
+    file: Path | None,
+    settings: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    auth: str | None,
+    no_auth: bool,
+    database: str | None,
+    opens_browser: bool,
+    strict: bool,
+) -> None:
+    """Serve the dashboard, opened on a scenario file if one is given.
+
+    Raises
+    ------
+    SpecError
+        If the file is wrong, a package is missing, or others could reach it unasked.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise SpecError(
+            f"the dashboard needs {', '.join(missing)}: pip install -c constraints.txt "
+            "-e '.[dashboard]'"
+        )
+    from dashboard.app import create_app
+    from dashboard.opening import opened
+    from dashboard.security import Access, read_access
+    from dashboard.serving import is_loopback, serve
+    from dashboard.state import State, query_of
+    from dashboard.store.scenarios import Store, database_url
+
+    local = is_loopback(host)
+    if not local and not auth and not no_auth:
+        raise SpecError(
+            f"--host {host}: others can reach this address; give --auth USER:PASSWORD, or "
+            "--no-auth to let everybody in"
+        )
+    described = None
+    if file is not None or settings:
+        described = read_scenario(file, {}, settings, strict=strict)
+    store, state = Store(database_url(database)), State()
+    if described is not None:
+        name = "opened" if file is None or str(file) == "-" else file.stem
+        state = State(base=str(opened(store, described, name).id))
+    access = read_access(auth, Access().hosts if local else ())
+    app = create_app(store, access)
+    serve(
+        app.server,
+        host,
+        port,
+        query=query_of(state),
+        announce=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"),
+        opens_browser=opens_browser,
+    )

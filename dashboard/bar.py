@@ -1,0 +1,213 @@
+"""The scenario bar: one control for each field, the same on every page."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from costmodels.scenario import Scenario
+from dashboard.attributes import aria
+from dashboard.fields import Field, first_fields, other_fields, shown_value
+from dashboard.identity import dom_id
+from dashboard.state import State, query_of
+
+FIELD, ERROR, WRAP, STEPS, VIEW = "field", "error", "wrap", "steps", "view"
+"""Types of the identities that callbacks match."""
+
+DEBOUNCE_S = 0.4
+"""Pause in typing after which an answer is asked for [s]."""
+
+
+def bar(state: State, scenario: Scenario | None, pathname: str, without: Iterable[str] = ()) -> Any:
+    """Return the scenario bar.
+
+    Parameters
+    ----------
+    state : State
+        What the address states: values of controls.
+    scenario : Scenario or None
+        What fields have that the address does not state; None where it states no scenario.
+    pathname : str
+        Page on which it stands.
+    without : iterable of str
+        Fields that the page has a control of its own for.
+    """
+    left_out = set(without)
+    changes = dict(state.changes)
+
+    def controls(fields: Iterable[Field]) -> list[Any]:
+        return [
+            control(field, changes.get(field.path), scenario)
+            for field in fields
+            if field.path not in left_out
+        ]
+
+    groups = [
+        html.Details(
+            [
+                html.Summary(
+                    [section, html.Span(_changed_count(changes, fields), className="count")]
+                ),
+                html.Div(controls(fields), className="fields"),
+            ],
+            className="group",
+        )
+        for section, fields in other_fields().items()
+    ]
+    return html.Section(
+        [
+            html.Div(controls(first_fields()), className="fields first"),
+            html.Div(
+                [
+                    *groups,
+                    dcc.Link(
+                        "Reset",
+                        href=pathname + query_of(State(base=state.base)),
+                        className="reset",
+                        title="take back every change to the scenario that this one starts from",
+                    ),
+                ],
+                className="groups",
+            ),
+            html.Div(id="banner", role="status", className="banner"),
+        ],
+        className="bar",
+        **aria(label="scenario"),
+    )
+
+
+def control(field: Field, value: str | None, scenario: Scenario | None) -> html.Div:
+    """Return the label, the control, the hint and the place for an error of one field."""
+    placeholder = shown_value(scenario, field.path) if scenario else ""
+    identity = {"type": FIELD, "path": field.path}
+    if field.options:
+        made: Any = dcc.Dropdown(
+            id=identity,
+            options=[{"label": option, "value": option} for option in field.options],
+            value=value or None,
+            placeholder=placeholder or "-",
+            clearable=True,
+            searchable=len(field.options) > 8,
+            maxHeight=320,
+        )
+    else:
+        made = dcc.Input(
+            id=identity,
+            type="text",
+            value=value or "",
+            debounce=DEBOUNCE_S,
+            placeholder=placeholder or "-",
+            autoComplete="off",
+            spellCheck=False,
+        )
+    unit = [html.Span(field.unit, className="unit")] if field.unit else []
+    return html.Div(
+        [
+            html.Label([field.label, *unit], htmlFor=dom_id(identity)),
+            made,
+            html.Div(
+                [
+                    html.Strong(field.path),
+                    html.Span(f"{field.definition}; {field.allowed}"),
+                ],
+                className="hint",
+            ),
+            html.Div(id={"type": ERROR, "path": field.path}, className="error"),
+        ],
+        id={"type": WRAP, "path": field.path},
+        role="group",
+        className=wrap_class(is_changed=bool(value), is_wrong=False),
+        **aria(label=f"{field.label}, {field.path}"),
+    )
+
+
+def slider(field: Field, values: Sequence[int], current: int) -> html.Div:
+    """Return a slider over the legal values of a field.
+
+    Parameters
+    ----------
+    field : Field
+        What it states.
+    values : sequence of int
+        Legal values, ascending.
+    current : int
+        Value now, one of them.
+    """
+    place = values.index(current)
+    identity = {
+        "type": STEPS,
+        "path": field.path,
+        "values": " ".join(map(str, values)),
+        "initial": str(place),
+    }
+    shown = _spread(len(values))
+    return html.Div(
+        [
+            html.Label([field.label, html.Span(f"{current:,}", className="unit")]),
+            dcc.Slider(
+                id=identity,
+                min=0,
+                max=len(values) - 1,
+                step=1,
+                value=place,
+                marks={index: f"{values[index]:,}" for index in shown},
+                included=False,
+                updatemode="mouseup",
+                allow_direct_input=False,
+            ),
+            html.Div(
+                [
+                    html.Strong(field.path),
+                    html.Span(f"{field.definition}; legal here: {', '.join(map(str, values))}"),
+                ],
+                className="hint",
+            ),
+        ],
+        className="field slider",
+        role="group",
+        **aria(label=f"{field.label}, {field.path}"),
+    )
+
+
+_MARKS = 7
+
+
+def _spread(count: int) -> list[int]:
+    """Return places of marks along a slider: its ends and some between."""
+    if count <= _MARKS:
+        return list(range(count))
+    return sorted({round(index * (count - 1) / (_MARKS - 1)) for index in range(_MARKS)})
+
+
+def view_choice(
+    name: str, label: str, options: Sequence[str], value: str, definition: str
+) -> html.Div:
+    """Return a choice of what a page shows of a scenario."""
+    identity = {"type": VIEW, "name": name}
+    return html.Div(
+        [
+            html.Label(label, htmlFor=dom_id(identity)),
+            dcc.Dropdown(
+                id=identity,
+                options=list(options),
+                value=value if value in options else None,
+                placeholder="-",
+                clearable=True,
+                searchable=False,
+            ),
+            html.Div([html.Strong(label), html.Span(definition)], className="hint"),
+        ],
+        className="field",
+        role="group",
+        **aria(label=f"{label}: {definition}"),
+    )
+
+
+def wrap_class(*, is_changed: bool, is_wrong: bool) -> str:
+    """Return the classes of a field: whether it differs from its base, whether it is refused."""
+    return "field" + " changed" * is_changed + " wrong" * is_wrong
+
+
+def _changed_count(changes: dict[str, str], fields: Iterable[Field]) -> str:
+    count = sum(field.path in changes for field in fields)
+    return f"{count} changed" if count else ""

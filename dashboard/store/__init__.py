@@ -1,0 +1,1 @@
+"""Saved scenarios with their history, in SQLite or PostgreSQL."""

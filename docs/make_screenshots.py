@@ -1,0 +1,87 @@
+"""Pictures of the dashboard's pages for the documentation: ``python -m docs.make_screenshots``.
+
+Needs Chromium on PATH and playwright.
+"""
+
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from playwright.sync_api import sync_playwright
+from werkzeug.serving import make_server
+
+from dashboard.app import create_app
+from dashboard.opening import opened
+from dashboard.state import DEFAULT, scenario_of
+from dashboard.store.scenarios import Store
+
+IMAGES = Path(__file__).resolve().parent / "images"
+
+
+class Shot(NamedTuple):
+    """A picture: its name, the address, what must be there first, and its size in pixels."""
+
+    name: str
+    address: str
+    awaited: str
+    height: int = 900
+    width: int = 1280
+    scheme: str = "light"
+
+
+SHOTS = (
+    Shot("plan", "/", "#later .card"),
+    Shot("plan-dark", "/", "#later .card", scheme="dark"),
+    Shot("plan-narrow", "/", "#later .card", width=390),
+    Shot("pipeline", "/pipeline?view.against=interleaved-1f1b", ".barlayer .point"),
+    Shot("communication", "/communication?view.axis=data", "#later .card"),
+    Shot("compare", "/compare?view.with=2,3&view.sweep=plan.micro_batch_size", "#later .card"),
+    Shot("scenarios", "/scenarios?scenario=2", "#table-scenarios"),
+)
+_SAVED = (
+    ("as trained", ()),
+    ("interleaved", (("plan.schedule", "interleaved-1f1b"), ("plan.virtual_stages", "4"))),
+    ("on B200", (("cluster", "b200-sxm"),)),
+)
+
+
+def _filled() -> Store:
+    store = Store()
+    for name, changes in _SAVED:
+        opened(store, scenario_of(DEFAULT, changes), name)
+    return store
+
+
+def _take(browser: Any, base: str, shot: Shot) -> None:
+    page = browser.new_page(
+        base_url=base,
+        viewport={"width": shot.width, "height": shot.height},
+        color_scheme=shot.scheme,
+    )
+    page.set_default_timeout(90_000)
+    page.goto(shot.address)
+    page.locator(shot.awaited).first.wait_for(state="attached")
+    page.wait_for_timeout(1_500)
+    page.screenshot(path=str(IMAGES / f"dashboard-{shot.name}.png"))
+    page.close()
+
+
+def main() -> None:
+    """Take every picture."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        sys.exit("no Chromium on PATH")
+    server = make_server("127.0.0.1", 0, create_app(_filled()).server, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for shot in SHOTS:
+            _take(browser, f"http://127.0.0.1:{server.port}", shot)
+        browser.close()
+    server.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The pages in a real browser: what people do, and that nothing goes wrong on the way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboard.state import DEFAULT, read_state, scenario_of
+from simulator.whatif import estimate
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWPORT = {"width": 1280, "height": 900}
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def field(path: str) -> str:
+    return f"""[id='{{"path":"{path}","type":"field"}}']"""
+
+
+def shown(page: Any, path: str, at: str) -> Any:
+    """Return a number of a page as it stands in base units."""
+    text = page.locator(f'[data-path="{path}"][data-at="{at}"]').get_attribute("data-value")
+    return json.loads(text)
+
+
+def wait_for_answer(page: Any, text: str) -> None:
+    page.locator("#result:not(.stale)", has_text=text).wait_for()
+
+
+def test_a_changed_input_changes_the_number_and_the_address(page: Any) -> None:
+    page.goto("/")
+    wait_for_answer(page, "Fits")
+    before = shown(page, "time.step_s", "verdict")
+    assert before == estimate(scenario_of(DEFAULT, ())).time["step_s"]
+    box = page.locator(field("plan.micro_batch_size"))
+    box.click()
+    box.press_sequentially("16", delay=60)
+    page.wait_for_url("**/?plan.micro_batch_size=16")
+    wait_for_answer(page, "Fits")
+    assert box.input_value() == "16"
+    assert box.evaluate("element => element === document.activeElement")
+    changed = read_state("?plan.micro_batch_size=16")
+    expected = estimate(scenario_of(DEFAULT, changed.changes)).time["step_s"]
+    page.locator(f'[data-at="verdict"][data-value="{expected!r}"]').wait_for()
+    # The same address in a browser that has never been here shows the same.
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator(f'[data-at="verdict"][data-value="{expected!r}"]').wait_for()
+    assert other.locator(field("plan.micro_batch_size")).input_value() == "16"
+    # Back and forward.
+    page.go_back()
+    page.locator(f'[data-at="verdict"][data-value="{before!r}"]').wait_for()
+    assert page.locator(field("plan.micro_batch_size")).input_value() == ""
+    page.go_forward()
+    page.locator(f'[data-at="verdict"][data-value="{expected!r}"]').wait_for()
+
+
+def test_bad_input_keeps_the_last_answer_and_says_what_is_wrong(page: Any) -> None:
+    page.goto("/")
+    wait_for_answer(page, "Fits")
+    page.locator(field("plan.tensor_parallel_size")).fill("7")
+    page.locator("#result.stale", has_text="Fits").wait_for()
+    wrong = page.locator(".field.wrong")
+    assert "must be a multiple" in wrong.locator(".error").text_content()
+    assert wrong.locator("label").text_content().startswith("tensor")
+    page.locator(field("plan.tensor_parallel_size")).fill("4")
+    wait_for_answer(page, "Fits")
+    assert page.locator(".field.wrong").count() == 0
+
+
+def test_a_number_explains_itself(page: Any) -> None:
+    page.goto("/")
+    wait_for_answer(page, "Fits")
+    page.locator('[data-path="compute.mfu_fraction"][data-at="tile"]').click()
+    panel = page.locator("#panel")
+    panel.get_by_text("formula", exact=True).wait_for()
+    first = panel.locator(".inputs .number").first
+    name = first.text_content()
+    first.click()
+    panel.locator("h2", has_text=name).wait_for()
+    page.keyboard.press("Escape")
+    panel.wait_for(state="hidden")
+
+
+def test_a_remedy_is_one_click_away(page: Any) -> None:
+    page.goto("/")
+    link = page.locator(".remark a.apply").first
+    link.wait_for()
+    link.click()
+    page.wait_for_url("**/?*interleaved*")
+    wait_for_answer(page, "Fits")
+    page.locator(".field.changed").first.wait_for()
+
+
+PAGES = ("/", "/pipeline", "/communication", "/compare", "/scenarios")
+
+
+def open_page(page: Any, path: str) -> None:
+    page.goto(path)
+    page.locator("#result .card, #result .empty, #listing .card").first.wait_for()
+
+
+def test_a_schedule_is_played_zoomed_and_compared(page: Any) -> None:
+    open_page(page, "/pipeline?microbatches=160")
+    page.locator("[data-card=first] h2", has_text="160 microbatches").wait_for()
+    graph = page.locator("[data-card=first] .js-plotly-plot")
+    graph.locator(".heatmaplayer image").first.wait_for()
+    box = graph.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 330, box["y"] + 60, steps=5)
+    page.mouse.up()
+    graph.locator(".barlayer .point").first.wait_for(state="attached")
+    page.locator(field("precision")).click()
+    page.get_by_role("option", name="bf16", exact=True).click()
+    page.wait_for_url("**/*precision=bf16*")
+    wait_for_answer(page, "160 microbatches")
+
+
+def test_what_is_saved_is_compared_deleted_and_taken_back(page: Any) -> None:
+    open_page(page, "/scenarios?plan.zero_stage=2")
+    page.locator("#name").fill("tried in a browser")
+    page.get_by_role("button", name="Save as a new scenario").click()
+    page.locator(".said", has_text="Saved as").wait_for()
+    row = page.locator("#table-scenarios tr", has_text="tried in a browser")
+    row.get_by_role("link", name="compare").click()
+    page.locator("#result", has_text="What differs").wait_for()
+    page.reload()
+    page.locator("#result", has_text="What differs").wait_for()
+    page.locator(".nav-link", has_text="Scenarios").click()
+    row.get_by_role("button", name="Delete").click()
+    page.locator(".said", has_text="Deleted").wait_for()
+    row.wait_for(state="hidden")
+    page.locator(".said").get_by_role("button", name="Undo").click()
+    row.wait_for()
+    row.get_by_role("link", name="tried in a browser").click()
+    page.locator("#verdict").wait_for()
+    assert "scenario=" in page.url
+    assert page.locator(field("plan.zero_stage")).get_attribute("placeholder") == "2"
+
+
+def test_files_are_uploaded(page: Any) -> None:
+    open_page(page, "/scenarios")
+    good = ROOT / "validation" / "data" / "huggingface" / "Llama-3.1-8B.json"
+    page.locator("#upload input").set_input_files(str(good))
+    page.locator(".said", has_text="Imported").wait_for()
+    page.locator("#upload input").set_input_files(
+        {"name": "config.json", "mimeType": "application/json", "buffer": b'{"model_type": 7'}
+    )
+    page.locator(".said .banner", has_text="Not done").wait_for()
+
+
+def test_two_browsers_do_not_see_each_other(page: Any, chromium: Any, address: str) -> None:
+    other_context = chromium.new_context(base_url=address)
+    other = other_context.new_page()
+    open_page(page, "/?plan.micro_batch_size=2")
+    open_page(other, "/?plan.micro_batch_size=4")
+    for shown_page, size in ((page, "2"), (other, "4")):
+        expected = estimate(scenario_of(DEFAULT, (("plan.micro_batch_size", size),)))
+        assert shown(shown_page, "time.step_s", "verdict") == expected.time["step_s"]
+    other_context.close()
+
+
+@pytest.mark.parametrize(("scheme", "paths"), [("light", PAGES), ("dark", ("/",))])
+def test_pages_have_no_serious_barriers(
+    chromium: Any, address: str, scheme: str, paths: tuple[str, ...]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = chromium.new_context(
+        base_url=address, bypass_csp=True, color_scheme=scheme, viewport=VIEWPORT
+    )
+    context.set_default_timeout(25_000)
+    found: list[str] = []
+    for path in paths:
+        made = context.new_page()
+        open_page(made, path)
+        made.locator("#later .card, #listing .card, #result .card, .empty").last.wait_for()
+        rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+        for entry in axe.run(made, options=rules).response["violations"]:
+            if entry["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:160] for node in entry["nodes"][:3]]
+                found.append(f"{path} {entry['id']} {len(entry['nodes'])}: {nodes}")
+        made.close()
+    context.close()
+    assert found == []
+
+
+def test_pages_fit_a_telephone(chromium: Any, address: str) -> None:
+    context = chromium.new_context(base_url=address, viewport={"width": 390, "height": 800})
+    context.set_default_timeout(25_000)
+    made = context.new_page()
+    for path in PAGES:
+        open_page(made, path)
+        # Figures take their width from the page after they have been drawn.
+        for _ in range(50):
+            width = made.evaluate("() => document.documentElement.scrollWidth")
+            if width <= 390:
+                break
+            made.wait_for_timeout(200)
+        assert width <= 390, path
+    context.close()
+
+
+def test_the_keyboard_reaches_fields_numbers_and_pages(page: Any) -> None:
+    open_page(page, "/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.className.split(' ')[0]"))
+    assert {"nav-link", "dash-input-element", "number"} <= reached
+
+
+def test_tables_and_figures_are_saved_without_a_network(page: Any) -> None:
+    open_page(page, "/")
+    page.locator("#table-limits").wait_for()
+    with page.expect_download() as table:
+        page.locator('[data-name="limits"]').click()
+    assert table.value.suggested_filename == "limits.csv"
+    page.locator("#memory-by-stage .main-svg").first.wait_for()
+    page.locator('[data-card="memory"] .figure').hover()
+    with page.expect_download() as figure:
+        page.locator('[data-figure="memory-by-stage"][data-format="svg"]').click()
+    assert figure.value.suggested_filename == "memory-by-stage.svg"
