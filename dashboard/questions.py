@@ -14,13 +14,8 @@ from costmodels.rules import valid
 from costmodels.scenario import Scenario
 from dashboard.state import scenario_of
 from simulator import whatif
-from simulator.accounting import (
-    MemoryAccount,
-    TrafficAccount,
-    memory_account,
-    traffic_account,
-)
-from simulator.answer import Answer, Comparison, Derivation
+from simulator.accounting import TrafficAccount, traffic_account
+from simulator.answer import Answer, Derivation
 from simulator.limits import Limit, limit
 from simulator.matrix import TrafficMatrix, traffic_matrix
 from simulator.publishing import scalar
@@ -85,12 +80,6 @@ def closed_form(asked: Question) -> Answer:
 
 
 @lru_cache(maxsize=256)
-def memory(asked: Question) -> MemoryAccount:
-    """Return what `shardwise memory --json` prints."""
-    return memory_account(asked.scenario)
-
-
-@lru_cache(maxsize=256)
 def traffic(asked: Question) -> TrafficAccount:
     """Return what `shardwise comm --json` prints."""
     return traffic_account(asked.scenario)
@@ -135,12 +124,6 @@ def derivation(asked: Question, path: str, *, ignore_memory: bool = False) -> De
 def simulation(asked: Question) -> Simulation:
     """Return what `shardwise simulate` plays."""
     return whatif.simulate(asked.scenario, most_actions=MOST_ACTIONS)
-
-
-@lru_cache(maxsize=64)
-def comparison(asked: Question, cases: tuple[tuple[tuple[str, str], ...], ...]) -> Comparison:
-    """Return what `shardwise what-if --json` prints."""
-    return whatif.what_if(asked.scenario, [dict(case) for case in cases], most_actions=MOST_ACTIONS)
 
 
 def legal(scenario: Scenario, path: str, values: Sequence[int]) -> list[int]:

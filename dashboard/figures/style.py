@@ -50,17 +50,3 @@ def in_page(figure: go.Figure, *, height: int = 300, left: int = 56) -> go.Figur
     figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=FAINT, ticks="")
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=FAINT, ticks="")
     return figure
-
-
-def legend_above(figure: go.Figure) -> go.Figure:
-    """Return a figure with its legend in one line above it."""
-    legend = {
-        "orientation": "h",
-        "yanchor": "bottom",
-        "y": 1.02,
-        "x": 0,
-        "title": {"text": ""},
-        "font": {"size": 11},
-    }
-    figure.update_layout(legend=legend, margin={"t": 48})
-    return figure
