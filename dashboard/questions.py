@@ -12,6 +12,7 @@ from costmodels.compilation import compile_columns, compile_fields
 from costmodels.errors import SpecError
 from costmodels.rules import valid
 from costmodels.scenario import Scenario
+from dashboard.figures.schedule import Prepared, prepared
 from dashboard.state import scenario_of
 from simulator import whatif
 from simulator.accounting import TrafficAccount, traffic_account
@@ -124,6 +125,12 @@ def derivation(asked: Question, path: str, *, ignore_memory: bool = False) -> De
 def simulation(asked: Question) -> Simulation:
     """Return what `shardwise simulate` plays."""
     return whatif.simulate(asked.scenario, most_actions=MOST_ACTIONS)
+
+
+@lru_cache(maxsize=4)
+def drawing(asked: Question) -> Prepared:
+    """Return what drawings of the simulation start from."""
+    return prepared(simulation(asked).trace)
 
 
 def legal(scenario: Scenario, path: str, values: Sequence[int]) -> list[int]:

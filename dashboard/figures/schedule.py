@@ -107,8 +107,48 @@ def legend(trace: Trace) -> list[Style]:
     return [*(style_of(name) for name in names), IDLE]
 
 
+class Held(NamedTuple):
+    """What ranks hold over time, as steps.
+
+    Attributes
+    ----------
+    time_s : list of float
+        When it changes [s].
+    held_bytes : list of int
+        What is held from then on [byte].
+    """
+
+    time_s: list[float]
+    held_bytes: list[int]
+
+
+class Prepared(NamedTuple):
+    """What every drawing of a trace starts from; made once, drawn in many windows.
+
+    Attributes
+    ----------
+    spans : Spans
+        What ranks did.
+    held : list of Held
+        What each rank held.
+    """
+
+    spans: Spans
+    held: list[Held]
+
+    @property
+    def rank_count(self) -> int:
+        """Return the ranks of the pipeline [count]."""
+        return len(self.held)
+
+
+def prepared(trace: Trace) -> Prepared:
+    """Return what every drawing of a trace starts from."""
+    return Prepared(spans_of(trace), memory_over_time(trace))
+
+
 def schedule(
-    trace: Trace,
+    drawn_from: Prepared,
     *,
     window: Window | None = None,
     until_s: float | None = None,
@@ -118,7 +158,7 @@ def schedule(
 
     Parameters
     ----------
-    trace : Trace
+    drawn_from : Prepared
         A simulated step.
     window : Window, optional
         What is in view; all of it, if left out.
@@ -133,27 +173,22 @@ def schedule(
     dict
         A plotly figure as a table: bars up to `DETAIL_SPANS` in view, a raster above.
     """
-    spans = spans_of(trace)
+    spans, ranks = drawn_from.spans, drawn_from.rank_count
     last_s = float(spans.end_s.max(initial=0.0)) if until_s is None else until_s
     view = window or Window(0.0, last_s)
     seen = spans.kept((spans.end_s > view.start_s) & (spans.start_s < view.end_s))
     detailed = len(seen.start_s) <= DETAIL_SPANS
-    drawn = (
-        [_idle_rows(trace.rank_count, view), *_bars(seen)]
-        if detailed
-        else [_raster(seen, trace.rank_count, view)]
-    )
+    drawn = [_idle_rows(ranks, view), *_bars(seen)] if detailed else [_raster(seen, ranks, view)]
     return {
-        "data": [*drawn, *_memory(trace, view)],
-        "layout": _layout(trace.rank_count, view, capacity_bytes, is_detailed=detailed),
+        "data": [*drawn, *_memory(drawn_from.held, view)],
+        "layout": _layout(ranks, view, capacity_bytes, is_detailed=detailed),
     }
 
 
-def spans_in_view(trace: Trace, window: Window | None) -> int:
+def spans_in_view(spans: Spans, window: Window) -> int:
     """Return how many spans a window shows at least a part of [count]."""
-    if window is None:
-        return len(trace.spans)
-    return sum(s.end_s > window.start_s and s.start_s < window.end_s for s in trace.spans)
+    inside = (spans.end_s > window.start_s) & (spans.start_s < window.end_s)
+    return int(np.count_nonzero(inside))
 
 
 def _idle_rows(rank_count: int, window: Window) -> dict[str, Any]:
@@ -263,21 +298,6 @@ def _raster(spans: Spans, rank_count: int, window: Window) -> dict[str, Any]:
 _HOVERED_CELLS = 48_000
 
 
-class Held(NamedTuple):
-    """What ranks hold over time, as steps.
-
-    Attributes
-    ----------
-    time_s : list of float
-        When it changes [s].
-    held_bytes : list of int
-        What is held from then on [byte].
-    """
-
-    time_s: list[float]
-    held_bytes: list[int]
-
-
 def memory_over_time(trace: Trace) -> list[Held]:
     """Return what each rank holds over time, from its allocations and releases."""
     found = [Held([], []) for _ in range(trace.rank_count)]
@@ -290,9 +310,8 @@ def memory_over_time(trace: Trace) -> list[Held]:
     return found
 
 
-def _memory(trace: Trace, window: Window) -> list[dict[str, Any]]:
+def _memory(every: list[Held], window: Window) -> list[dict[str, Any]]:
     """Return a line for each rank; that of the fullest stands out."""
-    every = memory_over_time(trace)
     peaks = [max(held.held_bytes, default=0) for held in every]
     fullest = int(np.argmax(peaks)) if peaks else 0
     order = [rank for rank in range(len(every)) if rank != fullest] + [fullest]
@@ -323,9 +342,13 @@ def _memory(trace: Trace, window: Window) -> list[dict[str, Any]]:
 _MOST_LINES = 32
 
 
+_STEPS = 400
+"""Steps of a line up to which all are drawn."""
+
+
 def _thinned(held: Held, window: Window) -> Held:
     """Return no more steps than can be seen: the largest of each cell of time."""
-    if len(held.time_s) <= CELLS:
+    if len(held.time_s) <= _STEPS:
         return held
     time_s = np.asarray(held.time_s)
     size = np.asarray(held.held_bytes)
@@ -333,9 +356,9 @@ def _thinned(held: Held, window: Window) -> Held:
     first = max(int(np.argmax(inside)) - 1, 0)
     last = len(inside) - int(np.argmax(inside[::-1]))
     time_s, size = time_s[first:last], size[first:last]
-    if len(time_s) <= CELLS:
+    if len(time_s) <= _STEPS:
         return Held(time_s.tolist(), size.tolist())
-    starts = np.linspace(0, len(size), CELLS // 2, endpoint=False).astype(np.int64)
+    starts = np.linspace(0, len(size), _STEPS, endpoint=False).astype(np.int64)
     return Held(time_s[starts].tolist(), np.maximum.reduceat(size, starts).tolist())
 
 

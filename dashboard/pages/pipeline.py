@@ -17,7 +17,6 @@ from dashboard.figures.schedule import (
     idle_bars,
     legend,
     schedule,
-    spans_in_view,
 )
 from dashboard.pages.page import Asked, Page
 from dashboard.parts import card, figure, message, number, table
@@ -187,7 +186,7 @@ def _schedule_card(
     plan = asked.scenario.plan
     count = questions.microbatch_count(asked.scenario)
     chunks = f" x {plan.virtual_stages} chunks" if plan.virtual_stages > 1 else ""
-    drawn = draw(asked, played, None, until_s)
+    drawn = draw(asked, None, until_s)
     metrics = played.metrics
     note = (
         f"{format_seconds(metrics.makespan_s)}, idle {format_fraction(metrics.idle_fraction)}, "
@@ -199,7 +198,7 @@ def _schedule_card(
     ]
     zoom = (
         f" Drag to zoom: bars appear below {DETAIL_SPANS:,} spans in view, double click shows all."
-        if spans_in_view(played.trace, None) > DETAIL_SPANS
+        if len(played.trace.spans) > DETAIL_SPANS
         else " Drag to zoom, double click shows all."
     )
     return card(
@@ -217,12 +216,10 @@ def _schedule_card(
     )
 
 
-def draw(
-    asked: Question, played: Simulation, window: Window | None, until_s: float
-) -> dict[str, Any]:
+def draw(asked: Question, window: Window | None, until_s: float) -> dict[str, Any]:
     """Return the figure of a schedule within a window."""
     return schedule(
-        played.trace,
+        questions.drawing(asked),
         window=window,
         until_s=until_s,
         capacity_bytes=asked.scenario.cluster.accelerator.memory_bytes,
@@ -236,10 +233,9 @@ def zoomed(
     question = asked.question if which == "first" else _other(asked)[0]
     if question is None:
         return None
-    played = questions.simulation(question)
-    if spans_in_view(played.trace, None) <= DETAIL_SPANS:
+    if len(questions.drawing(question).spans.start_s) <= DETAIL_SPANS:
         return None
-    return draw(question, played, window, until_s)
+    return draw(question, window, until_s)
 
 
 def _comparison(answer: Answer) -> Any:

@@ -14,6 +14,7 @@ from dashboard.figures.schedule import (
     idle_by_cause,
     legend,
     memory_over_time,
+    prepared,
     schedule,
     spans_in_view,
     spans_of,
@@ -46,7 +47,7 @@ def test_arrays_hold_every_span(trace: Trace) -> None:
 
 
 def test_few_spans_are_bars_and_many_a_raster(trace: Trace) -> None:
-    drawn = schedule(trace)
+    drawn = schedule(prepared(trace))
     kinds = {entry["type"] for entry in drawn["data"]}
     if len(trace.spans) <= DETAIL_SPANS:
         bars = [entry for entry in drawn["data"] if entry["type"] == "bar" and "text" in entry]
@@ -61,7 +62,7 @@ def test_few_spans_are_bars_and_many_a_raster(trace: Trace) -> None:
 def test_a_raster_is_busy_for_as_long_as_ranks_are(trace: Trace) -> None:
     if len(trace.spans) <= DETAIL_SPANS:
         pytest.skip("it is drawn as bars")
-    (raster,) = (entry for entry in schedule(trace)["data"] if entry["type"] == "heatmap")
+    (raster,) = (entry for entry in schedule(prepared(trace))["data"] if entry["type"] == "heatmap")
     codes = np.asarray(raster["z"])
     until_s = max(span.end_s for span in trace.spans)
     for rank in range(trace.rank_count):
@@ -74,9 +75,9 @@ def test_a_raster_is_busy_for_as_long_as_ranks_are(trace: Trace) -> None:
 def test_a_window_shows_what_it_holds(trace: Trace) -> None:
     until_s = max(span.end_s for span in trace.spans)
     window = Window(0.4 * until_s, 0.45 * until_s)
-    drawn = schedule(trace, window=window)
+    drawn = schedule(prepared(trace), window=window)
     assert drawn["layout"]["xaxis"]["range"] == [window.start_s, window.end_s]
-    count = spans_in_view(trace, window)
+    count = spans_in_view(spans_of(trace), window)
     assert 0 < count < len(trace.spans)
     assert drawn["layout"]["meta"]["detailed"] == (count <= DETAIL_SPANS)
 
@@ -106,5 +107,5 @@ def test_causes_add_up_to_the_idle_time(trace: Trace) -> None:
 def test_any_window_can_be_drawn(start: float, length: float) -> None:
     trace = simulate(scenario_of(DEFAULT, SIZES["large"])).trace
     until_s = max(span.end_s for span in trace.spans)
-    drawn = schedule(trace, window=Window(start * until_s, (start + length) * until_s))
+    drawn = schedule(prepared(trace), window=Window(start * until_s, (start + length) * until_s))
     assert drawn["data"]
