@@ -5,9 +5,10 @@ size, over which ranks. Bytes on the wire are counted on messages: recorded coll
 as rings. Nothing that is measured comes from a closed form.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise, product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
@@ -689,27 +690,43 @@ def _sends(observed: Observed) -> int:
     return sum(call.kind == SEND for call in observed.calls)
 
 
+_KINDS: Mapping[str, tuple[Sequence[Run], Callable[[Run], list[Case]]]] = MappingProxyType(
+    {
+        "tensor and sequence parallel": (TENSOR_RUNS, _tensor_cases),
+        "data parallel": (DATA_RUNS, _data_cases),
+        "rows that do not divide": (UNEVEN_RUNS, _uneven_cases),
+        "hybrid sharding": (HYBRID_RUNS, _hybrid_cases),
+        "several axes at once": (COMBINED_RUNS, _combined_cases),
+        "pipeline parallel": (PIPELINE_RUNS, _pipeline_cases),
+    }
+)
+KINDS = tuple(_KINDS)
+"""Programs by what is parallel in them."""
+
+
+def kind_cases(kind: str, most: int | None = None) -> list[Case]:
+    """Return calls, payload, group and bytes on the wire of the programs of a kind.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    most : int, optional
+        Programs that run, the first ones; left out, all of them [count].
+    """
+    runs, cases_of = _KINDS[kind]
+    return [case for run in runs[:most] for case in cases_of(run)]
+
+
 def collective_cases() -> list[Case]:
     """Return calls, payload, group and bytes on the wire of every program.
 
     Returns
     -------
     list of Case
-        Of tensor, sequence, data and pipeline parallelism. Needs torch; takes about a minute.
+        Of every kind. Needs torch; takes about a minute.
     """
-    return [
-        case
-        for runs, cases_of in (
-            (TENSOR_RUNS, _tensor_cases),
-            (DATA_RUNS, _data_cases),
-            (UNEVEN_RUNS, _uneven_cases),
-            (HYBRID_RUNS, _hybrid_cases),
-            (COMBINED_RUNS, _combined_cases),
-            (PIPELINE_RUNS, _pipeline_cases),
-        )
-        for run in runs
-        for case in cases_of(run)
-    ]
+    return [case for kind in KINDS for case in kind_cases(kind)]
 
 
 RING_SIZES = (2, 3, 4, 5, 8)

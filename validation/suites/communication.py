@@ -1,6 +1,7 @@
 """Communication: closed forms against the collectives of running programs."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from validation import collective_counts, exchange_counts, linear_counts, pair_bytes
 from validation.jobs import Job, Settings, Suite
@@ -8,7 +9,10 @@ from validation.jobs import Job, Settings, Suite
 
 def _jobs(_: Settings) -> Sequence[Job]:
     return [
-        Job(name="collectives", run=collective_counts.collective_cases),
+        *(
+            Job(name=kind, run=partial(collective_counts.kind_cases, kind))
+            for kind in collective_counts.KINDS
+        ),
         Job(name="exchanges of experts and sequences", run=exchange_counts.exchange_cases),
         Job(name="bytes on the wire", run=collective_counts.wire_cases),
         Job(name="who sends to whom", run=pair_bytes.pair_cases),
