@@ -92,34 +92,40 @@ def megatron_attention_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="where(attention_kernel_is_flash, 4 * microbatch_tokens, microbatch_tokens"
-    " * sequence_length * (activation_element_bytes + dropout * (activation_element_bytes + 1)))"
-    " * num_attention_heads // tensor_parallel_size",
+    formula="(where(attention_kernel_is_flash, 4 * microbatch_tokens * minimum(executed_pairs, 1),"
+    " micro_batch_size * executed_pairs // context_parallel_size"
+    " * (activation_element_bytes + dropout * (activation_element_bytes + 1)))"
+    " * num_attention_heads + micro_batch_size * attention_state_kept_bytes)"
+    " // tensor_parallel_size",
     source=_KORTHIKANTI + ": softmax output, dropout mask and output; flash: " + _DAO,
 )
 def megatron_core_bytes(
     attention_kernel_is_flash: Column,
     microbatch_tokens: Column,
-    sequence_length: Column,
-    num_attention_heads: Column,
+    executed_pairs: Column,
+    micro_batch_size: Column,
+    context_parallel_size: Column,
     activation_element_bytes: Column,
     dropout: Column,
+    num_attention_heads: Column,
+    attention_state_kept_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the activations that Megatron-LM keeps inside a layer's attention, for one microbatch [byte].
 
     Examples
     --------
-    >>> megatron_core_bytes(0, 2048, 2048, 96, 2, 1, 8) == 5 * 96 * 2048 * 2048 // 8
+    >>> megatron_core_bytes(0, 2048, 2048**2, 1, 1, 2, 1, 96, 0, 8) == 5 * 96 * 2048 * 2048 // 8
     True
     """
     score_bytes = activation_element_bytes + dropout * (activation_element_bytes + 1)
     kept = where(
         attention_kernel_is_flash,
-        4 * microbatch_tokens,
-        microbatch_tokens * sequence_length * score_bytes,
+        4 * microbatch_tokens * minimum(executed_pairs, 1),
+        micro_batch_size * executed_pairs // context_parallel_size * score_bytes,
     )
-    return kept * num_attention_heads // tensor_parallel_size
+    states = micro_batch_size * attention_state_kept_bytes
+    return (kept * num_attention_heads + states) // tensor_parallel_size
 
 
 @quantity(

@@ -28,7 +28,7 @@ from costmodels.leaves import (
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, check_field
-from costmodels.specs.layouts import LAYOUT_FIELDS, type_of
+from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
@@ -131,6 +131,8 @@ def _kind_values(model: Model, layers: Sequence[LayerKind], kinds: Sequence[int]
     values["is_mixture"] = tuple(int(kind.has_experts) for kind in layers)
     for field in LAYOUT_FIELDS:
         values[field] = tuple(int(getattr(kind.layout, field, 0)) for kind in layers)
+    for field in LAYOUT_LISTS:
+        values[field] = tuple(tuple(getattr(kind.layout, field, ())) for kind in layers)
     values["kind_layer_count"] = tuple(kinds.count(kind) for kind in range(len(layers)))
     values["predicted_layer_count"] = tuple(
         model.multi_token_prediction_layers * (kind == kinds[-1]) for kind in range(len(layers))

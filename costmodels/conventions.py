@@ -4,7 +4,7 @@ None of them is what Shardwise counts; they stand beside its model and hardware 
 of different papers can be compared.
 """
 
-from costmodels.columns import Axis, Column, as_float, weighted_total
+from costmodels.columns import Axis, Column, as_float, minimum, weighted_total
 from costmodels.quantities import Basis, Scope, quantity
 
 _HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, section 2 and appendix F: C = 6 N D"
@@ -139,9 +139,10 @@ def megatron_recompute_flop(
     Scope.TOTAL,
     basis=Basis.EXACT,
     formula="model_flop + 6.0 * global_batch_size * total(kind_layer_count"
+    " * minimum(attended_pairs, 1)"
     " * (1.0 * sequence_length * sequence_length - attended_pairs) * num_attention_heads"
     " * (attention_query_size + attention_value_size))",
-    source="model FLOP with masked pairs of tokens counted too",
+    source="model FLOP with masked pairs of tokens counted too; a layer without pairs has none",
 )
 def full_attention_flop(
     model_flop: Column,
@@ -156,7 +157,7 @@ def full_attention_flop(
     """Return the work that the model would need for a step without a mask [FLOP]."""
     square = as_float(sequence_length) * sequence_length
     masked = [
-        (square - pairs) * heads * (query + value)
+        minimum(pairs, 1) * (square - pairs) * heads * (query + value)
         for pairs, heads, query, value in zip(
             attended_pairs,
             num_attention_heads,

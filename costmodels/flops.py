@@ -235,8 +235,9 @@ def layer_matmul_flop(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * micro_batch_size * executed_pairs * num_attention_heads"
+    formula="(2 * micro_batch_size * executed_pairs * num_attention_heads"
     " * (attention_query_size + attention_value_size)"
+    " + micro_batch_size * attention_state_flop)"
     " // (tensor_parallel_size * context_parallel_size)",
     source=_NARAYANAN,
 )
@@ -246,6 +247,7 @@ def layer_attention_flop(
     num_attention_heads: Column,
     attention_query_size: Column,
     attention_value_size: Column,
+    attention_state_flop: Column,
     tensor_parallel_size: Column,
     context_parallel_size: Column,
 ) -> Column:
@@ -258,7 +260,8 @@ def layer_attention_flop(
     """
     pairs = micro_batch_size * executed_pairs * num_attention_heads
     ranks = tensor_parallel_size * context_parallel_size
-    return 2 * pairs * (attention_query_size + attention_value_size) // ranks
+    scores = 2 * pairs * (attention_query_size + attention_value_size)
+    return (scores + micro_batch_size * attention_state_flop) // ranks
 
 
 @quantity(
@@ -431,7 +434,7 @@ def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -
     basis=Basis.EXACT,
     formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters"
     " + attention_compressing_parameters) + 2 * attended_pairs * num_attention_heads"
-    " * (attention_query_size + attention_value_size)",
+    " * (attention_query_size + attention_value_size) + attention_state_model_flop",
     source=_NARAYANAN,
 )
 def layer_model_flop(
@@ -443,11 +446,12 @@ def layer_model_flop(
     num_attention_heads: Column,
     attention_query_size: Column,
     attention_value_size: Column,
+    attention_state_model_flop: Column,
 ) -> Column:
     """Return the forward work of a layer that the model needs, for one sequence [FLOP]."""
     weights = layer_multiplied_parameters + router_parameters + attention_compressing_parameters
     widths = num_attention_heads * (attention_query_size + attention_value_size)
-    return 2 * sequence_length * weights + 2 * attended_pairs * widths
+    return 2 * sequence_length * weights + 2 * attended_pairs * widths + attention_state_model_flop
 
 
 @quantity(

@@ -5,10 +5,10 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from costmodels.quantities import CHUNK, KIND, STAGE
+from costmodels.quantities import BRANCH, CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, declaration, field_types, plain_type
 from costmodels.specs.cluster import Cluster
-from costmodels.specs.layouts import LAYOUT_FIELDS
+from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RankAxis
 from costmodels.specs.precision import Precision
@@ -165,15 +165,22 @@ def leaves() -> Mapping[str, Leaf]:
                     found[one_hot(name, member)] = Leaf(path, "truth", f"{text}: {member.value}")
             else:
                 found[name] = Leaf(path, "truth" if kind is bool else _unit(name), text)
-    found |= _structural_leaves()
-    for name, text in LAYOUT_FIELDS.items():
-        unit = "truth" if name == "causal" else "count"
-        found[name] = Leaf("model.layouts", unit, text, (KIND,))
+    found |= _structural_leaves() | _layout_leaves()
     for role, name in ROLE_LEAVES.items():
         found[name] = Leaf(f"precision.{role}", "byte", f"bytes of one element of {role}")
     for axis in RankAxis:
         text = f"place of the {axis.value} axis in the rank order"
         found[f"{axis.value}_position"] = Leaf("plan.rank_order", "index", text)
+    return found
+
+
+def _layout_leaves() -> dict[str, Leaf]:
+    found = {}
+    for name, text in LAYOUT_FIELDS.items():
+        unit = "truth" if name == "causal" else "count"
+        found[name] = Leaf("model.layouts", unit, text, (KIND,))
+    for name, text in LAYOUT_LISTS.items():
+        found[name] = Leaf("model.layouts", "token", text, (KIND, BRANCH))
     return found
 
 

@@ -67,7 +67,7 @@ class Scope(StrEnum):
 ALGORITHM = "algorithm"
 """What stands in place of a formula that no single expression can state."""
 
-KIND, STAGE, CHUNK = "kind", "stage", "chunk"
+KIND, STAGE, CHUNK, BRANCH = "kind", "stage", "chunk", "branch"
 """The axes: kinds of layer, classes of equal pipeline stages, chunks (virtual stages) of a rank."""
 
 AXES = (STAGE, CHUNK, KIND)

@@ -141,21 +141,27 @@ def layer_elementwise_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="where(attention_kernel_is_flash, 0, 4 * (microbatch_tokens * sequence_length"
-    " * num_attention_heads // tensor_parallel_size) * activation_element_bytes)",
-    source=_OPERANDS + ": scores and probabilities of a naive kernel, written and read",
+    formula="where(attention_kernel_is_flash, 0, 4 * (micro_batch_size * executed_pairs"
+    " // context_parallel_size * num_attention_heads // tensor_parallel_size)"
+    " * activation_element_bytes)"
+    " + micro_batch_size * attention_state_traffic_bytes // tensor_parallel_size",
+    source=_OPERANDS + ": scores and probabilities of a naive kernel, written and read; states",
 )
 def layer_score_bytes(
     attention_kernel_is_flash: Column,
-    microbatch_tokens: Column,
-    sequence_length: Column,
+    micro_batch_size: Column,
+    executed_pairs: Column,
+    context_parallel_size: Column,
     num_attention_heads: Column,
     tensor_parallel_size: Column,
     activation_element_bytes: Column,
+    attention_state_traffic_bytes: Column,
 ) -> Column:
-    """Return the traffic of a layer's matrix of scores, forward, for one microbatch [byte]."""
-    scores = microbatch_tokens * sequence_length * num_attention_heads // tensor_parallel_size
-    return where(attention_kernel_is_flash, 0, 4 * scores * activation_element_bytes)
+    """Return the traffic of a layer's scores and states, forward, for one microbatch [byte]."""
+    pairs = micro_batch_size * executed_pairs // context_parallel_size
+    scores = pairs * num_attention_heads // tensor_parallel_size
+    naive = where(attention_kernel_is_flash, 0, 4 * scores * activation_element_bytes)
+    return naive + micro_batch_size * attention_state_traffic_bytes // tensor_parallel_size
 
 
 @quantity(

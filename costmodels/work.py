@@ -87,7 +87,7 @@ def layer_model_projection_flop(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="2 * attended_pairs * num_attention_heads"
-    " * (attention_query_size + attention_value_size)",
+    " * (attention_query_size + attention_value_size) + attention_state_model_flop",
     source=_NARAYANAN,
 )
 def layer_model_scores_flop(
@@ -95,10 +95,11 @@ def layer_model_scores_flop(
     num_attention_heads: Column,
     attention_query_size: Column,
     attention_value_size: Column,
+    attention_state_model_flop: Column,
 ) -> Column:
     """Return the forward work that scores and weighted values need, for one sequence [FLOP]."""
     widths = num_attention_heads * (attention_query_size + attention_value_size)
-    return 2 * attended_pairs * widths
+    return 2 * attended_pairs * widths + attention_state_model_flop
 
 
 @quantity(

@@ -255,4 +255,4 @@ def _labels(axis: str, columns: Columns, count: int) -> list[str]:
         ]
     if axis == KIND:
         return kind_labels(columns)
-    return [f"chunk {index}" for index in range(count)]
+    return [f"{axis} {index}" for index in range(count)]

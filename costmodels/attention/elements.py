@@ -159,3 +159,81 @@ def latent_compressing_parameters(
     15138816
     """
     return hidden_size * (query_rank + key_value_rank + rotated_size)
+
+
+def gated_delta_query_size(key_head_size: Column) -> Column:
+    """Return the width of a head's query and key [element]."""
+    return key_head_size
+
+
+def gated_delta_value_size(value_head_size: Column) -> Column:
+    """Return the width of a head's value [element]."""
+    return value_head_size
+
+
+def gated_delta_projected_elements(
+    key_heads: Column, value_heads: Column, key_head_size: Column, value_head_size: Column
+) -> Column:
+    """Return queries, keys, values, gate, step and decay, and the output, for one token [element].
+
+    Examples
+    --------
+    >>> gated_delta_projected_elements(16, 48, 128, 128)
+    22624
+    """
+    values = value_heads * value_head_size
+    return 2 * key_heads * key_head_size + 3 * values + 2 * value_heads
+
+
+def gated_delta_rotated_elements(
+    key_heads: Column, value_heads: Column, key_head_size: Column, value_head_size: Column
+) -> Column:
+    """Return what convolution, norms and gates read and write, for one token [element].
+
+    Notes
+    -----
+    A convolution with its activation reads and writes queries, keys and values; a norm queries and
+    keys, which are repeated for each value head; a gated norm output, gate and its result.
+    """
+    keys, values = key_heads * key_head_size, value_heads * value_head_size
+    repeated = 2 * value_heads * key_head_size
+    return 2 * (2 * keys + values) + 2 * keys + repeated + 3 * values + 4 * value_heads
+
+
+def gated_delta_kept_elements(
+    key_heads: Column, value_heads: Column, key_head_size: Column, value_head_size: Column
+) -> Column:
+    """Return what heads keep for the backward beside chunks, for one token [element].
+
+    Notes
+    -----
+    Before and after the convolution; normalized queries and keys; output, gate and their product;
+    decay and step.
+    """
+    keys, values = key_heads * key_head_size, value_heads * value_head_size
+    return 2 * (2 * keys + values) + 2 * keys + 3 * values + 4 * value_heads
+
+
+def lightning_projected_elements(num_attention_heads: Column, head_size: Column) -> Column:
+    """Return queries, keys, values, gate, and the output, for one token [element]."""
+    return 5 * num_attention_heads * head_size
+
+
+def lightning_rotated_elements(num_attention_heads: Column, head_size: Column) -> Column:
+    """Return what activations, norm and gate read and write, for one token [element].
+
+    Notes
+    -----
+    Queries, keys and values pass an activation; the output a norm, and a product with its gate.
+    """
+    return 11 * num_attention_heads * head_size
+
+
+def lightning_kept_elements(num_attention_heads: Column, head_size: Column) -> Column:
+    """Return what heads keep for the backward, for one token [element].
+
+    Notes
+    -----
+    Queries, keys and values before and after their activation; output, its norm, gate, product.
+    """
+    return 10 * num_attention_heads * head_size

@@ -56,6 +56,18 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
         "softmax_kept_compressed_elements": "0",
         "latent_kept_compressed_elements": "2 * (query_rank + key_value_rank) + rotated_size",
         "softmax_compressing_parameters": "0",
+        "gated_delta_query_size": "key_head_size",
+        "gated_delta_value_size": "value_head_size",
+        "gated_delta_projected_elements": "2 * key_heads * key_head_size"
+        " + 3 * value_heads * value_head_size + 2 * value_heads",
+        "gated_delta_rotated_elements": "6 * key_heads * key_head_size"
+        " + 5 * value_heads * value_head_size + 2 * value_heads * key_head_size"
+        " + 4 * value_heads",
+        "gated_delta_kept_elements": "6 * key_heads * key_head_size"
+        " + 5 * value_heads * value_head_size + 4 * value_heads",
+        "lightning_projected_elements": "5 * num_attention_heads * head_size",
+        "lightning_rotated_elements": "11 * num_attention_heads * head_size",
+        "lightning_kept_elements": "10 * num_attention_heads * head_size",
         "latent_compressing_parameters": "hidden_size * (query_rank + key_value_rank"
         " + rotated_size)",
     }

@@ -209,7 +209,7 @@ def burst_flop(heads: Heads, memory: Memory) -> Column:
     return tokens * (write + subtract)
 
 
-def _mapped_bytes(sequence_length: Column, heads: Heads, memory: Memory) -> Column:
+def mapped_bytes(sequence_length: Column, heads: Heads, memory: Memory) -> Column:
     """Return what reads and updates keep for the backward [byte]."""
     segment, key, value = memory.segment_length, heads.key_size, heads.value_size
     later = later_tokens(sequence_length, segment)
@@ -254,7 +254,7 @@ def account(sequence_length: Column, heads: Heads, *, memory: Memory) -> Account
     backward = memory_backward_flop(sequence_length, heads, memory)
     state = linear_work(forward)._replace(backward_flop=backward, flash_backward_flop=backward)
     states = (segment_count(sequence_length, segment) - 1) * memory_bytes(heads)
-    mapped = _mapped_bytes(sequence_length, heads, memory)
+    mapped = mapped_bytes(sequence_length, heads, memory)
     outputs = of_all * sequence_length * heads.value_size * heads.element_bytes
     holds = minimum(segment_count(sequence_length, segment) - 1, 1)
     originals = holds * key_value_bytes(sequence_length, heads)

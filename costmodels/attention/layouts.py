@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from costmodels.attention import dense, elements, latent, projections
+from costmodels.attention import dense, elements, in_layers, latent, projections
 from costmodels.attention.formulas import FORMULAS
 from costmodels.columns import Column
 from costmodels.quantities import ALGORITHM, KIND, Basis, Quantity, Scope
@@ -20,7 +20,18 @@ ATTENDED_PAIRS = Quantity(
     basis=Basis.EXACT,
     formula=ALGORITHM,
     source="by definition: s (s + 1) / 2 for dense causal attention, s^2 without a mask",
-    variants=MappingProxyType({"dense": dense.attended_pairs, "latent": latent.attended_pairs}),
+    variants=MappingProxyType(
+        {
+            "dense": dense.attended_pairs,
+            "sliding": in_layers.sliding_attended_pairs,
+            "chunked": in_layers.chunked_attended_pairs,
+            "dilated": in_layers.dilated_attended_pairs,
+            "infini": in_layers.infini_attended_pairs,
+            "latent": latent.attended_pairs,
+            "gated-delta": in_layers.recurrent_attended_pairs,
+            "lightning": in_layers.recurrent_attended_pairs,
+        }
+    ),
     selector="layout",
 )
 
@@ -33,17 +44,107 @@ EXECUTED_PAIRS = Quantity(
     definition="Pairs of query and key whose score is computed, for one head and sequence.",
     formula=ALGORITHM,
     source=_DAO,
-    variants=MappingProxyType({"dense": dense.executed_pairs, "latent": latent.executed_pairs}),
+    variants=MappingProxyType(
+        {
+            "dense": dense.executed_pairs,
+            "sliding": in_layers.sliding_executed_pairs,
+            "chunked": in_layers.chunked_executed_pairs,
+            "dilated": in_layers.dilated_executed_pairs,
+            "infini": in_layers.infini_executed_pairs,
+            "latent": latent.executed_pairs,
+            "gated-delta": in_layers.recurrent_executed_pairs,
+            "lightning": in_layers.recurrent_executed_pairs,
+        }
+    ),
     selector="layout",
 )
 
 LAYOUTS = MappingProxyType(
     {
         "dense": "every key, or every key that is not in the future",
+        "sliding": "the nearest keys that are not in the future",
+        "chunked": "the past of the query's own chunk",
+        "dilated": "branches of sparse segments, mixed by softmax sums",
+        "infini": "the past of a segment, and a memory of all segments before",
+        "gated-delta": "a state of all past tokens, by a gated delta rule in chunks of 64",
+        "lightning": "a state of all past tokens, in blocks",
         "latent": "every key that is not in the future, keys and values from one small vector",
     }
 )
 """The layouts whose work, memory and time are modelled, by the `type` of their description."""
+
+_SOFTMAX_ALONE = ("dense", "sliding", "chunked", "dilated", "latent")
+_KERNELS = (
+    "Munkhdalai et al. 2024, arXiv:2404.07143, equations 7 and 8; Yang et al. 2024, "
+    "arXiv:2412.06464, section 3.3; MiniMax 2025, arXiv:2501.08313, section 2.2"
+)
+
+
+def _of_state(
+    name: str,
+    unit: str,
+    definition: str,
+    *,
+    infini: Callable[..., Column],
+    gated_delta: Callable[..., Column],
+    lightning: Callable[..., Column],
+    none: Callable[..., Column],
+    basis: Basis = Basis.EXACT,
+) -> Quantity:
+    """Return a quantity of layouts that have a state; none of those that are a softmax alone."""
+    own = {"infini": infini, "gated-delta": gated_delta, "lightning": lightning}
+    return Quantity(
+        name=name,
+        unit=unit,
+        scope=Scope.LAYER,
+        axes=(KIND,),
+        definition=definition,
+        basis=basis,
+        formula=ALGORITHM,
+        source=_KERNELS,
+        variants=MappingProxyType(dict.fromkeys(_SOFTMAX_ALONE, none) | own),
+        selector="layout",
+    )
+
+
+ATTENTION_STATE_FLOP = _of_state(
+    "attention_state_flop",
+    "FLOP",
+    "Forward work of reading and updating a layer's state, chunks included, for one sequence.",
+    infini=in_layers.infini_state_flop,
+    gated_delta=in_layers.gated_delta_state_flop,
+    lightning=in_layers.lightning_state_flop,
+    none=in_layers.softmax_state_flop,
+)
+ATTENTION_STATE_MODEL_FLOP = _of_state(
+    "attention_state_model_flop",
+    "FLOP",
+    "Forward work that a layer's state needs, token by token, for one sequence.",
+    infini=in_layers.infini_state_flop,
+    gated_delta=in_layers.gated_delta_state_model_flop,
+    lightning=in_layers.lightning_state_model_flop,
+    none=in_layers.softmax_state_flop,
+)
+ATTENTION_STATE_KEPT_BYTES = _of_state(
+    "attention_state_kept_bytes",
+    "byte",
+    "What reading and updating a layer's state keeps for the backward, for one sequence.",
+    infini=in_layers.infini_state_kept_bytes,
+    gated_delta=in_layers.gated_delta_state_kept_bytes,
+    lightning=in_layers.softmax_state_kept_bytes,
+    none=in_layers.softmax_state_kept_bytes,
+    basis=Basis.ASSUMED,
+)
+ATTENTION_STATE_TRAFFIC_BYTES = _of_state(
+    "attention_state_traffic_bytes",
+    "byte",
+    "A layer's states between segments or chunks, written and read, forward, for one sequence.",
+    infini=in_layers.infini_state_traffic_bytes,
+    gated_delta=in_layers.gated_delta_state_traffic_bytes,
+    lightning=in_layers.lightning_state_traffic_bytes,
+    none=in_layers.softmax_state_traffic_bytes,
+    basis=Basis.ASSUMED,
+)
 
 _SOFTMAX = ("dense", "sliding", "chunked", "dilated")
 _PROJECTIONS = (
@@ -126,13 +227,14 @@ _MEGATRON_LATENT = (
 def _of_heads(
     name: str, definition: str, *, unit: str = "element", basis: Basis = Basis.EXACT
 ) -> Quantity:
-    """Return a quantity that softmax attention has in one way, and latent attention in another."""
+    """Return a quantity that layouts have as softmax attention has it, or in their own way."""
     stem = name.removeprefix("attention_")
     softmax = getattr(elements, f"softmax_{stem}")
-    variants = MappingProxyType(
-        dict.fromkeys((*_SOFTMAX, "infini"), softmax)
-        | {"latent": getattr(elements, f"latent_{stem}")}
-    )
+    own = {
+        layout: getattr(elements, f"{layout.replace('-', '_')}_{stem}", softmax)
+        for layout in ("latent", "gated-delta", "lightning")
+    }
+    variants = MappingProxyType(dict.fromkeys((*_SOFTMAX, "infini"), softmax) | own)
     return Quantity(
         name=name,
         unit=unit,

@@ -198,6 +198,8 @@ LAYOUT_FIELDS: dict[str, str] = {
     "causal": "whether the future is masked",
     "window": "keys of a query of sliding attention, its own included",
     "chunk_length": "tokens of a chunk of chunked attention",
+    "segment_length": "tokens of a segment of Infini-attention",
+    "block_length": "tokens of a block of lightning attention",
     "query_rank": "width of the compressed query of latent attention",
     "key_value_rank": "width of the compressed keys and values of latent attention",
     "unrotated_size": "width of the unrotated part of a head's key, latent attention",
@@ -210,6 +212,13 @@ LAYOUT_FIELDS: dict[str, str] = {
     "convolution_width": "tokens under the convolution of a gated delta rule",
 }
 """Numbers of layouts that are inputs of closed forms; zero for a kind whose layout lacks them."""
+
+
+LAYOUT_LISTS: dict[str, str] = {
+    "segment_lengths": "tokens of a segment of each branch of dilated attention",
+    "dilation_rates": "step between the tokens of each branch of dilated attention",
+}
+"""Lists of layouts that are inputs of closed forms; empty for a kind whose layout lacks them."""
 
 
 def type_of(layout: msgspec.Struct) -> str:

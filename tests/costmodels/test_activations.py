@@ -169,7 +169,8 @@ def test_a_layer_keeps_the_tensors_of_its_list(
 
 @given(st.integers(1, 512), st.integers(1, 64), st.integers(0, 1))
 def test_flash_keeps_no_matrix_of_scores(length: int, heads: int, dropout: int) -> None:
-    kept = megatron_core_bytes(1, length, length, heads, 2, dropout, 1)
+    pairs = length * (length + 1) // 2
+    kept = megatron_core_bytes(1, length, pairs, 1, 1, 2, dropout, heads, 0, 1)
     assert kept == 4 * length * heads
 
 

@@ -8,6 +8,7 @@ from validation.small_models import model_table
 
 SMALL = st.integers(1, 24)
 KINDS = ("dense", "gated", "grouped queries", "mixture", "latent")
+LAID_OUT = ("sliding", "chunked", "dilated", "infini", "gated-delta", "lightning")
 
 
 @st.composite
@@ -34,15 +35,46 @@ def tables(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         "tied_embeddings": st.booleans(),
     }
     changes |= {name: draw(strategy) for name, strategy in options.items()}
-    if kind == "latent":
-        changes["layouts"] = [draw(latent_layouts())]
+    if kind == "latent" or kind in LAID_OUT:
+        changes["layouts"] = [draw(latent_layouts() if kind == "latent" else layouts_of(kind))]
     else:
         changes |= draw(softmax_options())
-    if kind == "grouped queries":
+    if kind in ("grouped queries", "sliding", "infini"):
         changes["num_attention_heads"] = heads * draw(st.integers(2, 4))
     if kind == "mixture":
         changes["mixture"] = draw(mixtures())
     return model_table(**changes)
+
+
+def layouts_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return layouts of a type, windows and segments longer and shorter than sequences."""
+    tokens = st.integers(1, 15)
+    lists = st.integers(1, 3).flatmap(
+        lambda count: st.fixed_dictionaries(
+            {
+                "segment_lengths": st.lists(tokens, min_size=count, max_size=count),
+                "dilation_rates": st.lists(st.integers(1, 5), min_size=count, max_size=count),
+            }
+        )
+    )
+    delta = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5)).map(
+        lambda sizes: {
+            "key_heads": sizes[0],
+            "value_heads": sizes[0] * sizes[1],
+            "key_head_size": sizes[2],
+            "value_head_size": 6 - sizes[2],
+            "convolution_width": 1 + sizes[1],
+        }
+    )
+    found: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+        "sliding": tokens.map(lambda size: {"window": size}),
+        "chunked": tokens.map(lambda size: {"chunk_length": size}),
+        "dilated": lists,
+        "infini": tokens.map(lambda size: {"segment_length": size}),
+        "gated-delta": delta,
+        "lightning": tokens.map(lambda size: {"block_length": size}),
+    }
+    return found[kind].map(lambda fields: {"type": kind, **fields})
 
 
 def latent_layouts() -> st.SearchStrategy[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.validation.shapes import KINDS, shapes, tables
+from tests.validation.shapes import KINDS, LAID_OUT, shapes, tables
 from validation import flop_counts
 from validation.cases import Case, passed
 from validation.small_models import MODELS, scenario_of
@@ -39,6 +39,32 @@ def test_layers_of_any_shape_have_the_work_of_their_modules(kind: str) -> None:
     tried: list[tuple[int, int]] = []
     compare()
     assert len(tried) >= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LAID_OUT)
+def test_layers_of_other_layouts_have_the_work_of_their_modules(kind: str) -> None:
+    @settings(max_examples=30)
+    @given(tables(kind), shapes, st.sampled_from(("none", "full", "selective")))
+    def compare(table: dict[str, Any], shape: tuple[int, int], recompute: str) -> None:
+        assert_equal(flop_counts.layers_compared(scenario(table, shape)))
+        if recompute != "none":
+            assert_equal(
+                pair
+                for pair in flop_counts.recompute_compared(scenario(table, shape, recompute))
+                if "early stop" not in pair.name
+            )
+
+    compare()
+
+
+@pytest.mark.slow
+def test_a_gated_delta_rule_in_several_chunks_has_the_work_of_its_module() -> None:
+    layout = {"type": "gated-delta", "key_heads": 1, "value_heads": 2, "key_head_size": 3}
+    layout |= {"value_head_size": 4, "convolution_width": 2}
+    table = dict(MODELS["gated"]) | {"layouts": [layout]}
+    for length in (64, 65, 150):
+        assert_equal(flop_counts.layers_compared(scenario(table, (1, length))))
 
 
 @pytest.mark.slow

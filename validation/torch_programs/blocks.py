@@ -10,9 +10,25 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from costmodels.specs.layouts import Dense, Latent, Layout
+from costmodels.attention import patterns
+from costmodels.attention.dilated import Branches
+from costmodels.attention.in_layers import DELTA_CHUNK_LENGTH
+from costmodels.attention.infini import Memory
+from costmodels.attention.linear import Scan
+from costmodels.specs.layouts import (
+    Chunked,
+    Dense,
+    Dilated,
+    GatedDelta,
+    Infini,
+    Latent,
+    Layout,
+    Lightning,
+    Sliding,
+)
 from costmodels.specs.model import Mixture, Model, Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import Recompute
+from validation.torch_programs import layouts, memory_layouts
 
 _MASKED = float("-inf")
 
@@ -115,14 +131,173 @@ class Attention(nn.Module):
         key = self._heads(self.key(hidden), self.key_norm)
         if self.rotary:
             query, key = rotated(query), rotated(key)
-        key = key.repeat_interleave(self.group, dim=1)
-        value = self._heads(self.value(hidden)).repeat_interleave(self.group, dim=1)
-        core = (query, key, value, self.sinks)
-        attended = _core(core, causal=self.causal, again=self.recompute_core)
+        attended = self._attended(query, key, self._heads(self.value(hidden)))
         attended = attended.transpose(1, 2).flatten(2)
         if self.gate is not None:
             attended = attended * self.gate(hidden).sigmoid()
         out: torch.Tensor = self.output(attended)
+        return out
+
+    def _attended(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Return attention of (batch, heads, sequence, width), keys and values perhaps shared."""
+        key = key.repeat_interleave(self.group, dim=1)
+        value = value.repeat_interleave(self.group, dim=1)
+        core = (query, key, value, self.sinks)
+        return _core(core, causal=self.causal, again=self.recompute_core)
+
+
+class LaidOutAttention(Attention):
+    """Attention of another layout than the dense one, with the same projections.
+
+    Parameters
+    ----------
+    model : Model
+        As of `Attention`, without sinks.
+    layout : Sliding, Chunked, Dilated or Infini
+        Which keys a query sees.
+
+    Notes
+    -----
+    As naive kernels compute it: a window or chunk is masked in the whole square, segments and
+    dilations are filled up, each segment of Infini-attention has its square.
+    """
+
+    def __init__(self, model: Model, layout: Sliding | Chunked | Dilated | Infini) -> None:
+        super().__init__(model, Dense())
+        self.layout = layout
+        gated = isinstance(layout, Infini)
+        self.share = nn.Parameter(torch.zeros(model.num_attention_heads)) if gated else None
+
+    def _attended(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        if not self.recompute_core:
+            return self._laid_out(query, key, value)
+        out: torch.Tensor = checkpoint(self._laid_out, query, key, value, use_reentrant=False)
+        return out
+
+    def _laid_out(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        length = query.shape[2]
+        match self.layout:
+            case Sliding(window=window):
+                return layouts.sliding(query, key, value, window, chunk_length=length)
+            case Chunked(chunk_length=chunk):
+                seen = torch.from_numpy(patterns.chunked(length, chunk)).bool()
+                return layouts.masked(query, key, value, seen.to(query.device))
+            case Dilated(segment_lengths=lengths, dilation_rates=rates):
+                branches = Branches(lengths, rates)
+                return layouts.dilated(query, key, value, branches, padded=True)
+            case Infini(segment_length=segment):
+                assert self.share is not None  # noqa: S101 - tells the type checker
+                gate = self.share.sigmoid()[:, None, None]
+                shares = (gate, 1 - gate)
+                return memory_layouts.infini(query, key, value, Memory(segment), shares)
+
+
+class GatedDeltaAttention(nn.Module):
+    """Linear attention by a gated delta rule behind a short convolution, as in Qwen3-Next.
+
+    Parameters
+    ----------
+    model : Model
+        Width.
+    layout : GatedDelta
+        Heads, widths, convolution.
+
+    Notes
+    -----
+    The convolution is written as shifted sums, so that a counter of products does not see it.
+    """
+
+    def __init__(self, model: Model, layout: GatedDelta) -> None:
+        super().__init__()
+        self.layout = layout
+        keys = layout.key_heads * layout.key_head_size
+        values = layout.value_heads * layout.value_head_size
+        self.widths = (keys, keys, values)
+        hidden, heads = model.hidden_size, layout.value_heads
+        self.project = nn.Linear(hidden, 2 * keys + values, bias=False)
+        self.gate = nn.Linear(hidden, values, bias=False)
+        self.step = nn.Linear(hidden, heads, bias=False)
+        self.decay = nn.Linear(hidden, heads, bias=False)
+        self.kernel = nn.Parameter(torch.zeros(layout.convolution_width, 2 * keys + values))
+        self.decay_scale = nn.Parameter(torch.zeros(heads))
+        self.decay_bias = nn.Parameter(torch.zeros(heads))
+        self.norm = nn.RMSNorm(layout.value_head_size)
+        self.output = nn.Linear(values, hidden, bias=False)
+        self.recompute_core = False
+
+    def _convolved(self, projected: torch.Tensor) -> torch.Tensor:
+        width, length = len(self.kernel), projected.shape[1]
+        padded = functional.pad(projected, (0, 0, width - 1, 0))
+        shifted = [padded[:, at : at + length] * self.kernel[at] for at in range(width)]
+        return functional.silu(torch.stack(shifted).sum(dim=0))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        layout = self.layout
+        parts = self._convolved(self.project(hidden)).split(self.widths, dim=-1)
+        sizes = (layout.key_head_size, layout.key_head_size, layout.value_head_size)
+        query, key, value = (
+            part.unflatten(-1, (-1, size)).transpose(1, 2)
+            for part, size in zip(parts, sizes, strict=True)
+        )
+        group = layout.value_heads // layout.key_heads
+        query, key = (
+            functional.normalize(each, dim=-1).repeat_interleave(group, dim=1)
+            for each in (query, key)
+        )
+        steps = self.step(hidden).sigmoid().transpose(1, 2)
+        rates = functional.softplus(self.decay(hidden) + self.decay_bias)
+        logs = (-self.decay_scale.exp() * rates).transpose(1, 2)
+        core = (query, key, value, steps, logs, DELTA_CHUNK_LENGTH)
+        attended = (
+            checkpoint(memory_layouts.gated_delta, *core, use_reentrant=False)
+            if self.recompute_core
+            else memory_layouts.gated_delta(*core)
+        )
+        normed = self.norm(attended).transpose(1, 2).flatten(2)
+        out: torch.Tensor = self.output(normed * functional.silu(self.gate(hidden)))
+        return out
+
+
+class LightningAttention(nn.Module):
+    """Linear attention in blocks, with an output gate and a norm, as in MiniMax-01.
+
+    Parameters
+    ----------
+    model : Model
+        Width and heads.
+    layout : Lightning
+        Tokens of a block.
+    """
+
+    def __init__(self, model: Model, layout: Lightning) -> None:
+        super().__init__()
+        self.scan, self.heads = Scan(layout.block_length, 0), model.num_attention_heads
+        hidden, width = model.hidden_size, model.num_attention_heads * model.head_size
+        self.project = nn.Linear(hidden, 3 * width, bias=False)
+        self.gate = nn.Linear(hidden, width, bias=False)
+        self.norm = nn.RMSNorm(width)
+        self.output = nn.Linear(width, hidden, bias=False)
+        self.recompute_core = False
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        projected = functional.silu(self.project(hidden)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        core = (query, key, value, self.scan)
+        attended = (
+            checkpoint(memory_layouts.linear, *core, use_reentrant=False)
+            if self.recompute_core
+            else memory_layouts.linear(*core)
+        )
+        normed = self.norm(attended.transpose(1, 2).flatten(2))
+        out: torch.Tensor = self.output(normed * self.gate(hidden).sigmoid())
         return out
 
 
@@ -275,14 +450,21 @@ class Experts(nn.Module):
         return out if self.shared_gate is None else out * self.shared_gate(tokens).sigmoid()
 
 
-def _attention(model: Model, layout: Layout) -> Attention | LatentAttention:
+_AnyAttention = Attention | LatentAttention | GatedDeltaAttention | LightningAttention
+
+
+def _attention(model: Model, layout: Layout) -> _AnyAttention:
     match layout:
         case Dense():
             return Attention(model, layout)
         case Latent():
             return LatentAttention(model, layout)
-        case _:
-            raise ValueError(f"layout ({type(layout).__name__}): there is no module of it here")
+        case Sliding() | Chunked() | Dilated() | Infini():
+            return LaidOutAttention(model, layout)
+        case GatedDelta():
+            return GatedDeltaAttention(model, layout)
+        case Lightning():
+            return LightningAttention(model, layout)
 
 
 class Block(nn.Module):

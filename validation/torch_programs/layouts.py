@@ -52,6 +52,14 @@ def _attended(
     return out
 
 
+def masked(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor
+) -> torch.Tensor:
+    """Return attention that computes all pairs and masks those that are not seen."""
+    heads = query.shape[1]
+    return _attended(query, expanded(key, heads), expanded(value, heads), seen)
+
+
 def _past(length: int) -> torch.Tensor:
     return torch.ones(length, length, dtype=torch.bool).tril()
 
