@@ -10,7 +10,7 @@ import numpy as np
 
 from costmodels.analysis import evaluate
 from costmodels.attention.layouts import ATTENTION_QUERY_SIZE, LAYOUTS
-from costmodels.columns import Axis, Column, largest, maximum, total, where
+from costmodels.columns import Axis, Column, largest, maximum, minimum, total, where
 from costmodels.compilation import Columns, compile_fields
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.leaves import Sections, field_value
@@ -51,6 +51,12 @@ def key_value_heads_divide(
         * where((kind_is_training == 0), tensor_parallel_size % heads, 1)
         for heads in num_key_value_heads
     ]
+    return total(uneven) == 0
+
+
+def state_heads_divide(key_heads: Axis, value_heads: Axis, tensor_parallel_size: Column) -> Column:
+    """Return whether every tensor-parallel rank has as many heads of a gated delta rule."""
+    uneven = [heads % tensor_parallel_size for heads in (*key_heads, *value_heads)]
     return total(uneven) == 0
 
 
@@ -324,6 +330,34 @@ def replicas_match(stated_data_parallel_size: Column, data_parallel_size: Column
     return (stated == 0) + (stated == data_parallel_size) > 0
 
 
+def _branches(dilation_rates: Axis) -> Column:
+    """Return the most branches of a layer's dilated attention, one for other layouts [count]."""
+    return largest([1.0, *[1.0 * len(rates) for rates in dilation_rates]])
+
+
+def _state_elements(
+    num_attention_heads: Axis,
+    attention_query_size: Axis,
+    segment_length: Axis,
+    block_length: Axis,
+    value_heads: Axis,
+    key_head_size: Axis,
+    value_head_size: Axis,
+) -> Column:
+    """Return a bound of a layer's state, zero where no layer has one [element]."""
+    softmax = [
+        1.0 * minimum(segment + block, 1) * heads * size * (size + 1)
+        for heads, size, segment, block in zip(
+            num_attention_heads, attention_query_size, segment_length, block_length, strict=True
+        )
+    ]
+    delta = [
+        1.0 * heads * key * value
+        for heads, key, value in zip(value_heads, key_head_size, value_head_size, strict=True)
+    ]
+    return largest([*softmax, *delta])
+
+
 def counts_fit(
     microbatch_tokens: Column,
     sequence_length: Column,
@@ -340,6 +374,12 @@ def counts_fit(
     expert_count: Axis,
     experts_per_token: Axis,
     position_parameters: Column,
+    segment_length: Axis,
+    block_length: Axis,
+    value_heads: Axis,
+    key_head_size: Axis,
+    value_head_size: Axis,
+    dilation_rates: Axis,
 ) -> Column:
     """Return whether every count for one GPU and microbatch stays below 2^62.
 
@@ -347,11 +387,21 @@ def counts_fit(
     -----
     The largest counts are products before they are divided among tensor-parallel ranks, and sums
     over the layers of a GPU: at most twenty times a layer's multiply-adds, sixteen bytes of state
-    for each parameter, eight bytes for each score of a naive kernel.
+    for each parameter, eight bytes for each score of a naive kernel. Each branch of dilated
+    attention may be as large as dense attention; a state for each token bounds one for each chunk.
     """
     tokens = 1.0 * microbatch_tokens
-    heads = largest(
+    heads = _branches(dilation_rates) * largest(
         [1.0 * a * d for a, d in zip(num_attention_heads, attention_query_size, strict=True)]
+    )
+    states = _state_elements(
+        num_attention_heads,
+        attention_query_size,
+        segment_length,
+        block_length,
+        value_heads,
+        key_head_size,
+        value_head_size,
     )
     active = largest(
         [1.0 * f * k for f, k in zip(layer_intermediate_size, experts_per_token, strict=True)]
@@ -361,7 +411,9 @@ def counts_fit(
     ) + largest(shared_intermediate_size)
     scores = tokens * sequence_length
     kept = where(attention_kernel_is_flash, 0.0, 8.0 * scores * largest(num_attention_heads))
-    layer = 20.0 * (tokens * hidden_size * (4.0 * heads + 3.0 * active) + scores * heads) + kept
+    kept = kept * _branches(dilation_rates)
+    products = hidden_size * (4.0 * heads + 3.0 * active) + states
+    layer = 20.0 * (tokens * products + scores * heads) + kept
     layers = num_hidden_layers / pipeline_parallel_size + 2.0
     ends = 8.0 * (tokens + 16.0) * hidden_size * vocabulary_size
     state = 16.0 * (hidden_size * (4.0 * heads + 3.0 * held) + position_parameters)
@@ -384,6 +436,12 @@ def step_counts_fit(
     shared_intermediate_size: Axis,
     experts_per_token: Axis,
     expert_count: Axis,
+    segment_length: Axis,
+    block_length: Axis,
+    value_heads: Axis,
+    key_head_size: Axis,
+    value_head_size: Axis,
+    dilation_rates: Axis,
 ) -> Column:
     """Return whether tokens of a step, and activations of all its microbatches, stay below 2^62.
 
@@ -392,7 +450,17 @@ def step_counts_fit(
     GPipe keeps the activations of every microbatch. A token keeps at most twenty bytes for each
     element of a layer's activation, eight for each score of a naive kernel, and its logits.
     """
-    heads = largest(
+    branches = _branches(dilation_rates)
+    states = _state_elements(
+        num_attention_heads,
+        attention_query_size,
+        segment_length,
+        block_length,
+        value_heads,
+        key_head_size,
+        value_head_size,
+    )
+    heads = branches * largest(
         [1.0 * a * d for a, d in zip(num_attention_heads, attention_query_size, strict=True)]
     )
     active = largest(
@@ -402,7 +470,8 @@ def step_counts_fit(
     scores = where(
         attention_kernel_is_flash, 0.0, 1.0 * sequence_length * largest(num_attention_heads)
     )
-    elements = 5.0 * hidden_size + 4.0 * heads + 3.0 * active + 2.0 * routed + scores
+    elements = 5.0 * hidden_size + 4.0 * heads + 3.0 * active + 2.0 * routed
+    elements = elements + scores * branches + states
     token_bytes = 20.0 * (num_hidden_layers * elements + vocabulary_size)
     kept = 1.0 * microbatch_count * microbatch_tokens * token_bytes
     return maximum(kept, 1.0 * global_batch_size * sequence_length) < LARGEST_COUNT
@@ -524,6 +593,12 @@ RULES = (
         field="model.num_attention_heads",
         function=heads_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
+    ),
+    Rule(
+        field="model.layouts",
+        function=state_heads_divide,
+        requirement="key_heads and value_heads of a gated delta rule must be multiples of "
+        "plan.tensor_parallel_size ({tensor_parallel_size})",
     ),
     Rule(
         field="model.num_key_value_heads",
@@ -714,7 +789,8 @@ def _shown(name: str, columns: Columns) -> str:
 
 
 def _sentence(rule: Rule, sections: Sections, columns: Columns) -> str:
-    inputs = {name: _shown(name, columns) for name in parameters_of(rule.function)}
+    named = [name for name in parameters_of(rule.function) if f"{{{name}}}" in rule.requirement]
+    inputs = {name: _shown(name, columns) for name in named}
     value = field_value(sections, rule.field)
     text = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
     return f"{rule.field} ({text}): {rule.requirement.format(**inputs)}"

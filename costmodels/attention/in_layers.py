@@ -207,6 +207,56 @@ def softmax_state_kept_bytes() -> Column:
     return 0
 
 
+def _dilated_rows(
+    sequence_length: Column, num_attention_heads: Column, segment_lengths: Axis, rates: Axis
+) -> Column:
+    """Return the queries of all branches and heads, filled up, of one sequence [token]."""
+    branches = dilated.Branches(segment_lengths, rates)
+    return dilated.padded_rows(sequence_length, num_attention_heads, branches)
+
+
+def dilated_state_kept_bytes(
+    sequence_length: Column,
+    num_attention_heads: Column,
+    head_size: Column,
+    segment_lengths: Axis,
+    dilation_rates: Axis,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return what branches keep for the backward beside dense tensors, one sequence [byte].
+
+    Notes
+    -----
+    Of each branch gathered queries, keys, values and outputs, and one logsumexp of a query in fp32;
+    outputs scattered to their places, which the mixture weighs.
+    """
+    rows = _dilated_rows(sequence_length, num_attention_heads, segment_lengths, dilation_rates)
+    branches = total([length * 0 + 1 for length in segment_lengths])
+    scattered = branches * num_attention_heads * sequence_length * (head_size + 1)
+    return (4 * rows * head_size + scattered) * activation_element_bytes + 4 * rows
+
+
+def dilated_state_traffic_bytes(
+    sequence_length: Column,
+    num_attention_heads: Column,
+    head_size: Column,
+    segment_lengths: Axis,
+    dilation_rates: Axis,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return what gathering and mixing branches read and write, one sequence [byte].
+
+    Notes
+    -----
+    Queries, keys and values of each branch are read and written; outputs of each scattered and read
+    again, and their mixture written: (2 k + 1) tensors.
+    """
+    rows = _dilated_rows(sequence_length, num_attention_heads, segment_lengths, dilation_rates)
+    branches = total([length * 0 + 1 for length in segment_lengths])
+    mixed = (2 * branches + 1) * num_attention_heads * sequence_length
+    return (6 * rows + mixed) * head_size * activation_element_bytes
+
+
 def infini_state_kept_bytes(
     sequence_length: Column,
     segment_length: Column,

@@ -89,10 +89,12 @@ def _of_state(
     gated_delta: Callable[..., Column],
     lightning: Callable[..., Column],
     none: Callable[..., Column],
+    branches: Callable[..., Column] | None = None,
     basis: Basis = Basis.EXACT,
 ) -> Quantity:
     """Return a quantity of layouts that have a state; none of those that are a softmax alone."""
     own = {"infini": infini, "gated-delta": gated_delta, "lightning": lightning}
+    own["dilated"] = branches or none
     return Quantity(
         name=name,
         unit=unit,
@@ -128,7 +130,8 @@ ATTENTION_STATE_MODEL_FLOP = _of_state(
 ATTENTION_STATE_KEPT_BYTES = _of_state(
     "attention_state_kept_bytes",
     "byte",
-    "What reading and updating a layer's state keeps for the backward, for one sequence.",
+    "What a layer's state, or branches beside dense tensors, keep for the backward, one sequence.",
+    branches=in_layers.dilated_state_kept_bytes,
     infini=in_layers.infini_state_kept_bytes,
     gated_delta=in_layers.gated_delta_state_kept_bytes,
     lightning=in_layers.softmax_state_kept_bytes,
@@ -138,7 +141,8 @@ ATTENTION_STATE_KEPT_BYTES = _of_state(
 ATTENTION_STATE_TRAFFIC_BYTES = _of_state(
     "attention_state_traffic_bytes",
     "byte",
-    "A layer's states between segments or chunks, written and read, forward, for one sequence.",
+    "A layer's states between chunks, or its branches, written and read, forward, one sequence.",
+    branches=in_layers.dilated_state_traffic_bytes,
     infini=in_layers.infini_state_traffic_bytes,
     gated_delta=in_layers.gated_delta_state_traffic_bytes,
     lightning=in_layers.lightning_state_traffic_bytes,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costmodels.analysis import evaluate
 from costmodels.attention import (
     chunked,
     delta,
@@ -24,6 +25,8 @@ from costmodels.attention import (
 )
 from costmodels.attention.accounts import Account, Heads
 from costmodels.columns import exact
+from costmodels.compilation import compile_columns
+from tests.costmodels.witnesses import witness
 
 BILLION = 10**9
 SIZES = st.integers(1, 40)
@@ -290,3 +293,81 @@ def test_ranks_send_what_others_of_their_segment_hold_for_them(
     branches = dilated.Branches((part, part * ranks), (1, 4))
     sent = exchange.dilated_bytes(part * ranks, Heads(1, heads, heads, 2, 3, 2), ranks, branches)
     assert sent == (ranks - 1) * (part // 4) * heads * (2 + 3) * 2
+
+
+LAYERS: dict[str, dict[str, Any]] = {
+    "sliding": {"window": 100},
+    "chunked": {"chunk_length": 100},
+    "dilated": {"segment_lengths": [64, 256, 1000], "dilation_rates": [1, 3, 12]},
+    "infini": {"segment_length": 100},
+    "gated-delta": {
+        "key_heads": 8,
+        "value_heads": 16,
+        "key_head_size": 32,
+        "value_head_size": 64,
+        "convolution_width": 4,
+    },
+    "lightning": {"block_length": 48},
+}
+WANTED = (
+    "attended_pairs",
+    "executed_pairs",
+    "layer_attention_flop",
+    "layer_attention_backward_flop",
+    "layer_model_flop",
+    "attention_core_bytes",
+    "attention_saved_bytes",
+    "layer_score_bytes",
+    "layer_forward_s",
+)
+
+
+@pytest.mark.parametrize("kernel", ["flash", "naive"])
+@pytest.mark.parametrize("layout", LAYERS)
+def test_layers_in_columns_are_layers_alone(layout: str, kernel: str) -> None:
+    layouts = [{"type": layout, **LAYERS[layout]}, {"type": "dense"}]
+    scenario = witness("small", model__layouts=layouts, plan__attention_kernel=kernel)
+    lengths = [1, 64, 99, 100, 101, 1000, 1001, 4096]
+    columns = compile_columns(scenario, {"workload.sequence_length": lengths})
+    together = evaluate(columns, WANTED)
+    for row, length in enumerate(lengths):
+        one = witness(
+            "small",
+            model__layouts=layouts,
+            plan__attention_kernel=kernel,
+            workload__sequence_length=length,
+        )
+        alone = evaluate(compile_columns(one), WANTED)
+        for name in WANTED:
+            for column, value in zip(together[name], alone[name], strict=True):
+                many = np.broadcast_to(np.asarray(column), (len(lengths),))
+                assert many[row] == np.asarray(value).reshape(-1)[0], (name, length)
+
+
+def test_a_layer_of_dilated_attention_does_less_than_dense_and_infini_keeps_states() -> None:
+    """At 32k: dense attention's work over the layout's, and what is kept beside dense tensors."""
+    found = {}
+    for name in ("dilated", "infini", "sliding"):
+        layouts = [{"type": name, **LAYERS[name]}, {"type": "dense"}]
+        scenario = witness("small", model__layouts=layouts, workload__sequence_length=32768)
+        own, plain = evaluate(compile_columns(scenario), ["layer_attention_flop"])[
+            "layer_attention_flop"
+        ]
+        found[name] = float(np.asarray(plain)[0] / np.asarray(own)[0])
+    assert found["sliding"] > 100
+    assert found["dilated"] > 50
+    assert found["infini"] > 50
+
+
+def test_tensor_parallel_ranks_share_a_state_by_heads() -> None:
+    layouts = [{"type": "gated-delta", **LAYERS["gated-delta"]}]
+    whole, part = (
+        evaluate(
+            compile_columns(
+                witness("small", model__layouts=layouts, plan__tensor_parallel_size=ranks)
+            ),
+            ["layer_attention_flop"],
+        )["layer_attention_flop"][0]
+        for ranks in (1, 4)
+    )
+    assert int(whole[0]) == 4 * int(part[0])

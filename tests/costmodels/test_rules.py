@@ -9,16 +9,30 @@ import pytest
 from costmodels import rules
 from costmodels.analysis import evaluate
 from costmodels.attention.layouts import LAYOUTS as MODELLED_LAYOUTS
-from costmodels.compilation import compile_columns, compile_model
+from costmodels.compilation import compile_columns
 from costmodels.errors import NotModelledError, SpecError
-from costmodels.presets import preset_table
 from costmodels.quantities import Rule
 from costmodels.specs.layouts import LAYOUTS, Dense
-from costmodels.specs.model import Model
-from costmodels.specs.tables import build
 from tests.costmodels.witnesses import WITNESSES, witness
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "state_heads_divide": (
+        "small",
+        {
+            "model__layouts": [
+                {
+                    "type": "gated-delta",
+                    "key_heads": 3,
+                    "value_heads": 6,
+                    "key_head_size": 64,
+                    "value_head_size": 64,
+                    "convolution_width": 4,
+                }
+            ],
+            "plan__tensor_parallel_size": 2,
+        },
+        r"model.layouts \(.*\): key_heads and value_heads .* plan.tensor_parallel_size \(2\)",
+    ),
     "groups_divide": (
         "small",
         {"model__num_attention_heads": 12},
@@ -392,17 +406,25 @@ def test_there_is_an_example_of_every_layout() -> None:
     assert OTHER_LAYOUTS.keys() | {"dense"} == LAYOUTS.keys()
 
 
-@pytest.mark.parametrize("name", sorted(OTHER_LAYOUTS.keys() - MODELLED_LAYOUTS.keys()))
-def test_layouts_without_a_model_yet_are_refused_by_scenarios_only(name: str) -> None:
-    """Wherever it stands among the layouts; the description itself is without contradiction."""
-    other = {"type": name, **OTHER_LAYOUTS[name]}
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_every_layout_is_modelled_wherever_it_stands(name: str) -> None:
+    assert name in MODELLED_LAYOUTS
+    other = {"type": name, **OTHER_LAYOUTS.get(name, {})}
     for layouts in ([other], [{"type": "dense"}, other]):
-        message = rf"model.layouts \({name}\): .* not modelled yet, .*; modelled: dense, latent"
-        with pytest.raises(NotModelledError, match="^" + message):
-            witness("small", model__layouts=layouts)
-        model = build(Model, {**preset_table("model", "llama-3.1-8b"), "layouts": layouts}, "model")
-        rules.check_model(model)
-        assert int(evaluate(compile_model(model), ["total_parameters"])["total_parameters"][0]) > 0
+        scenario = witness("small", model__layouts=layouts)
+        wanted = ("layer_attention_flop", "layer_model_flop", "layer_activation_bytes", "step_s")
+        found = evaluate(compile_columns(scenario), wanted)
+        assert all(int(np.asarray(value)[0]) > 0 for value in found["layer_attention_flop"])
+        assert all(int(np.asarray(value)[0]) > 0 for value in found["layer_activation_bytes"])
+        assert float(found["step_s"][0]) > 0
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS.keys() - {"dense", "latent"}))
+def test_sequences_of_other_layouts_are_not_spread_over_ranks(name: str) -> None:
+    layouts = [{"type": name, **OTHER_LAYOUTS[name]}]
+    message = rf"plan.context_parallel_size \(2\): {name} attention over shared sequences"
+    with pytest.raises(NotModelledError, match="^" + message):
+        witness("small", model__layouts=layouts, plan__context_parallel_size=2)
 
 
 def test_a_model_alone_may_predict_tokens_and_have_parallel_residuals() -> None:

@@ -44,7 +44,7 @@ def test_layers_of_any_shape_have_the_work_of_their_modules(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", LAID_OUT)
 def test_layers_of_other_layouts_have_the_work_of_their_modules(kind: str) -> None:
-    @settings(max_examples=30)
+    @settings(max_examples=8)
     @given(tables(kind), shapes, st.sampled_from(("none", "full", "selective")))
     def compare(table: dict[str, Any], shape: tuple[int, int], recompute: str) -> None:
         assert_equal(flop_counts.layers_compared(scenario(table, shape)))
