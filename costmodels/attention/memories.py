@@ -281,3 +281,27 @@ def account(
         peak_state_bytes=found.peak_state_bytes + state,
         decode_traffic_bytes=found.state_bytes + state,
     )
+
+
+def crosstalk_fraction(stored: int, key_size: int) -> float:
+    """Return the expected error of a value that a linear memory of random unit keys gives back.
+
+    Parameters
+    ----------
+    stored : int
+        Keys stored n [count].
+    key_size : int
+        Width of a key d [element].
+
+    Returns
+    -------
+    float
+        sqrt((n - 1) / d) of the value's norm: each other value comes with the product of two random
+        unit vectors, whose variance is 1 / d [1].
+
+    Examples
+    --------
+    >>> crosstalk_fraction(129, 128)
+    1.0
+    """
+    return float(((stored - 1) / key_size) ** 0.5)

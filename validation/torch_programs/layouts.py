@@ -48,7 +48,8 @@ def _attended(
 ) -> torch.Tensor:
     """Return attention of (..., queries, width), `seen` true where a query sees a key."""
     scores = query @ key.transpose(-1, -2) * (width or query.shape[-1]) ** -0.5
-    out: torch.Tensor = scores.masked_fill(~seen, _MASKED).softmax(dim=-1) @ value
+    scores = scores.masked_fill(~seen.to(scores.device), _MASKED)
+    out: torch.Tensor = scores.softmax(dim=-1) @ value
     return out
 
 
