@@ -177,7 +177,7 @@ def program_cases(name: str) -> list[Case]:
     """
     import torch
 
-    from validation.torch_programs.counting import passes
+    from validation.torch_programs.counting import one_thread, passes
     from validation.torch_programs.elementwise import elementwise_flop, saved_bytes
 
     program = PROGRAMS[name]
@@ -195,8 +195,10 @@ def program_cases(name: str) -> list[Case]:
         ("backward", account.executed.backward_flop, counted.backward.total, "FLOP"),
     ]
     if program.between:
-        found.append(("between products", account.elementwise_flop, elementwise_flop(run), "FLOP"))
-        found.append(("kept for the backward", account.saved_bytes, saved_bytes(run), "byte"))
+        with one_thread():
+            work, kept = elementwise_flop(run), saved_bytes(run)
+        found.append(("between products", account.elementwise_flop, work, "FLOP"))
+        found.append(("kept for the backward", account.saved_bytes, kept, "byte"))
     return [
         _counted(f"{name}, {part}", prediction, measurement, unit, claims=program.claims)
         for part, prediction, measurement, unit in found
@@ -223,7 +225,10 @@ def _counted(
 
 def behaviour_cases() -> list[Case]:
     """Return what running layers show of claims: reach, growth, state, parameters. Needs torch."""
-    return [*_reach_cases(), *_growth_cases(), *_state_cases(), *_parameter_cases()]
+    from validation.torch_programs.counting import one_thread
+
+    with one_thread():
+        return [*_reach_cases(), *_growth_cases(), *_state_cases(), *_parameter_cases()]
 
 
 def _reach_cases() -> Iterable[Case]:

@@ -31,6 +31,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "mixtral-8x7b": {},
         "qwen3-30b-a3b": {},
         "deepseek-v3": {"multi_token_prediction_layers": 0},
+        "gpt-oss-20b": {},
+        "gemma-2-27b": {},
+        "qwen3.5-27b": {"multi_token_prediction_layers": 0},
+        "longnet": {},
+        "infini-transformer": {},
     }
 )
 """Presets whose layers run in full size, with the fields that differ."""

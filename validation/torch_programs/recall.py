@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from validation.torch_programs.counting import one_thread
 from validation.torch_programs.memory_layouts import mapped, retrieved, updated
 
 SEED = 1
@@ -32,6 +33,11 @@ def recall_error(
     float
         Norm of the difference over the norm of the value [1].
     """
+    with one_thread():
+        return _error(key_size, stored, segment, is_delta=is_delta, orthogonal=orthogonal)
+
+
+def _error(key_size: int, stored: int, segment: int, *, is_delta: bool, orthogonal: bool) -> float:
     generator = torch.Generator().manual_seed(SEED)
     size = (1, 1, stored, key_size)
     keys = torch.randn(size, dtype=torch.float64, generator=generator)
