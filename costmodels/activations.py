@@ -17,7 +17,7 @@ References
    Megatron-LM, ``megatron/core/transformer/moe/experts.py``.
 """
 
-from costmodels.columns import Axis, Column, ceil_div, total, weighted_total, where
+from costmodels.columns import Axis, Column, ceil_div, minimum, total, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"

@@ -34,7 +34,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "gpt-oss-20b": {},
         "gemma-2-27b": {},
         "qwen3.5-27b": {"multi_token_prediction_layers": 0},
-        "longnet": {},
         "infini-transformer": {},
     }
 )

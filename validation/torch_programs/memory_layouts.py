@@ -233,7 +233,7 @@ def gated_delta(
 def _unit_inverse(lower: torch.Tensor) -> torch.Tensor:
     """Return (I + L)^-1 of (..., n, n) strictly lower matrices, n above one, row by row."""
     size = lower.shape[-1]
-    eye = torch.eye(size, dtype=lower.dtype).expand_as(lower)
+    eye = torch.eye(size, dtype=lower.dtype, device=lower.device).expand_as(lower)
     second = torch.cat((-lower[..., 1:2, :1], eye[..., 1:2, 1:]), dim=-1)
     rows = [eye[..., :1, :], second]
     for row in range(2, size):
