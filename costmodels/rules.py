@@ -805,6 +805,7 @@ def _check_lists(sections: Sections) -> None:
         )
     check_model(sections.model)
     _check_layouts(sections)
+    _check_shared_sequences(sections)
     _check_saved_tensors(sections)
     quantization = sections.precision.quantization
     if quantization is not None:

@@ -75,43 +75,16 @@ def _memory(name: str, *options: Any) -> Callable[[Any, Any, Any], Callable[[], 
     return start
 
 
-def _infini(memory: infini.Memory) -> Callable[[Any, Any, Any], Callable[[], Any]]:
+def _of_tensors(name: str, *options: Any) -> Callable[[Any, Any, Any], Callable[[], Any]]:
+    """Return what starts a program that needs more tensors than queries, keys and values."""
+
     def start(query: Any, key: Any, value: Any) -> Callable[[], Any]:
-        import torch
+        from validation.torch_programs import started_layouts
 
-        from validation.torch_programs import memory_layouts
-
-        # Without gradients, so that they are no part of what is kept.
-        shares = torch.full((2, QUERY_HEADS, 1, 1), 0.5, dtype=query.dtype)
-        return lambda: memory_layouts.infini(query, key, value, memory, (shares[0], shares[1]))
+        started: Callable[[], Any] = getattr(started_layouts, name)(query, key, value, *options)
+        return started
 
     return start
-
-
-def _delta(query: Any, key: Any, value: Any) -> Callable[[], Any]:
-    import torch
-
-    from validation.torch_programs import memory_layouts
-    from validation.torch_programs.layouts import expanded
-
-    rates = torch.rand(2, BATCH, QUERY_HEADS, LENGTH, dtype=query.dtype).requires_grad_()
-    keys = torch.nn.functional.normalize(expanded(key, QUERY_HEADS), dim=-1)
-    keys, values = (each.detach().requires_grad_() for each in (keys, expanded(value, QUERY_HEADS)))
-    return lambda: memory_layouts.gated_delta(query, keys, values, rates[0], -rates[1], 16)
-
-
-def _latent(query: Any, *_: Any) -> Callable[[], Any]:
-    import torch
-
-    from validation.torch_programs import layouts
-
-    def drawn(*size: int) -> Any:
-        return torch.randn(*size, dtype=query.dtype, requires_grad=True)
-
-    turned = drawn(BATCH, QUERY_HEADS, LENGTH, _LATENT.rotated_size)
-    shared = drawn(BATCH, LENGTH, _LATENT.key_value_rank), drawn(BATCH, LENGTH, 4)
-    expanding = drawn(QUERY_HEADS, 9, KEY), drawn(QUERY_HEADS, 9, VALUE)
-    return lambda: layouts.latent_decompressed((query, turned), *shared, expanding)
 
 
 PROGRAMS: Mapping[str, Program] = MappingProxyType(
@@ -139,23 +112,27 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
         ),
         "Infini, linear rule": Program(
             infini.account(LENGTH, _HEADS, memory=infini.Memory(16)),
-            _infini(infini.Memory(16)),
+            _of_tensors("infini", infini.Memory(16)),
             claims=("INF-1",),
             between=False,
         ),
         "Infini, delta rule": Program(
             infini.account(LENGTH, _HEADS, memory=infini.Memory(16, 1)),
-            _infini(infini.Memory(16, 1)),
+            _of_tensors("infini", infini.Memory(16, 1)),
             between=False,
         ),
         "linear": Program(
             linear.account(LENGTH, _HEADS, scan=linear.Scan(16)), _memory("linear", linear.Scan(16))
         ),
         "gated delta": Program(
-            delta.account(LENGTH, _HEADS, chunk_length=16), _delta, between=False
+            delta.account(LENGTH, _HEADS, chunk_length=16),
+            _of_tensors("gated_delta", 16),
+            between=False,
         ),
         "latent": Program(
-            latent.account(LENGTH, _HEADS, compressed=_LATENT), _latent, between=False
+            latent.account(LENGTH, _HEADS, compressed=_LATENT),
+            _of_tensors("latent", _LATENT),
+            between=False,
         ),
     }
 )
@@ -175,20 +152,14 @@ def program_cases(name: str) -> list[Case]:
     list of Case
         Forward and backward products, elementwise work and kept bytes. Needs torch.
     """
-    import torch
-
     from validation.torch_programs.counting import one_thread, passes
     from validation.torch_programs.elementwise import elementwise_flop, saved_bytes
+    from validation.torch_programs.started_layouts import drawn_heads
 
     program = PROGRAMS[name]
-    torch.manual_seed(0)
     sizes = ((QUERY_HEADS, KEY), (SHARED_HEADS, KEY), (SHARED_HEADS, VALUE))
-    run = program.run(
-        *(
-            torch.randn(BATCH, heads, LENGTH, width, dtype=torch.float64, requires_grad=True)
-            for heads, width in sizes
-        )
-    )
+    query, key, value = drawn_heads(BATCH, LENGTH, sizes)
+    run = program.run(query, key, value)
     counted, account = passes(run), program.account
     found = [
         ("forward", account.executed.forward_flop, counted.forward.total, "FLOP"),
@@ -258,42 +229,19 @@ def _reach_cases() -> Iterable[Case]:
 
 
 def _growth_cases() -> Iterable[Case]:
-    import torch
-
-    from validation.torch_programs import layouts, memory_layouts
-    from validation.torch_programs.counting import WorkCounter
-
-    def heads_of(length: int) -> Any:
-        return torch.empty(1, 8, length, 64, device="meta")
-
-    def counted(length: int, program: Callable[[Any], Any]) -> int:
-        with WorkCounter() as counter:
-            program(heads_of(length))
-        return counter.work.total
+    from validation.torch_programs.started_layouts import dilated_flop, infini_flop
 
     nested = dilated.Branches((64, 128, 256, 512), (1, 2, 4, 8))
-    once, twice = (
-        counted(length, lambda heads: layouts.dilated(heads, heads, heads, nested))
-        for length in (2048, 4096)
-    )
-    sizes = Heads(1, 8, 8, 64, 64)
+    sizes, segment = Heads(1, 8, 8, 64, 64), infini.Memory(256)
     predicted = dilated.account(4096, sizes, branches=nested).executed.forward_flop
-    yield _counted("LongNet at 4,096 tokens", predicted, twice, "FLOP", claims=("LN-3", "LN-7"))
+    twice, once = (dilated_flop(length, 8, 64, nested) for length in (4096, 2048))
+    yield _counted("LongNet at 4,096 tokens", predicted, twice, "FLOP", ("LN-3", "LN-7"))
     yield _counted(
         "LongNet at 2,048 tokens, half the work", predicted // 2, once, "FLOP", ("LN-7",)
     )
-    shares = (torch.empty(8, 1, 1, device="meta"),) * 2
-    totals = [
-        counted(
-            length,
-            lambda heads: memory_layouts.infini(heads, heads, heads, infini.Memory(256), shares),
-        )
-        for length in (512, 768, 1024)
-    ]
-    closed = [
-        infini.account(length, sizes, memory=infini.Memory(256)).executed.forward_flop
-        for length in (512, 768, 1024)
-    ]
+    lengths = (512, 768, 1024)
+    totals = [infini_flop(length, 8, 64, segment) for length in lengths]
+    closed = [infini.account(n, sizes, memory=segment).executed.forward_flop for n in lengths]
     for place, number in ((1, "third"), (2, "fourth")):
         yield _counted(
             f"Infini, work of the {number} segment",
@@ -305,15 +253,10 @@ def _growth_cases() -> Iterable[Case]:
 
 
 def _state_cases() -> Iterable[Case]:
-    import torch
-
-    from validation.torch_programs.decoders import InfiniDecoder, decoded
+    from validation.torch_programs.started_layouts import infini_state_bytes
 
     heads = Heads(1, 2, 2, 16, 16, 8, 8)
-    torch.manual_seed(0)
-    own = [torch.randn(1, 2, 60, 16, dtype=torch.float64) for _ in range(3)]
-    half = torch.full((2, 1, 1), 0.5, dtype=torch.float64)
-    sizes = decoded(InfiniDecoder(infini.Memory(16), (half, half)), *own).state_bytes
+    sizes = infini_state_bytes(60, 2, 16, infini.Memory(16))
     yield _counted(
         "Infini, most that a decoder keeps",
         infini.peak_state_bytes(60, heads, 16),
@@ -321,12 +264,11 @@ def _state_cases() -> Iterable[Case]:
         "byte",
         claims=("INF-5",),
     )
-    first_of_segment = sizes[48] - 2 * 2 * 16 * 8
-    elements = memories.equivalent_tokens(16, 16) * 2 * 2 * 16 * 8
+    memory = sizes[48] - 2 * 2 * 16 * 8
     yield _counted(
         "Infini, the memory alone, (d + 1) / 2 tokens of keys and values",
-        int(elements),
-        first_of_segment,
+        int(memories.equivalent_tokens(16, 16) * 2 * 2 * 16 * 8),
+        memory,
         "byte",
         claims=("INF-3",),
     )
