@@ -34,7 +34,7 @@ from dashboard.explain import panel
 from dashboard.fields import MICROBATCHES, shown_value
 from dashboard.figures.schedule import Window
 from dashboard.library import asked_by, keep_store
-from dashboard.pages import communication, compare, pipeline, plan, scenarios
+from dashboard.pages import communication, compare, numbers, pipeline, plan, scenarios
 from dashboard.pages.page import Asked, Page
 from dashboard.security import HEALTH, Access, allow_scripts, read_access, secure
 from dashboard.state import State as Shown
@@ -42,7 +42,8 @@ from dashboard.state import plain_text, query_of, read_state
 from dashboard.store.scenarios import Store, database_url
 
 PAGES: Mapping[str, Page] = {
-    page.path: page for page in (plan.PAGE, pipeline.PAGE, communication.PAGE, compare.PAGE)
+    page.path: page
+    for page in (plan.PAGE, pipeline.PAGE, communication.PAGE, numbers.PAGE, compare.PAGE)
 }
 """Pages about a scenario by their address."""
 

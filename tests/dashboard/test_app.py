@@ -12,6 +12,7 @@ from dashboard.opening import opened
 from dashboard.security import MOST_BYTES, Access, read_access
 from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
+from simulator.answer import GROUPS
 from simulator.whatif import estimate
 from tests.dashboard.asking import answer_body, numbers, texts
 
@@ -295,3 +296,13 @@ def test_a_production_server_takes_its_settings_from_the_environment(
         there = {"Host": "planner.example.org"}
         assert client.get("/", headers=there).status_code == 401
         assert client.get("/", headers=there, auth=known).status_code == 200
+
+
+def test_every_published_number_has_its_place(app: Any) -> None:
+    found = ask(app, {}, pathname="/numbers")
+    shown = numbers(found["result"]["children"])
+    answer = msgspec.to_builtins(estimate(scenario_of(DEFAULT, ())))
+    for group in GROUPS:
+        for name, value in answer[group].items():
+            if name != "basis":
+                assert shown[f"{group}.{name} at numbers"] == value

@@ -94,7 +94,7 @@ def test_a_remedy_is_one_click_away(page: Any) -> None:
     page.locator(".field.changed").first.wait_for()
 
 
-PAGES = ("/", "/pipeline", "/communication", "/compare", "/scenarios")
+PAGES = ("/", "/pipeline", "/communication", "/numbers", "/compare", "/scenarios")
 
 
 def open_page(page: Any, path: str) -> None:
