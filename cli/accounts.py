@@ -18,6 +18,7 @@ from simulator.limits import Limit, LimitCase
 
 _COMPONENTS = {
     "weights_bytes": "weights",
+    "served_weights_bytes": "weights",
     "gradients_bytes": "gradients",
     "main_weights_bytes": "optimizer: main weights",
     "moments_bytes": "optimizer: moments",

@@ -9,6 +9,8 @@ from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_model
 from costmodels.errors import SpecError, not_found_message
 from costmodels.formats import FORMATS
+from costmodels.number_formats.layouts import stored_formats
+from costmodels.number_formats.scalars import scalar_formats
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.presets import model_preset, preset_names, preset_table
 from costmodels.specs.base import Spec
@@ -17,6 +19,7 @@ from costmodels.specs.layouts import type_of
 from costmodels.specs.precision import STORED_ROLES
 from costmodels.specs.tables import build
 from costmodels.units import format_bytes, format_count, format_rate, format_usd
+from costmodels.weight_storage import weight_recipes
 
 
 class Listing(NamedTuple):
@@ -161,7 +164,7 @@ def _without_sources(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _precisions() -> Listing:
-    columns = ("name", "compute", *STORED_ROLES)
+    columns = ("name", "compute", *STORED_ROLES, "kv_cache", "stored_weights")
     rows = []
     for name in preset_names("precision"):
         table = preset_table("precision", name)
@@ -170,8 +173,34 @@ def _precisions() -> Listing:
 
 
 def _formats() -> Listing:
-    rows = tuple((name, entry.description, entry.source) for name, entry in FORMATS.items())
-    return Listing("Number formats", ("name", "layout", "source"), rows)
+    scalars = scalar_formats()
+    rows = tuple(
+        (
+            name,
+            scalars[name].description if name in scalars else entry.description,
+            _roles(name),
+            entry.library,
+            entry.source,
+        )
+        for name, entry in stored_formats().items()
+    )
+    columns = ("name", "layout", "roles of a recipe", "library", "source")
+    return Listing("Number formats (format --as, sqnr --as)", columns, rows)
+
+
+def _roles(name: str) -> str:
+    entry = FORMATS.get(name)
+    if entry is None:
+        return ""
+    return ", ".join(sorted(entry.roles)) or ("all" if entry.stored else "compute")
+
+
+def _storages() -> Listing:
+    rows = tuple(
+        (name, entry.description, entry.source) for name, entry in weight_recipes().items()
+    )
+    title = "Storages of weights (precision.stored_weights, memory --compare-formats --storages)"
+    return Listing(title, ("name", "what is stored how", "source"), rows)
 
 
 def _schedules() -> Listing:
@@ -198,6 +227,7 @@ _LISTINGS = {
     "clusters": _clusters,
     "precisions": _precisions,
     "formats": _formats,
+    "storages": _storages,
     "schedules": _schedules,
     "quantities": _quantities,
 }

@@ -776,7 +776,7 @@ def list_known(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="models|accelerators|clusters|precisions|formats|schedules|quantities"
+            metavar="models|accelerators|clusters|precisions|formats|storages|schedules|quantities"
         ),
     ],
     words: Annotated[

@@ -24,7 +24,9 @@ from costmodels.leaves import (
     leaves,
     one_hot,
     value_at,
+    wide_format,
 )
+from costmodels.model_tensors import Role
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, check_field
@@ -32,6 +34,7 @@ from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
+from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
 
 
 class Columns(NamedTuple):
@@ -100,14 +103,63 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     for position, axis in enumerate(plan.rank_order):
         values[f"{axis.value}_position"] = position
     peaks = sections.cluster.accelerator.peak_flop_per_s
-    if sections.precision.compute not in peaks:
-        raise NoReferenceDataError(
-            f"precision.compute ({sections.precision.compute}): "
-            f"{sections.cluster.accelerator.name} has no sourced peak for it; "
-            f"known: {', '.join(sorted(peaks))}"
-        )
-    values["peak_flop_per_s"] = peaks[sections.precision.compute]
-    return values
+    wide = wide_format(sections.precision)
+    needed = {"peak_flop_per_s": sections.precision.compute, "wide_peak_flop_per_s": wide}
+    for leaf, name in needed.items():
+        peak = format_named(name).peak_name
+        if peak not in peaks:
+            raise NoReferenceDataError(
+                f"precision.{'compute' if leaf == 'peak_flop_per_s' else 'activations'} ({name}): "
+                f"{sections.cluster.accelerator.name} has no sourced peak for it; "
+                f"known: {', '.join(sorted(peaks))}"
+            )
+        values[leaf] = peaks[peak]
+    return values | _stored_values(sections)
+
+
+def _stored_values(sections: Sections) -> dict[str, Any]:
+    """Return the weights and bytes of tensors that are stored in few bits, by kind of layer."""
+    kinds, layers = layer_kinds(sections.model)
+    counts = [kinds.count(kind) for kind in range(len(layers))]
+    groups: dict[str, list[int]] = {}
+    for group in ("layer_split", "layer_whole"):
+        for what in ("bytes", "parameters"):
+            groups[f"{group}_stored_{what}"] = [0] * len(layers)
+    ends = {f"{end}_stored_{what}": 0 for end in ("embedding", "head") for what in _STORED}
+    name = sections.precision.stored_weights
+    for entry in _stored_tensors(sections.model, name):
+        tensor = entry.tensor
+        if tensor.layer is None:
+            end = "embedding" if tensor.name in _FIRST else "head"
+            ends[f"{end}_stored_bytes"] += entry.stored_bytes
+            ends[f"{end}_stored_parameters"] += tensor.elements_count
+            continue
+        part = "layer_whole" if tensor.name in _WHOLE or tensor.role in _KEPT else "layer_split"
+        groups[f"{part}_stored_bytes"][kinds[tensor.layer]] += entry.stored_bytes
+        groups[f"{part}_stored_parameters"][kinds[tensor.layer]] += tensor.elements_count
+    if sections.model.tied_embeddings:
+        for what in _STORED:
+            ends[f"head_stored_{what}"] += ends[f"embedding_stored_{what}"]
+    shares = {
+        leaf: tuple(-(-size // count) for size, count in zip(sizes, counts, strict=True))
+        for leaf, sizes in groups.items()
+    }
+    return ends | shares
+
+
+def _stored_tensors(model: Model, name: str | None) -> tuple[StoredTensor, ...]:
+    if name is None:
+        return ()
+    try:
+        return stored_tensors(model, weight_recipe(name))
+    except SpecError as error:
+        raise SpecError(f"precision.stored_weights: {error}") from None
+
+
+_STORED = ("bytes", "parameters")
+_FIRST = frozenset({"embedding", "positions", "embedding norm"})
+_WHOLE = frozenset({"query down", "key and value down"})
+_KEPT = frozenset({Role.VECTORS, Role.ROUTER})
 
 
 _MIXTURE_FIELDS = tuple(Mixture.__struct_fields__)
@@ -206,7 +258,9 @@ def compile_fields(
     model = compile_model(sections.model)
     values = _field_values(sections)
     columns: dict[str, Any] = {
-        name: np.asarray([value]) for name, value in values.items() if name not in _BY_KIND
+        name: value if isinstance(value, tuple) else np.asarray([value])
+        for name, value in values.items()
+        if name not in _BY_KIND
     }
     columns |= _varied_values(varied or {})
     return model._replace(

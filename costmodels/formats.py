@@ -46,6 +46,10 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
         Bytes of one stored element [byte].
     stored : bool
         False for a format of multiplication units only (TF32).
+    roles : frozenset of str
+        Roles of a recipe that it may fill; empty for all that hold tensors.
+    peak : str or None
+        Peak of an accelerator that its products use, None for that of its own name.
     source : str
         Where the layout is defined.
     """
@@ -56,11 +60,23 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
     element_bytes: int
     source: str
     stored: bool = True
+    roles: frozenset[str] = frozenset()
+    peak: str | None = None
+
+    @property
+    def peak_name(self) -> str:
+        """Return the name of the peak that products in the format use."""
+        return self.name if self.peak is None else self.peak
+
+    def fills(self, role: str) -> bool:
+        """Return whether a role of a recipe may have the format."""
+        return role in self.roles if self.roles else self.stored or role == "compute"
 
     @property
     def description(self) -> str:
         """Return one line for people."""
-        kept = f"{self.element_bytes} bytes" if self.stored else "matmul inputs only, kept as fp32"
+        size = f"{self.element_bytes} byte{'s' if self.element_bytes > 1 else ''}"
+        kept = size if self.stored else "matmul inputs only, kept as fp32"
         return f"1 sign, {self.exponent_bits} exponent, {self.mantissa_bits} mantissa bits; {kept}"
 
     def tensor_bytes(self, element_count: Column) -> Column:
@@ -80,6 +96,7 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _IEEE = "IEEE 754-2019, table 3.5"
+_OFP8 = "OCP 8-bit Floating Point Specification (OFP8) 1.0, table 1; one scale for a tensor"
 
 FORMATS = MappingProxyType(
     {
@@ -106,6 +123,32 @@ FORMATS = MappingProxyType(
             ),
             FloatFormat(
                 name="fp16", exponent_bits=5, mantissa_bits=10, element_bytes=2, source=_IEEE
+            ),
+            FloatFormat(
+                name="fp8_e4m3fn",
+                exponent_bits=4,
+                mantissa_bits=3,
+                element_bytes=1,
+                roles=frozenset({"weights", "kv_cache", "compute"}),
+                peak="fp8",
+                source=_OFP8,
+            ),
+            FloatFormat(
+                name="fp8_e5m2",
+                exponent_bits=5,
+                mantissa_bits=2,
+                element_bytes=1,
+                roles=frozenset({"kv_cache"}),
+                peak="fp8",
+                source=_OFP8,
+            ),
+            FloatFormat(
+                name="int8",
+                exponent_bits=0,
+                mantissa_bits=7,
+                element_bytes=1,
+                roles=frozenset({"kv_cache"}),
+                source="two's complement with one scale for a tensor",
             ),
         )
     }

@@ -5,6 +5,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+from costmodels.formats import format_named
 from costmodels.quantities import BRANCH, CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, declaration, field_types, plain_type
 from costmodels.specs.cluster import Cluster
@@ -55,6 +56,7 @@ STRUCTURAL = {
     "model.multi_token_prediction_layers",
     "model.notes",
     "precision.quantization",
+    "precision.stored_weights",
     "plan.layers_per_stage",
     "plan.schedule",
     "plan.recompute_method",
@@ -184,12 +186,38 @@ def _layout_leaves() -> dict[str, Leaf]:
     return found
 
 
+_STORED = (("bytes", "byte", "bytes"), ("parameters", "parameter", "weights"))
+
+
 def _structural_leaves() -> dict[str, Leaf]:
     stages = "plan.layers_per_stage"
     return {
         "peak_flop_per_s": Leaf(
             "cluster.accelerator.peak_flop_per_s", "FLOP/s", "dense peak of the compute format"
         ),
+        "wide_peak_flop_per_s": Leaf(
+            "cluster.accelerator.peak_flop_per_s",
+            "FLOP/s",
+            "dense peak of products that stay in 16 bits or more: attention and head",
+        ),
+        **{
+            f"layer_{part}_stored_{what}": Leaf(
+                "precision.stored_weights",
+                unit,
+                f"{said} of a layer's tensors that tensor parallelism {part_said}, as stored; zero "
+                "where weights are not stored in few bits",
+                (KIND,),
+            )
+            for part, part_said in (("split", "splits"), ("whole", "leaves whole"))
+            for what, unit, said in _STORED
+        },
+        **{
+            f"{end}_stored_{what}": Leaf(
+                "precision.stored_weights", unit, f"{said} of the {end}'s tensors, as stored"
+            )
+            for end in ("embedding", "head")
+            for what, unit, said in _STORED
+        },
         "kind_layer_count": Leaf("model.layouts", "count", "layers of each kind", (KIND,)),
         "is_mixture": Leaf("model.mixture", "truth", "whether layers have experts", (KIND,)),
         "predicted_layer_count": Leaf(
@@ -274,7 +302,19 @@ def _structural_leaves() -> dict[str, Leaf]:
 
 def peak_path(sections: Sections) -> str:
     """Return the field that holds the accelerator's peak for the precision's compute format."""
-    return f"cluster.accelerator.peak_flop_per_s.{sections.precision.compute}"
+    name = format_named(sections.precision.compute).peak_name
+    return f"cluster.accelerator.peak_flop_per_s.{name}"
+
+
+def wide_format(precision: Precision) -> str:
+    """Return the format of products that stay wide: attention's and the head's."""
+    compute = format_named(precision.compute)
+    return precision.activations if compute.roles else precision.compute
+
+
+def wide_peak_path(sections: Sections) -> str:
+    """Return the field that holds the accelerator's peak for products that stay wide."""
+    return f"cluster.accelerator.peak_flop_per_s.{wide_format(sections.precision)}"
 
 
 def field_value(sections: Sections, path: str) -> Any:

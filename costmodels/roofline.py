@@ -37,14 +37,28 @@ def matmul_flop_per_s(
     "FLOP/s",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="peak_flop_per_s * accelerator_attention_efficiency_fraction",
+    formula="wide_peak_flop_per_s * accelerator_attention_efficiency_fraction",
     source=_WILLIAMS,
 )
 def attention_flop_per_s(
-    peak_flop_per_s: Column, accelerator_attention_efficiency_fraction: Column
+    wide_peak_flop_per_s: Column, accelerator_attention_efficiency_fraction: Column
 ) -> Column:
-    """Return the attained rate of attention [FLOP/s]."""
-    return peak_flop_per_s * accelerator_attention_efficiency_fraction
+    """Return the attained rate of attention, which stays in 16 bits or more [FLOP/s]."""
+    return wide_peak_flop_per_s * accelerator_attention_efficiency_fraction
+
+
+@quantity(
+    "FLOP/s",
+    Scope.GPU,
+    basis=Basis.EXACT,
+    formula="wide_peak_flop_per_s * accelerator_matmul_efficiency_fraction",
+    source=_WILLIAMS + "; the head is left out of FP8 in TransformerEngine's recipes",
+)
+def wide_matmul_flop_per_s(
+    wide_peak_flop_per_s: Column, accelerator_matmul_efficiency_fraction: Column
+) -> Column:
+    """Return the attained rate of products that stay in 16 bits or more: the head's [FLOP/s]."""
+    return wide_peak_flop_per_s * accelerator_matmul_efficiency_fraction
 
 
 @quantity(
@@ -263,13 +277,13 @@ def layer_recompute_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="maximum(head_flop / matmul_flop_per_s,"
+    formula="maximum(head_flop / wide_matmul_flop_per_s,"
     " vocabulary_rows * hidden_size * weight_element_bytes / memory_bytes_per_s)",
     source=_WILLIAMS,
 )
 def head_product_s(
     head_flop: Column,
-    matmul_flop_per_s: Column,
+    wide_matmul_flop_per_s: Column,
     vocabulary_rows: Column,
     hidden_size: Column,
     weight_element_bytes: Column,
@@ -277,7 +291,7 @@ def head_product_s(
 ) -> Column:
     """Return the time of the head's matrix product, forward, for one microbatch [s]."""
     weights = vocabulary_rows * hidden_size * weight_element_bytes
-    return maximum(head_flop / matmul_flop_per_s, weights / memory_bytes_per_s)
+    return maximum(head_flop / wide_matmul_flop_per_s, weights / memory_bytes_per_s)
 
 
 @quantity(

@@ -813,6 +813,12 @@ def _check_lists(sections: Sections) -> None:
             f"precision.quantization ({quantization.weight_format}): quantized weights are not "
             "modelled yet; leave it out, or choose a recipe such as precision = bf16-mixed"
         )
+    stored = sections.precision.stored_weights
+    if stored is not None and sections.workload.kind is WorkloadKind.TRAINING:
+        raise NotModelledError(
+            f"precision.stored_weights ({stored}): training on weights in few bits is not modelled "
+            "yet; leave it out, or set workload.kind to prefill or decode"
+        )
 
 
 def check_model(model: Model) -> None:

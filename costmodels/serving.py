@@ -37,6 +37,7 @@ _LATENT = (
     "DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.2: the compressed vector and one rotated key"
 )
 _VLLM = "Kwon et al. 2023, arXiv:2309.06180, section 4.3: blocks of whole tokens"
+_STORAGE = "tensors of the model in their formats, split evenly among tensor-parallel ranks"
 _ORCA = "Yu et al. 2022 (Orca, OSDI), section 4.1"
 
 
@@ -541,14 +542,96 @@ def serving_logits_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="layer_split_stored_parameters // tensor_parallel_size * weight_element_bytes"
+    " - ceil_div(layer_split_stored_bytes, tensor_parallel_size)"
+    " + layer_whole_stored_parameters * weight_element_bytes - layer_whole_stored_bytes",
+    source=_STORAGE,
+)
+def layer_narrowed_bytes(
+    layer_split_stored_parameters: Column,
+    layer_split_stored_bytes: Column,
+    layer_whole_stored_parameters: Column,
+    layer_whole_stored_bytes: Column,
+    tensor_parallel_size: Column,
+    weight_element_bytes: Column,
+) -> Column:
+    """Return what storing a layer's weights in few bits spares a GPU [byte].
+
+    Examples
+    --------
+    >>> layer_narrowed_bytes(1000, 500, 0, 0, 2, 2)
+    750
+    """
+    split = layer_split_stored_parameters // tensor_parallel_size * weight_element_bytes
+    whole = layer_whole_stored_parameters * weight_element_bytes - layer_whole_stored_bytes
+    return split - ceil_div(layer_split_stored_bytes, tensor_parallel_size) + whole
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="largest(chunk_holds_embedding) * (embedding_stored_parameters // tensor_parallel_size"
+    " * weight_element_bytes - ceil_div(embedding_stored_bytes, tensor_parallel_size))"
+    " + largest(chunk_holds_head) * maximum(1 - tied_embeddings,"
+    " minimum(pipeline_parallel_size - 1, 1)) * (head_stored_parameters // tensor_parallel_size"
+    " * weight_element_bytes - ceil_div(head_stored_bytes, tensor_parallel_size))",
+    source=_STORAGE + "; what every rank holds of the ends (a norm) counts as split",
+)
+def ends_narrowed_bytes(
+    chunk_holds_embedding: Axis,
+    embedding_stored_parameters: Column,
+    embedding_stored_bytes: Column,
+    chunk_holds_head: Axis,
+    tied_embeddings: Column,
+    pipeline_parallel_size: Column,
+    head_stored_parameters: Column,
+    head_stored_bytes: Column,
+    tensor_parallel_size: Column,
+    weight_element_bytes: Column,
+) -> Column:
+    """Return what storing embedding and head in few bits spares a GPU of a stage [byte]."""
+    embedding = embedding_stored_parameters // tensor_parallel_size * weight_element_bytes
+    embedding = embedding - ceil_div(embedding_stored_bytes, tensor_parallel_size)
+    head = head_stored_parameters // tensor_parallel_size * weight_element_bytes
+    head = head - ceil_div(head_stored_bytes, tensor_parallel_size)
+    separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
+    return largest(chunk_holds_embedding) * embedding + largest(chunk_holds_head) * separate * head
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="weights_bytes + copied_weights_bytes + kv_cache_bytes + serving_hidden_bytes"
+    formula="weights_bytes - total(stage_layer_count * layer_narrowed_bytes) - ends_narrowed_bytes",
+    source=_STORAGE,
+)
+def served_weights_bytes(
+    weights_bytes: Column,
+    stage_layer_count: Axis,
+    layer_narrowed_bytes: Axis,
+    ends_narrowed_bytes: Column,
+) -> Column:
+    """Return the weights of a stage in inference, as they are stored [byte]."""
+    narrowed = weighted_total(stage_layer_count, layer_narrowed_bytes)
+    return weights_bytes - narrowed - ends_narrowed_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="served_weights_bytes + copied_weights_bytes + kv_cache_bytes + serving_hidden_bytes"
     " + serving_layer_bytes + serving_logits_bytes + reserve_bytes",
     source="the sum of its parts",
 )
 def serving_bytes(
-    weights_bytes: Column,
+    served_weights_bytes: Column,
     copied_weights_bytes: Column,
     kv_cache_bytes: Column,
     serving_hidden_bytes: Column,
@@ -558,7 +641,7 @@ def serving_bytes(
 ) -> Column:
     """Return the memory of a GPU of the stage in inference [byte]."""
     return (
-        weights_bytes
+        served_weights_bytes
         + copied_weights_bytes
         + kv_cache_bytes
         + serving_hidden_bytes

@@ -4,17 +4,19 @@ A note of the form ``FIELDS have no effect: REASON`` holds for every value of th
 form ``FIELDS: VALUES would move nothing: REASON`` for the values that it names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import permutations
 
+import msgspec
+
 from costmodels.columns import ceiling
-from costmodels.formats import FORMATS
-from costmodels.leaves import declared_type, leaves
+from costmodels.formats import FORMATS, format_named
+from costmodels.leaves import declared_type, leaves, wide_format
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import declaration
 from costmodels.specs.model import Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
-from costmodels.specs.precision import STORED_ROLES
+from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers
 from simulator.facts import LINKS, OVERLAPS, ROOFLINE, Facts
@@ -423,20 +425,33 @@ def _moments(facts: Facts) -> str:
 
 
 def _peaks(facts: Facts) -> str:
-    compute = facts.scenario.precision.compute
+    precision = facts.scenario.precision
     peaks = facts.scenario.cluster.accelerator.peak_flop_per_s
-    unused = [f"cluster.accelerator.peak_flop_per_s.{name}" for name in peaks if name != compute]
-    return without_effect(unused, f"products are in {compute}")
+    used = {format_named(precision.compute).peak_name, wide_format(precision)}
+    unused = [f"cluster.accelerator.peak_flop_per_s.{name}" for name in peaks if name not in used]
+    return without_effect(unused, f"products are in {' and '.join(sorted(used))}")
+
+
+def _peaks_of(precision: Precision, peaks: Mapping[str, float]) -> tuple[float | None, ...]:
+    """Return the peaks of narrow and of wide products, None where the accelerator has none."""
+    names = (format_named(precision.compute).peak_name, wide_format(precision))
+    return tuple(peaks.get(name) for name in names)
+
+
+def _may_compute(precision: Precision, name: str) -> bool:
+    return format_named(name).stored or precision.activations == "fp32"
 
 
 def _compute(facts: Facts) -> str:
-    compute = facts.scenario.precision.compute
+    precision = facts.scenario.precision
     peaks = facts.scenario.cluster.accelerator.peak_flop_per_s
-    equal = [
-        name
-        for name in peaks
-        if name != compute and name in FORMATS and peaks[name] == peaks[compute]
-    ]
+    used = _peaks_of(precision, peaks)
+    others = (
+        msgspec.structs.replace(precision, compute=name)
+        for name, entry in FORMATS.items()
+        if entry.fills("compute") and name != precision.compute and _may_compute(precision, name)
+    )
+    equal = [other.compute for other in others if _peaks_of(other, peaks) == used]
     if not equal:
         return ""
     return (
@@ -463,7 +478,9 @@ def _widths(facts: Facts) -> str:
         twins = [
             other
             for other, entry in FORMATS.items()
-            if other != name and entry.stored and entry.tensor_bytes(1) == size
+            if other != name
+            and all(entry.fills(field.removeprefix("precision.")) for field in fields)
+            and entry.tensor_bytes(1) == size
         ]
         if twins:
             said.append(f"{listed(fields)}: {' or '.join(twins)} would move nothing: it is as wide")

@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from costmodels.compilation import Columns
-from costmodels.leaves import SECTIONS, field_value, leaves, peak_path, value_at
+from costmodels.leaves import SECTIONS, field_value, leaves, peak_path, value_at, wide_peak_path
 from costmodels.presets import model_preset, preset_names
 from costmodels.quantities import Basis, Source, weakest
 from costmodels.scenario import Scenario
@@ -170,6 +170,8 @@ _REPLACED = {
 
 def leaf_path(scenario: Scenario, leaf: str) -> str:
     """Return the field that an input comes from, with the format whose peak is used."""
+    if leaf == "wide_peak_flop_per_s":
+        return wide_peak_path(scenario)
     return peak_path(scenario) if leaf == "peak_flop_per_s" else leaves()[leaf].path
 
 
@@ -192,11 +194,12 @@ def assumptions(scenario: Scenario, published: Iterable[str]) -> tuple[Assumptio
     schedule = scenario.plan.schedule.value
     names: set[str] = set().union(*(reached(name, schedule) for name in published))
     found = []
-    for leaf in sorted(names & leaves().keys()):
+    # Two inputs may be one field: the peaks of narrow and of wide products.
+    by_path = {leaf_path(scenario, leaf): leaf for leaf in sorted(names & leaves().keys())}
+    for path, leaf in by_path.items():
         source = source_of(scenario, leaf)
         if source.basis is Basis.EXACT:
             continue
-        path = leaf_path(scenario, leaf)
         value = field_value(scenario, leaves()[leaf].path)
         if isinstance(value, dict):
             value = value[path.rsplit(".", 1)[1]]

@@ -10,6 +10,7 @@ from costmodels.scenario import Scenario
 from costmodels.specs.layouts import Chunked, Latent, Sliding
 from costmodels.specs.model import Positions, QueryKeyNorm
 from costmodels.specs.workload import WorkloadKind
+from costmodels.weight_storage import stored_tensors, weight_recipe, weight_recipes
 from simulator.facts import NEEDED, Facts
 from simulator.inert_fields import OF_MEMORY, without_effect
 from simulator.publishing import scalar
@@ -81,6 +82,7 @@ def serving_notes(scenario: Scenario) -> tuple[str, ...]:
         _padding(scenario),
         _blocks(scenario),
         _widths(scenario),
+        _narrow(scenario),
         *(rule(facts) for rule in OF_MEMORY),
     ]
     return tuple(note for note in said if note)
@@ -173,6 +175,8 @@ def _widths(scenario: Scenario) -> str:
     """Return for each role which other formats take as many bytes."""
     precision = scenario.precision
     roles = {role: getattr(precision, role) for role in ("weights", "activations", "logits")}
+    if _narrow(scenario):
+        del roles["weights"]
     roles["kv_cache"] = precision.kv_cache or precision.activations
     said = []
     for role, name in roles.items():
@@ -180,8 +184,35 @@ def _widths(scenario: Scenario) -> str:
         twins = [
             other
             for other, entry in FORMATS.items()
-            if entry.stored and entry.tensor_bytes(1) == size and other != getattr(precision, role)
+            if entry.fills(role)
+            and entry.tensor_bytes(1) == size
+            and other != getattr(precision, role)
         ]
         if twins:
             said.append(f"precision.{role}: {' or '.join(twins)} would move nothing: it is as wide")
-    return "; ".join(said)
+    return "; ".join([*said, *_as_stored(scenario)])
+
+
+def _as_stored(scenario: Scenario) -> list[str]:
+    """Return which plain formats of stored weights take as many bytes as the weights do."""
+    stated, model = scenario.precision.stored_weights, scenario.model
+
+    def size(name: str) -> int:
+        return sum(entry.stored_bytes for entry in stored_tensors(model, weight_recipe(name)))
+
+    if stated is None and scenario.precision.weights not in weight_recipes():
+        return []
+    kept = size(stated or scenario.precision.weights)
+    names = [name for name, entry in FORMATS.items() if entry.stored and name != stated]
+    twins = [name for name in names if size(name) == kept]
+    if not twins:
+        return []
+    return [f"precision.stored_weights: {' or '.join(twins)} would move nothing: it is as large"]
+
+
+def _narrow(scenario: Scenario) -> str:
+    """Return that the format of weights has no effect where one rank stores all in another."""
+    stored = scenario.precision.stored_weights
+    if stored is None or scenario.plan.tensor_parallel_size > 1:
+        return ""
+    return without_effect(["precision.weights"], f"weights are stored as {stored}")

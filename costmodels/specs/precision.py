@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from costmodels.errors import SpecError, not_found_message
-from costmodels.formats import format_named
+from costmodels.formats import FORMATS, format_named
 from costmodels.specs.base import Spec
 from costmodels.specs.fields import choice, label, size
 
@@ -116,6 +116,9 @@ class Precision(Spec, frozen=True, kw_only=True):
         How weights are stored in few bits, for a quantized checkpoint.
     kv_cache : str or None
         Cached keys and values, in inference; None keeps them as activations.
+    stored_weights : str or None
+        Storage of the weights in few bits, in inference: a recipe such as ``awq-int4`` or
+        ``gguf-Q4_K_M``, or a format for the matrices of layers; None keeps them as weights.
     """
 
     section: ClassVar[str] = "precision"
@@ -135,6 +138,9 @@ class Precision(Spec, frozen=True, kw_only=True):
         None
     )
     kv_cache: Annotated[str, choice("cached keys and values, in inference")] | None = None
+    stored_weights: (
+        Annotated[str, choice("storage of weights in few bits, in inference")] | None
+    ) = None
 
     def __post_init__(self) -> None:
         """Check that every role names a format that can fill it."""
@@ -144,13 +150,14 @@ class Precision(Spec, frozen=True, kw_only=True):
             if name is None:
                 continue
             try:
-                stored = format_named(name).stored
+                entry = format_named(name)
             except SpecError as error:
                 raise SpecError(f"precision.{role}: {error}") from None
-            if not stored and role != "compute":
+            if not entry.fills(role):
+                able = [other.name for other in FORMATS.values() if other.fills(role)]
                 raise SpecError(
                     f"precision.{role} ({name}): tensors are not kept in {name}; "
-                    "use fp32, bf16 or fp16, and tf32 for precision.compute only"
+                    f"use {', '.join(able[:-1])} or {able[-1]}"
                 )
         if not format_named(self.compute).stored and self.activations != "fp32":
             raise SpecError(

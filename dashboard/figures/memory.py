@@ -18,6 +18,7 @@ _COLOURS = {
     "activations_bytes": "#CC79A7",
     "buffers_bytes": "#56B4E9",
     "reserve_bytes": "#999999",
+    "served_weights_bytes": "#0072B2",
     "copied_weights_bytes": "#0072B2",
     "kv_cache_bytes": "#E69F00",
     "serving_hidden_bytes": "#CC79A7",

@@ -324,7 +324,16 @@ def test_the_schema_refuses_a_wrong_value(change: dict[str, Any], validator: Any
 
 # ------------------------------------------------------------------------------- list, help
 
-KINDS = ("models", "accelerators", "clusters", "precisions", "formats", "schedules", "quantities")
+KINDS = (
+    "models",
+    "accelerators",
+    "clusters",
+    "precisions",
+    "formats",
+    "storages",
+    "schedules",
+    "quantities",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

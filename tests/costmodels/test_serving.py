@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodels.errors import NotModelledError, ShardwiseError, SpecError
+from costmodels.presets import model_preset
 from costmodels.scenario import Scenario, scenario_from_table
 from costmodels.serving import latent_cache_elements, softmax_copied_parameters
+from costmodels.weight_storage import stored_tensors, weight_recipe
 from simulator import whatif
 from simulator.accounting import memory_account, traffic_account, work_account
 from simulator.limits import limit
@@ -74,7 +76,7 @@ def test_more_ranks_than_heads_copy_them(ranks: int) -> None:
     assert account.caches[0].token_bytes == 2 * heads * 128 * 2
     matrices = 32 * 4096 * (2 * 32 * 128 // ranks + 2 * heads * 128 + 3 * 14336 // ranks)
     ends = 2 * 128_256 // ranks * 4096 + (2 * 32 + 1) * 4096
-    held = account.component("weights_bytes").stage_bytes[0]
+    held = account.component("served_weights_bytes").stage_bytes[0]
     copies = account.component("copied_weights_bytes").stage_bytes[0]
     assert held + copies == 2 * (matrices + ends)
     assert (copies > 0) == (ranks > 8)
@@ -174,7 +176,7 @@ def test_the_fewest_ranks_hold_a_model() -> None:
     assert found.found is not None
     assert found.next is not None
     assert (found.found.value, found.next.value) == (8, 4)
-    assert found.next.memory.worst_component == "weights_bytes"
+    assert found.next.memory.worst_component == "served_weights_bytes"
 
 
 _TENSOR = "tensor-parallel-size"
@@ -225,3 +227,42 @@ def test_notes_name_what_has_no_effect() -> None:
         change: dict[str, Any] = {path.replace(".", "__"): value}
         other = memory_account(serving(**change))
         assert other.components == base.components
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3", "gpt-oss-20b"])
+@pytest.mark.parametrize("name", ["bf16", "awq-int4", "nf4-double", "gguf-Q4_K_M", "mxfp4-experts"])
+def test_stored_weights_take_what_their_tensors_take(model: str, name: str) -> None:
+    tensors = stored_tensors(model_preset(model), weight_recipe(name))
+    whole = sum(entry.stored_bytes for entry in tensors)
+    alone = memory_account(serving(model, precision__stored_weights=name))
+    assert alone.component("served_weights_bytes").stage_bytes == [whole]
+    own: dict[str, Any] = {"gpus": 4, "plan__tensor_parallel_size": 4}
+    split = memory_account(serving(model, **own, precision__stored_weights=name))
+    held = split.component("served_weights_bytes").stage_bytes[0]
+    assert whole <= 4 * held < 1.02 * whole
+
+
+def test_stages_hold_their_share_of_stored_weights() -> None:
+    own: dict[str, Any] = {"gpus": 4, "plan__pipeline_parallel_size": 4}
+    staged = memory_account(serving(**own, precision__stored_weights="awq-int4"))
+    tensors = stored_tensors(model_preset("llama-3.1-8b"), weight_recipe("awq-int4"))
+    held = staged.component("served_weights_bytes").stage_bytes
+    assert sum(held) == sum(entry.stored_bytes for entry in tensors)
+
+
+def test_a_cache_of_eight_bits_is_half_as_large() -> None:
+    usual = memory_account(serving()).component("kv_cache_bytes").stage_bytes[0]
+    for name in ("fp8_e4m3fn", "fp8_e5m2", "int8"):
+        narrow = memory_account(serving(precision__kv_cache=name))
+        assert narrow.component("kv_cache_bytes").stage_bytes[0] * 2 == usual
+
+
+def test_stored_weights_are_refused_by_name_where_they_have_no_model() -> None:
+    with pytest.raises(SpecError, match=r"precision.stored_weights: unknown storage of weights"):
+        serving(precision__stored_weights="int5")
+    with pytest.raises(NotModelledError, match=r"precision.stored_weights \(nf4\): training on"):
+        serving(
+            precision__stored_weights="nf4",
+            workload__kind="training",
+            precision="bf16-mixed",
+        )

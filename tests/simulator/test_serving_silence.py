@@ -33,6 +33,8 @@ SCENARIOS = {
     "sliding": {**BASE, "model": "gpt-oss-20b"},
     "prefill": {**BASE, "workload": {**BASE["workload"], "kind": "prefill"}},
     "one rank": {**BASE, "plan": {}},
+    "stored": {**BASE, "precision": "serve-nf4"},
+    "stored on one rank": {**BASE, "precision": "serve-fp8", "plan": {}},
 }
 
 
