@@ -46,17 +46,18 @@ def layer_input_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="norms_per_layer * layer_input_bytes + dropout * sharded_tokens * hidden_size"
+    formula="where(parallel_residual, 2, norms_per_layer) * layer_input_bytes + dropout * sharded_tokens * hidden_size"
     " + (microbatch_tokens * (attention_kept_elements + saved_tensors_is_transformer_engine"
     " * (context_parallel_size > 1) * num_attention_heads * attention_value_size)"
     " // tensor_parallel_size"
     " + sharded_tokens * attention_kept_compressed_elements) * activation_element_bytes"
-    " + saved_tensors_is_transformer_engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)"
+    " + saved_tensors_is_transformer_engine * ((norms_per_layer + 1) // 2) * (2 - norm_is_rmsnorm)"
     " * 4 * sharded_tokens",
     source=_KORTHIKANTI + ": norm input and output, one input more for each norm beyond two; what "
     "heads keep; dropout mask" + _ENGINE,
 )
 def megatron_attention_bytes(
+    parallel_residual: Column,
     norms_per_layer: Column,
     layer_input_bytes: Column,
     dropout: Column,
@@ -78,9 +79,9 @@ def megatron_attention_bytes(
     twice = engine * (context_parallel_size > 1) * num_attention_heads * attention_value_size
     heads = microbatch_tokens * (attention_kept_elements + twice) // tensor_parallel_size
     elements = heads + sharded_tokens * attention_kept_compressed_elements
-    statistics = engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)
+    statistics = engine * ((norms_per_layer + 1) // 2) * (2 - norm_is_rmsnorm)
     return (
-        norms_per_layer * layer_input_bytes
+        where(parallel_residual, 2, norms_per_layer) * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
         + elements * activation_element_bytes
         + statistics * 4 * sharded_tokens
@@ -133,7 +134,8 @@ def megatron_core_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="2 * layer_input_bytes + dropout * sharded_tokens * hidden_size"
+    formula="where(parallel_residual, norms_per_layer - 1, 2) * layer_input_bytes"
+    " + dropout * sharded_tokens * hidden_size"
     " + (2 + gated) * (expert_rows * layer_intermediate_size * activation_element_bytes"
     " // layer_split_size + microbatch_tokens * shared_intermediate_size"
     " * activation_element_bytes // tensor_parallel_size)"
@@ -144,6 +146,7 @@ def megatron_core_bytes(
     + _ENGINE,
 )
 def megatron_ffn_bytes(
+    parallel_residual: Column,
     layer_input_bytes: Column,
     dropout: Column,
     sharded_tokens: Column,
@@ -167,7 +170,7 @@ def megatron_ffn_bytes(
     engine = saved_tensors_is_transformer_engine
     statistics = engine * (norms_per_layer // 2) * (2 - norm_is_rmsnorm)
     return (
-        2 * layer_input_bytes
+        where(parallel_residual, norms_per_layer - 1, 2) * layer_input_bytes
         + dropout * sharded_tokens * hidden_size
         + inner
         + statistics * 4 * sharded_tokens
@@ -444,7 +447,7 @@ def chunk_layer_input_bytes(
     basis=Basis.EXACT,
     formula="chunk_layer_input_bytes + total(kind_kept_layers * (layer_activation_bytes"
     " - recompute_is_selective * attention_core_bytes))"
-    " + chunk_holds_embedding * embedding_saved_bytes + chunk_holds_head * head_saved_bytes",
+    " + chunk_embedding_passes * embedding_saved_bytes + chunk_head_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_activation_bytes(
@@ -453,10 +456,9 @@ def chunk_activation_bytes(
     layer_activation_bytes: Axis,
     recompute_is_selective: Column,
     attention_core_bytes: Axis,
-    chunk_holds_embedding: Column,
+    chunk_embedding_passes: Column,
     embedding_saved_bytes: Column,
-    chunk_holds_head: Column,
-    head_saved_bytes: Column,
+    chunk_head_bytes: Column,
 ) -> Column:
     """Return the activations of a chunk kept until its backward, for one microbatch [byte]."""
     kept = [
@@ -466,6 +468,6 @@ def chunk_activation_bytes(
     return (
         chunk_layer_input_bytes
         + weighted_total(kind_kept_layers, kept)
-        + chunk_holds_embedding * embedding_saved_bytes
-        + chunk_holds_head * head_saved_bytes
+        + chunk_embedding_passes * embedding_saved_bytes
+        + chunk_head_bytes
     )

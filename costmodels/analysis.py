@@ -23,6 +23,7 @@ from costmodels import (
     optimizer_states,
     parameters,
     placement,
+    prediction,
     pricing,
     roofline,
     saved_tensors,
@@ -44,6 +45,7 @@ from costmodels.quantities import KIND, Quantity, parameters_of, quantities_of
 
 _MODULES = (
     parameters,
+    prediction,
     layouts,
     flops,
     saved_tensors,

@@ -42,6 +42,10 @@ _CONTEXT = (
     " gathered: Llama Team 2024, arXiv:2407.21783, section 3.3.2;"
     " heads exchanged: Jacobs et al. 2023, arXiv:2309.14509, section 3"
 )
+_BESIDE = (
+    "side by side: GPT-NeoX, megatron/model/transformer.py (gpt_j_residual): one reduction of both;"
+    " one norm: Chowdhery et al. 2022, arXiv:2204.02311, section 2"
+)
 _CHUNK = (STAGE, CHUNK)
 _STAGE = (STAGE,)
 
@@ -143,41 +147,6 @@ def chunk_attention_repeated_layers(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)",
-    source=_SHOEYBI,
-)
-def forward_all_reduces(
-    sequence_parallel: Column, chunk_layers: Column, chunk_holds_embedding: Column
-) -> Column:
-    """Return the all-reduces of activations in a chunk's forward [count]."""
-    return where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_embedding)
-
-
-@quantity(
-    "count",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="where(sequence_parallel, 0, 2 * chunk_layers + chunk_holds_head"
-    " + 2 * chunk_repeated_layers)",
-    source=_SHOEYBI + "; recomputed layers reduce again",
-)
-def backward_all_reduces(
-    sequence_parallel: Column,
-    chunk_layers: Column,
-    chunk_holds_head: Column,
-    chunk_repeated_layers: Column,
-) -> Column:
-    """Return the all-reduces of activations and gradients in a chunk's backward [count]."""
-    layers = 2 * chunk_layers + 2 * chunk_repeated_layers
-    return where(sequence_parallel, 0, layers + chunk_holds_head)
-
-
-@quantity(
-    "count",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
     formula="total(chunk_layer_count * (1 - experts_apart * is_mixture *"
     " (shared_intermediate_size == 0)))",
     source=_FOLDED,
@@ -232,20 +201,138 @@ def chunk_repeated_split_layers(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (2 * (chunk_layers + chunk_split_layers)"
-    " + chunk_holds_embedding + chunk_holds_head)",
+    formula="chunk_layers + (1 - parallel_residual * (norms_per_layer == 1)) * chunk_split_layers",
+    source=_SHOEYBI + ": f before attention and before the network; " + _BESIDE,
+)
+def chunk_entry_count(
+    chunk_layers: Column,
+    parallel_residual: Column,
+    norms_per_layer: Column,
+    chunk_split_layers: Column,
+) -> Column:
+    """Return the inputs of split matrices in a chunk's layers, whose gradients are sums [count].
+
+    Notes
+    -----
+    Where attention and network read the same normalized input, there is one for both.
+    """
+    one_norm = parallel_residual * (norms_per_layer == 1)
+    return chunk_layers + (1 - one_norm) * chunk_split_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_layers + (1 - parallel_residual) * chunk_split_layers",
+    source=_SHOEYBI + ": g behind attention and behind the network; " + _BESIDE,
+)
+def chunk_exit_count(
+    chunk_layers: Column,
+    parallel_residual: Column,
+    chunk_split_layers: Column,
+) -> Column:
+    """Return the outputs of split matrices in a chunk's layers, which are sums [count].
+
+    Notes
+    -----
+    Side by side, what attention and network add to the stream is summed over ranks together.
+    """
+    return chunk_layers + (1 - parallel_residual) * chunk_split_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_repeated_layers"
+    " + (1 - parallel_residual * (norms_per_layer == 1)) * chunk_repeated_split_layers",
+    source=_SHOEYBI + ": f before attention and before the network; " + _BESIDE,
+)
+def chunk_repeated_entry_count(
+    chunk_repeated_layers: Column,
+    parallel_residual: Column,
+    norms_per_layer: Column,
+    chunk_repeated_split_layers: Column,
+) -> Column:
+    """Return those of `chunk_entry_count` that the chunk's backward computes again [count]."""
+    one_norm = parallel_residual * (norms_per_layer == 1)
+    return chunk_repeated_layers + (1 - one_norm) * chunk_repeated_split_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_repeated_layers + (1 - parallel_residual) * chunk_repeated_split_layers",
+    source=_SHOEYBI + ": g behind attention and behind the network; " + _BESIDE,
+)
+def chunk_repeated_exit_count(
+    chunk_repeated_layers: Column,
+    parallel_residual: Column,
+    chunk_repeated_split_layers: Column,
+) -> Column:
+    """Return those of `chunk_exit_count` that the chunk's backward computes again [count]."""
+    return chunk_repeated_layers + (1 - parallel_residual) * chunk_repeated_split_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(sequence_parallel, 0, chunk_exit_count + chunk_embedding_passes)",
+    source=_SHOEYBI,
+)
+def forward_all_reduces(
+    sequence_parallel: Column, chunk_exit_count: Column, chunk_embedding_passes: Column
+) -> Column:
+    """Return the all-reduces of activations in a chunk's forward [count]."""
+    return where(sequence_parallel, 0, chunk_exit_count + chunk_embedding_passes)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(sequence_parallel, 0, chunk_entry_count + chunk_head_passes"
+    " + chunk_repeated_exit_count)",
+    source=_SHOEYBI + "; recomputed layers reduce again",
+)
+def backward_all_reduces(
+    sequence_parallel: Column,
+    chunk_entry_count: Column,
+    chunk_head_passes: Column,
+    chunk_repeated_exit_count: Column,
+) -> Column:
+    """Return the all-reduces of activations and gradients in a chunk's backward [count]."""
+    layers = chunk_entry_count + chunk_repeated_exit_count
+    return where(sequence_parallel, 0, layers + chunk_head_passes)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="sequence_parallel * (chunk_entry_count + chunk_exit_count"
+    " + chunk_embedding_passes + chunk_head_passes)",
     source=_KORTHIKANTI,
 )
 def forward_ring_passes(
     sequence_parallel: Column,
-    chunk_layers: Column,
-    chunk_split_layers: Column,
-    chunk_holds_embedding: Column,
-    chunk_holds_head: Column,
+    chunk_entry_count: Column,
+    chunk_exit_count: Column,
+    chunk_embedding_passes: Column,
+    chunk_head_passes: Column,
 ) -> Column:
     """Return the all-gathers and reduce-scatters of activations in a chunk's forward [count]."""
-    layers = 2 * (chunk_layers + chunk_split_layers)
-    return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
+    layers = chunk_entry_count + chunk_exit_count
+    return sequence_parallel * (layers + chunk_embedding_passes + chunk_head_passes)
 
 
 @quantity(
@@ -253,23 +340,23 @@ def forward_ring_passes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (2 * (chunk_layers + chunk_split_layers + chunk_repeated_layers"
-    " + chunk_repeated_split_layers) + chunk_holds_embedding + chunk_holds_head)",
+    formula="sequence_parallel * (chunk_entry_count + chunk_exit_count"
+    " + chunk_repeated_entry_count + chunk_repeated_exit_count + chunk_embedding_passes + chunk_head_passes)",
     source=_KORTHIKANTI + "; recomputed layers gather again",
 )
 def backward_ring_passes(
     sequence_parallel: Column,
-    chunk_layers: Column,
-    chunk_split_layers: Column,
-    chunk_holds_embedding: Column,
-    chunk_holds_head: Column,
-    chunk_repeated_layers: Column,
-    chunk_repeated_split_layers: Column,
+    chunk_entry_count: Column,
+    chunk_exit_count: Column,
+    chunk_embedding_passes: Column,
+    chunk_head_passes: Column,
+    chunk_repeated_entry_count: Column,
+    chunk_repeated_exit_count: Column,
 ) -> Column:
     """Return the all-gathers and reduce-scatters in a chunk's backward that it waits for [count]."""
-    repeated = chunk_repeated_layers + chunk_repeated_split_layers
-    layers = 2 * (chunk_layers + chunk_split_layers + repeated)
-    return sequence_parallel * (layers + chunk_holds_embedding + chunk_holds_head)
+    repeated = chunk_repeated_entry_count + chunk_repeated_exit_count
+    layers = chunk_entry_count + chunk_exit_count + repeated
+    return sequence_parallel * (layers + chunk_embedding_passes + chunk_head_passes)
 
 
 @quantity(
@@ -277,18 +364,17 @@ def backward_ring_passes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="sequence_parallel * (chunk_layers + chunk_split_layers + chunk_holds_head)",
+    formula="sequence_parallel * (chunk_entry_count + chunk_head_passes)",
     source=_KORTHIKANTI + ": inputs of split matrices, gathered again for the weight gradient, "
     "behind the product that gives the input gradient",
 )
 def regathers(
     sequence_parallel: Column,
-    chunk_layers: Column,
-    chunk_split_layers: Column,
-    chunk_holds_head: Column,
+    chunk_entry_count: Column,
+    chunk_head_passes: Column,
 ) -> Column:
     """Return the all-gathers in a chunk's backward that a matrix product hides [count]."""
-    return sequence_parallel * (chunk_layers + chunk_split_layers + chunk_holds_head)
+    return sequence_parallel * (chunk_entry_count + chunk_head_passes)
 
 
 @quantity(
@@ -297,17 +383,22 @@ def regathers(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="forward_all_reduces * hidden_all_reduce_bytes"
-    " + chunk_holds_head * loss_all_reduce_bytes",
+    " + chunk_head_passes * loss_all_reduce_bytes"
+    " + (1 - sequence_parallel) * chunk_forward_prediction_bytes",
     source=_SHOEYBI,
 )
 def chunk_forward_tensor_bytes(
     forward_all_reduces: Column,
     hidden_all_reduce_bytes: Column,
-    chunk_holds_head: Column,
+    chunk_head_passes: Column,
     loss_all_reduce_bytes: Column,
+    sequence_parallel: Column,
+    chunk_forward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent by the all-reduces of a chunk's forward, for one microbatch [byte]."""
-    return forward_all_reduces * hidden_all_reduce_bytes + chunk_holds_head * loss_all_reduce_bytes
+    hidden = forward_all_reduces * hidden_all_reduce_bytes
+    further = (1 - sequence_parallel) * chunk_forward_prediction_bytes
+    return hidden + chunk_head_passes * loss_all_reduce_bytes + further
 
 
 @quantity(
@@ -315,14 +406,19 @@ def chunk_forward_tensor_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="backward_all_reduces * hidden_all_reduce_bytes",
+    formula="backward_all_reduces * hidden_all_reduce_bytes"
+    " + (1 - sequence_parallel) * chunk_backward_prediction_bytes",
     source=_SHOEYBI,
 )
 def chunk_backward_tensor_bytes(
-    backward_all_reduces: Column, hidden_all_reduce_bytes: Column
+    backward_all_reduces: Column,
+    hidden_all_reduce_bytes: Column,
+    sequence_parallel: Column,
+    chunk_backward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent by the all-reduces of a chunk's backward, for one microbatch [byte]."""
-    return backward_all_reduces * hidden_all_reduce_bytes
+    further = (1 - sequence_parallel) * chunk_backward_prediction_bytes
+    return backward_all_reduces * hidden_all_reduce_bytes + further
 
 
 @quantity(
@@ -330,14 +426,19 @@ def chunk_backward_tensor_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="forward_ring_passes * hidden_all_gather_bytes",
+    formula="forward_ring_passes * hidden_all_gather_bytes"
+    " + sequence_parallel * chunk_forward_prediction_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_forward_sequence_bytes(
-    forward_ring_passes: Column, hidden_all_gather_bytes: Column
+    forward_ring_passes: Column,
+    hidden_all_gather_bytes: Column,
+    sequence_parallel: Column,
+    chunk_forward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent for sequence parallelism in a chunk's forward, for a microbatch [byte]."""
-    return forward_ring_passes * hidden_all_gather_bytes
+    further = sequence_parallel * chunk_forward_prediction_bytes
+    return forward_ring_passes * hidden_all_gather_bytes + further
 
 
 @quantity(
@@ -345,14 +446,20 @@ def chunk_forward_sequence_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(backward_ring_passes + regathers) * hidden_all_gather_bytes",
+    formula="(backward_ring_passes + regathers) * hidden_all_gather_bytes"
+    " + sequence_parallel * chunk_backward_prediction_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_backward_sequence_bytes(
-    backward_ring_passes: Column, regathers: Column, hidden_all_gather_bytes: Column
+    backward_ring_passes: Column,
+    regathers: Column,
+    hidden_all_gather_bytes: Column,
+    sequence_parallel: Column,
+    chunk_backward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent for sequence parallelism in a chunk's backward, for a microbatch [byte]."""
-    return (backward_ring_passes + regathers) * hidden_all_gather_bytes
+    further = sequence_parallel * chunk_backward_prediction_bytes
+    return (backward_ring_passes + regathers) * hidden_all_gather_bytes + further
 
 
 @quantity(
@@ -378,12 +485,32 @@ def chunk_replicated_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(zero_stage >= 2) * chunk_replicated_bytes",
+    formula="reduction_element_bytes * ring_all_reduce_bytes(chunk_shared_parameters,"
+    " key_value_copies_size)",
+    source="each rank has seen its own query heads of a key and value head that it shares",
+)
+def chunk_shared_bytes(
+    reduction_element_bytes: Column, chunk_shared_parameters: Column, key_value_copies_size: Column
+) -> Column:
+    """Return the bytes sent to sum a chunk's gradients of copied key and value heads once [byte]."""
+    return reduction_element_bytes * ring_all_reduce_bytes(
+        chunk_shared_parameters, key_value_copies_size
+    )
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="(zero_stage >= 2) * (chunk_replicated_bytes + chunk_shared_bytes)",
     source=_ZERO + "; gradients that are scattered after every backward are summed before",
 )
-def chunk_backward_replicated_bytes(zero_stage: Column, chunk_replicated_bytes: Column) -> Column:
-    """Return the bytes sent to sum gradients of replicated weights after one backward [byte]."""
-    return (zero_stage >= 2) * chunk_replicated_bytes
+def chunk_backward_replicated_bytes(
+    zero_stage: Column, chunk_replicated_bytes: Column, chunk_shared_bytes: Column
+) -> Column:
+    """Return the bytes sent to sum gradients of replicated and copied weights after one backward [byte]."""
+    return (zero_stage >= 2) * (chunk_replicated_bytes + chunk_shared_bytes)
 
 
 @quantity(
@@ -391,12 +518,14 @@ def chunk_backward_replicated_bytes(zero_stage: Column, chunk_replicated_bytes: 
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="(zero_stage < 2) * total(chunk_replicated_bytes)",
+    formula="(zero_stage < 2) * (total(chunk_replicated_bytes) + total(chunk_shared_bytes))",
     source=_KORTHIKANTI + "; once, when gradients have accumulated",
 )
-def end_replicated_bytes(zero_stage: Column, chunk_replicated_bytes: Axis) -> Column:
-    """Return the bytes sent to sum gradients of replicated weights at the end of a step [byte]."""
-    return (zero_stage < 2) * total(chunk_replicated_bytes)
+def end_replicated_bytes(
+    zero_stage: Column, chunk_replicated_bytes: Axis, chunk_shared_bytes: Axis
+) -> Column:
+    """Return the bytes sent to sum gradients of replicated and copied weights at the end of a step [byte]."""
+    return (zero_stage < 2) * (total(chunk_replicated_bytes) + total(chunk_shared_bytes))
 
 
 @quantity(
@@ -437,14 +566,12 @@ def chunk_hops(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="tied_embeddings * minimum(pipeline_parallel_size - 1, 1)"
-    " * (total(chunk_holds_embedding) + total(chunk_holds_head))"
+    formula="embedding_copy_count * (total(chunk_holds_embedding) + total(chunk_holds_head))"
     " * ring_all_reduce_bytes(vocabulary_rows * hidden_size * reduction_element_bytes, 2)",
     source="Narayanan et al. 2021, arXiv:2104.04473: the two copies of a tied embedding",
 )
 def tied_embedding_bytes(
-    tied_embeddings: Column,
-    pipeline_parallel_size: Column,
+    embedding_copy_count: Column,
     chunk_holds_embedding: Axis,
     chunk_holds_head: Axis,
     vocabulary_rows: Column,
@@ -452,10 +579,9 @@ def tied_embedding_bytes(
     reduction_element_bytes: Column,
 ) -> Column:
     """Return the bytes sent to add the gradients of a tied embedding's copies, in a step [byte]."""
-    copies = tied_embeddings * minimum(pipeline_parallel_size - 1, 1)
     holders = total(chunk_holds_embedding) + total(chunk_holds_head)
     message = vocabulary_rows * hidden_size * reduction_element_bytes
-    return copies * holders * ring_all_reduce_bytes(message, 2)
+    return embedding_copy_count * holders * ring_all_reduce_bytes(message, 2)
 
 
 @quantity(
@@ -720,13 +846,13 @@ def chunk_backward_expert_bytes(
     "byte",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="microbatch_tokens * largest(num_key_value_heads * (attention_query_size +"
+    formula="microbatch_tokens * largest(held_key_value_head_count * (attention_query_size +"
     " attention_value_size)) // tensor_parallel_size * activation_element_bytes",
     source=_CONTEXT,
 )
 def context_block_bytes(
     microbatch_tokens: Column,
-    num_key_value_heads: Axis,
+    held_key_value_head_count: Axis,
     attention_query_size: Axis,
     attention_value_size: Axis,
     tensor_parallel_size: Column,
@@ -736,7 +862,7 @@ def context_block_bytes(
     widths = [
         heads * (query + value)
         for heads, query, value in zip(
-            num_key_value_heads, attention_query_size, attention_value_size, strict=True
+            held_key_value_head_count, attention_query_size, attention_value_size, strict=True
         )
     ]
     elements = microbatch_tokens * largest(widths) // tensor_parallel_size

@@ -33,6 +33,7 @@ from costmodels.specs.base import Spec, check_field
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
+from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
 from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
 
@@ -213,6 +214,12 @@ def compile_model(model: Model) -> Columns:
 _BY_KIND = frozenset(KIND_FIELDS) | {f"mixture_{field}" for field in _MIXTURE_FIELDS}
 
 
+def trained_depth(sections: Sections) -> int:
+    """Return the further tokens that a scenario predicts: those of its model, in training [count]."""
+    trains = sections.workload.kind is WorkloadKind.TRAINING
+    return sections.model.multi_token_prediction_layers if trains else 0
+
+
 def compile_columns(
     sections: Sections, varied: Mapping[str, npt.ArrayLike | Sequence[str]] | None = None
 ) -> Columns:
@@ -240,7 +247,12 @@ def compile_columns(
     """
     fields = compile_fields(sections, varied)
     kinds, _ = layer_kinds(sections.model)
-    structure = _stage_values(fields.values, kinds=kinds, plan=sections.plan)
+    structure = _stage_values(
+        fields.values,
+        kinds=kinds,
+        plan=sections.plan,
+        prediction_count=trained_depth(sections),
+    )
     sizes = {
         STAGE: len(structure["stage_index"]),
         CHUNK: len(structure["chunk_exists"][0]),
@@ -306,7 +318,7 @@ FEW_IN_FLIGHT = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOP
 
 
 def _stage_values(
-    values: Mapping[str, Any], *, kinds: tuple[int, ...], plan: Plan
+    values: Mapping[str, Any], *, kinds: tuple[int, ...], plan: Plan, prediction_count: int
 ) -> dict[str, Any]:
     """Return the inputs with a stage axis, for every row of the columns."""
     pipeline, virtual = values["pipeline_parallel_size"], values["virtual_stages"]
@@ -329,7 +341,16 @@ def _stage_values(
         (rows[0] * chunks + rows[1]) * most + rows[2], return_index=True, return_inverse=True
     )
     tables = [
-        stage_classes(kinds, p, v, m, plan.schedule, plan.layers_per_stage, plan.repeated_layers)
+        stage_classes(
+            kinds,
+            p,
+            v,
+            m,
+            plan.schedule,
+            plan.layers_per_stage,
+            plan.repeated_layers,
+            prediction_count,
+        )
         for p, v, m in rows[:, first].T.tolist()
     ]
     return stage_columns(tables, inverse, kind_count=max(kinds) + 1)

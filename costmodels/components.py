@@ -73,25 +73,12 @@ def chunk_mixture_bytes(kind_kept_layers: Axis, mixture_saved_bytes: Axis) -> Co
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_holds_embedding * embedding_saved_bytes",
+    formula="chunk_embedding_passes * embedding_saved_bytes",
     source=_KORTHIKANTI,
 )
-def chunk_embedding_bytes(chunk_holds_embedding: Column, embedding_saved_bytes: Column) -> Column:
+def chunk_embedding_bytes(chunk_embedding_passes: Column, embedding_saved_bytes: Column) -> Column:
     """Return what a chunk keeps behind the embedding, for one microbatch [byte]."""
-    return chunk_holds_embedding * embedding_saved_bytes
-
-
-@quantity(
-    "byte",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="chunk_holds_head * head_saved_bytes",
-    source=_KORTHIKANTI,
-)
-def chunk_head_bytes(chunk_holds_head: Column, head_saved_bytes: Column) -> Column:
-    """Return what a chunk keeps for head and loss, for one microbatch [byte]."""
-    return chunk_holds_head * head_saved_bytes
+    return chunk_embedding_passes * embedding_saved_bytes
 
 
 def held_bytes(chunk_in_flight_count: Axis, chunk_part_bytes: Axis) -> Column:
@@ -129,6 +116,8 @@ ACTIVATIONS = (
     _part("ffn", "Activations kept for feed-forward networks or experts."),
     _part("mixture", "Activations kept to route tokens to experts and back."),
     _part("embedding", "Activations kept behind the embedding."),
-    _part("head", "Activations kept for head and loss, logits included."),
+    _part(
+        "head", "Activations kept for heads and losses, logits included, and projections to them."
+    ),
 )
 """The parts of `activations_bytes`, which they add up to."""

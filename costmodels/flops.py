@@ -205,14 +205,16 @@ def layer_multiplied_parameters(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * microbatch_tokens * (attention_matrix_parameters + shared_matrix_parameters)"
-    " // tensor_parallel_size + 2 * expert_rows * expert_matrix_parameters // layer_split_size"
+    formula="2 * microbatch_tokens * (attention_matrix_parameters"
+    " + layer_copied_matrix_parameters + shared_matrix_parameters) // tensor_parallel_size"
+    " + 2 * expert_rows * expert_matrix_parameters // layer_split_size"
     " + 2 * sharded_tokens * (router_parameters + attention_compressing_parameters)",
     source=_NARAYANAN,
 )
 def layer_matmul_flop(
     microbatch_tokens: Column,
     attention_matrix_parameters: Column,
+    layer_copied_matrix_parameters: Column,
     shared_matrix_parameters: Column,
     tensor_parallel_size: Column,
     expert_rows: Column,
@@ -224,7 +226,8 @@ def layer_matmul_flop(
 ) -> Column:
     """Return the forward work of a layer's weights, for one microbatch [FLOP]."""
     whole = router_parameters + attention_compressing_parameters
-    parameters = attention_matrix_parameters + shared_matrix_parameters
+    attention = attention_matrix_parameters + layer_copied_matrix_parameters
+    parameters = attention + shared_matrix_parameters
     split = 2 * microbatch_tokens * parameters // tensor_parallel_size
     experts = 2 * expert_rows * expert_matrix_parameters // layer_split_size
     return split + experts + 2 * sharded_tokens * whole
@@ -332,22 +335,21 @@ def head_flop(microbatch_tokens: Column, hidden_size: Column, vocabulary_rows: C
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="total(chunk_layer_count * (layer_matmul_flop + layer_attention_flop))"
-    " + chunk_holds_head * head_flop",
+    " + chunk_head_flop",
     source=_NARAYANAN,
 )
 def chunk_forward_flop(
     chunk_layer_count: Axis,
     layer_matmul_flop: Axis,
     layer_attention_flop: Axis,
-    chunk_holds_head: Column,
-    head_flop: Column,
+    chunk_head_flop: Column,
 ) -> Column:
     """Return the forward work of a chunk, for one microbatch [FLOP]."""
     layers = [
         matmul + attention
         for matmul, attention in zip(layer_matmul_flop, layer_attention_flop, strict=True)
     ]
-    return weighted_total(chunk_layer_count, layers) + chunk_holds_head * head_flop
+    return weighted_total(chunk_layer_count, layers) + chunk_head_flop
 
 
 @quantity(
@@ -371,7 +373,8 @@ def kind_repeated_layers(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop)"
-    " + kind_repeated_layers * layer_recompute_flop) + chunk_holds_head * 2 * head_flop",
+    " + kind_repeated_layers * layer_recompute_flop) + 2 * chunk_head_flop"
+    " + chunk_prediction_recompute_flop",
     source=_NARAYANAN,
 )
 def chunk_backward_flop(
@@ -380,8 +383,8 @@ def chunk_backward_flop(
     layer_attention_backward_flop: Axis,
     kind_repeated_layers: Axis,
     layer_recompute_flop: Axis,
-    chunk_holds_head: Column,
-    head_flop: Column,
+    chunk_head_flop: Column,
+    chunk_prediction_recompute_flop: Column,
 ) -> Column:
     """Return the backward work of a chunk with what it repeats, for one microbatch [FLOP]."""
     layers = [
@@ -390,7 +393,7 @@ def chunk_backward_flop(
     ]
     own = weighted_total(chunk_layer_count, layers)
     again = weighted_total(kind_repeated_layers, layer_recompute_flop)
-    return own + again + chunk_holds_head * 2 * head_flop
+    return own + again + 2 * chunk_head_flop + chunk_prediction_recompute_flop
 
 
 @quantity(
@@ -398,14 +401,14 @@ def chunk_backward_flop(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * layer_matmul_flop) + chunk_holds_head * head_flop",
+    formula="total(chunk_layer_count * layer_matmul_flop) + chunk_head_flop",
     source="one product for each of the forward; scores have no weights",
 )
 def chunk_weight_gradient_flop(
-    chunk_layer_count: Axis, layer_matmul_flop: Axis, chunk_holds_head: Column, head_flop: Column
+    chunk_layer_count: Axis, layer_matmul_flop: Axis, chunk_head_flop: Column
 ) -> Column:
     """Return the part of a chunk's backward that gives gradients of weights, for a microbatch [FLOP]."""
-    return weighted_total(chunk_layer_count, layer_matmul_flop) + chunk_holds_head * head_flop
+    return weighted_total(chunk_layer_count, layer_matmul_flop) + chunk_head_flop
 
 
 @quantity(
@@ -460,23 +463,24 @@ def layer_model_flop(
     symbol="F_model",
     group="compute",
     basis=Basis.EXACT,
-    formula="3.0 * global_batch_size * (total(kind_layer_count * layer_model_flop)"
-    " + 2 * sequence_length * embedding_parameters)",
+    formula="3.0 * global_batch_size * (total((kind_layer_count + kind_is_training"
+    " * predicted_layer_count) * layer_model_flop) + model_head_flop)",
     source="Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); unmasked pairs only",
 )
 def model_flop(
     global_batch_size: Column,
     kind_layer_count: Axis,
+    kind_is_training: Column,
+    predicted_layer_count: Axis,
     layer_model_flop: Axis,
-    sequence_length: Column,
-    embedding_parameters: Column,
+    model_head_flop: Column,
 ) -> Column:
     """Return the work that the model needs for a step, forward and backward [FLOP]."""
-    forward = (
-        weighted_total(kind_layer_count, layer_model_flop)
-        + 2 * sequence_length * embedding_parameters
-    )
-    return 3.0 * global_batch_size * forward
+    layers = [
+        count + kind_is_training * further
+        for count, further in zip(kind_layer_count, predicted_layer_count, strict=True)
+    ]
+    return 3.0 * global_batch_size * (weighted_total(layers, layer_model_flop) + model_head_flop)
 
 
 @quantity(

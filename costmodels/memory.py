@@ -261,7 +261,8 @@ def sequence_buffer_bytes(
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
-    formula="maximum(largest(minimum(chunk_layer_count, 1) * layer_gpu_parameters),"
+    formula="maximum(largest(minimum(chunk_layer_count, 1) * layer_gpu_parameters"
+    " + minimum(predicted_layer_count * chunk_prediction_count, 1) * prediction_gpu_parameters),"
     " maximum(chunk_holds_embedding * embedding_gpu_parameters,"
     " chunk_holds_head * head_gpu_parameters))",
     source=_UNIT,
@@ -269,6 +270,9 @@ def sequence_buffer_bytes(
 def chunk_unit_parameters(
     chunk_layer_count: Axis,
     layer_gpu_parameters: Axis,
+    predicted_layer_count: Axis,
+    chunk_prediction_count: Column,
+    prediction_gpu_parameters: Column,
     chunk_holds_embedding: Column,
     embedding_gpu_parameters: Column,
     chunk_holds_head: Column,
@@ -277,7 +281,10 @@ def chunk_unit_parameters(
     """Return the parameters of the largest layer, embedding or head of a chunk [parameter]."""
     layers = [
         minimum(count, 1) * parameters
-        for count, parameters in zip(chunk_layer_count, layer_gpu_parameters, strict=True)
+        + minimum(further * chunk_prediction_count, 1) * prediction_gpu_parameters
+        for count, parameters, further in zip(
+            chunk_layer_count, layer_gpu_parameters, predicted_layer_count, strict=True
+        )
     ]
     ends = maximum(
         chunk_holds_embedding * embedding_gpu_parameters, chunk_holds_head * head_gpu_parameters

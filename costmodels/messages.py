@@ -20,6 +20,7 @@ _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521, section 4: a ring"
 _CONTEXT = "Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023, arXiv:2309.14509"
 _FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
+_COPIES = "each rank has seen its own query heads of a key and value head that it shares"
 _STAGE = (STAGE,)
 _CHUNK = (STAGE, CHUNK)
 
@@ -143,14 +144,14 @@ def hidden_all_reduce_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
-    " * total(chunk_holds_head)",
+    " * total(chunk_head_passes)",
     source=_SHOEYBI + ": maximum, sum of exponentials, label's logit",
 )
 def loss_all_reduce_calls(
-    microbatch_count: Column, tensor_parallel_size: Column, chunk_holds_head: Axis
+    microbatch_count: Column, tensor_parallel_size: Column, chunk_head_passes: Axis
 ) -> Column:
     """Return the all-reduces of the vocabulary-parallel loss, over a step [count]."""
-    return 3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1) * total(chunk_holds_head)
+    return 3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1) * total(chunk_head_passes)
 
 
 @quantity(
@@ -158,26 +159,24 @@ def loss_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * (3 * (total(chunk_layers)"
-    " + total(chunk_split_layers)) + total(chunk_repeated_layers)"
-    " + total(chunk_repeated_split_layers) + 2 * total(chunk_holds_head)"
-    " + total(chunk_holds_embedding))",
+    formula="1.0 * microbatch_count * sequence_parallel * (2 * total(chunk_entry_count)"
+    " + total(chunk_exit_count) + total(chunk_repeated_entry_count) + 2 * total(chunk_head_passes)"
+    " + total(chunk_embedding_passes))",
     source=_KORTHIKANTI + ": two a layer forward, of them again for weight gradients, two backward",
 )
 def sequence_all_gather_calls(
     microbatch_count: Column,
     sequence_parallel: Column,
-    chunk_layers: Axis,
-    chunk_split_layers: Axis,
-    chunk_repeated_layers: Axis,
-    chunk_repeated_split_layers: Axis,
-    chunk_holds_head: Axis,
-    chunk_holds_embedding: Axis,
+    chunk_entry_count: Axis,
+    chunk_exit_count: Axis,
+    chunk_repeated_entry_count: Axis,
+    chunk_head_passes: Axis,
+    chunk_embedding_passes: Axis,
 ) -> Column:
     """Return the all-gathers of sequence parallelism, over a step [count]."""
-    halves = total(chunk_layers) + total(chunk_split_layers)
-    layers = 3 * halves + total(chunk_repeated_layers) + total(chunk_repeated_split_layers)
-    ends = 2 * total(chunk_holds_head) + total(chunk_holds_embedding)
+    inputs = 2 * total(chunk_entry_count) + total(chunk_repeated_entry_count)
+    layers = inputs + total(chunk_exit_count)
+    ends = 2 * total(chunk_head_passes) + total(chunk_embedding_passes)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
 
@@ -186,25 +185,24 @@ def sequence_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * (2 * (total(chunk_layers)"
-    " + total(chunk_split_layers)) + total(chunk_repeated_layers)"
-    " + total(chunk_repeated_split_layers) + total(chunk_holds_head) + total(chunk_holds_embedding))",
+    formula="1.0 * microbatch_count * sequence_parallel * (total(chunk_exit_count)"
+    " + total(chunk_entry_count) + total(chunk_repeated_exit_count)"
+    " + total(chunk_head_passes) + total(chunk_embedding_passes))",
     source=_KORTHIKANTI + ": two a layer forward, two backward",
 )
 def sequence_reduce_scatter_calls(
     microbatch_count: Column,
     sequence_parallel: Column,
-    chunk_layers: Axis,
-    chunk_split_layers: Axis,
-    chunk_repeated_layers: Axis,
-    chunk_repeated_split_layers: Axis,
-    chunk_holds_head: Axis,
-    chunk_holds_embedding: Axis,
+    chunk_entry_count: Axis,
+    chunk_exit_count: Axis,
+    chunk_repeated_exit_count: Axis,
+    chunk_head_passes: Axis,
+    chunk_embedding_passes: Axis,
 ) -> Column:
     """Return the reduce-scatters of sequence parallelism, over a step [count]."""
-    halves = total(chunk_layers) + total(chunk_split_layers)
-    layers = 2 * halves + total(chunk_repeated_layers) + total(chunk_repeated_split_layers)
-    ends = total(chunk_holds_head) + total(chunk_holds_embedding)
+    outputs = total(chunk_exit_count) + total(chunk_repeated_exit_count)
+    layers = outputs + total(chunk_entry_count)
+    ends = total(chunk_head_passes) + total(chunk_embedding_passes)
     return as_float(microbatch_count) * sequence_parallel * (layers + ends)
 
 
@@ -244,6 +242,38 @@ def replicated_all_reduce_calls(
 
 
 @quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_shared_parameters * reduction_element_bytes",
+    source=_COPIES,
+)
+def shared_message_bytes(
+    chunk_shared_parameters: Column, reduction_element_bytes: Column
+) -> Column:
+    """Return the payload of one sum of a chunk's gradients of copied heads [byte]."""
+    return chunk_shared_parameters * reduction_element_bytes
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0)"
+    " * minimum(chunk_shared_parameters, 1)",
+    source=_COPIES + "; once a step, or before gradients are scattered",
+)
+def shared_all_reduce_calls(
+    zero_stage: Column, microbatch_count: Column, chunk_shared_parameters: Column
+) -> Column:
+    """Return the all-reduces of a chunk's gradients of copied heads, over a step [count]."""
+    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0)
+    return calls * minimum(chunk_shared_parameters, 1)
+
+
+@quantity(
     "count",
     Scope.GPU,
     axes=_STAGE,
@@ -275,19 +305,16 @@ def hop_receive_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * tied_embeddings * minimum(pipeline_parallel_size - 1, 1)"
-    " * (total(chunk_holds_embedding) + total(chunk_holds_head))",
+    formula="1.0 * embedding_copy_count * (total(chunk_holds_embedding) + total(chunk_holds_head))",
     source=_NARAYANAN,
 )
 def tied_all_reduce_calls(
-    tied_embeddings: Column,
-    pipeline_parallel_size: Column,
+    embedding_copy_count: Column,
     chunk_holds_embedding: Axis,
     chunk_holds_head: Axis,
 ) -> Column:
     """Return the all-reduces of a tied embedding's gradient, over a step [count]."""
-    copies = as_float(tied_embeddings) * minimum(pipeline_parallel_size - 1, 1)
-    return copies * (total(chunk_holds_embedding) + total(chunk_holds_head))
+    return as_float(embedding_copy_count) * (total(chunk_holds_embedding) + total(chunk_holds_head))
 
 
 @quantity(
@@ -745,10 +772,46 @@ SENT = (
         fraction="tensor_network_fraction",
     ),
     *_sent(
+        "prediction_all_gather",
+        "all-gathers of projections to further tokens",
+        calls="prediction_all_gather_calls",
+        call="hidden_all_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "prediction_input_all_reduce",
+        "all-reduces of gradients of the inputs of projections to further tokens",
+        calls="prediction_input_all_reduce_calls",
+        call="prediction_input_all_reduce_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "prediction_input_all_gather",
+        "all-gathers of the inputs of projections to further tokens",
+        calls="prediction_input_all_gather_calls",
+        call="prediction_input_all_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "prediction_input_reduce_scatter",
+        "reduce-scatters of gradients of the inputs of projections to further tokens",
+        calls="prediction_input_reduce_scatter_calls",
+        call="prediction_input_all_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
         "replicated_all_reduce",
         "all-reduces of a chunk's gradients of replicated weights",
         calls="replicated_all_reduce_calls",
         call="chunk_replicated_bytes",
+        fraction="tensor_network_fraction",
+        axes=_CHUNK,
+    ),
+    *_sent(
+        "shared_all_reduce",
+        "all-reduces of a chunk's gradients of copied key and value heads",
+        calls="shared_all_reduce_calls",
+        call="chunk_shared_bytes",
         fraction="tensor_network_fraction",
         axes=_CHUNK,
     ),

@@ -119,7 +119,7 @@ def layer_state_bytes(
     tensor_parallel_size: Column,
     hidden_size: Column,
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    rank_key_value_head_count: Column,
     head_size: Column,
     attention_output_gate: Column,
     attention_bias: Column,
@@ -148,7 +148,7 @@ def layer_state_bytes(
     )
     hidden, split, biases = hidden_size, tensor_parallel_size, 1 + norm_is_layernorm
     queries = num_attention_heads * head_size // split
-    shared = num_key_value_heads * head_size // split
+    shared = rank_key_value_head_count * head_size
     latent = (key_value_rank > 0) * 1
     softmax, compressed = 1 - latent, latent * ((query_rank > 0) * 1)
     heads = num_attention_heads // split
@@ -277,17 +277,27 @@ def head_state_bytes(
     hidden_size: Column,
     tied_embeddings: Column,
     pipeline_parallel_size: Column,
+    embedding_copy_count: Column,
+    prediction_count: Column,
+    tensor_parallel_size: Column,
     head_bias: Column,
     norm_is_layernorm: Column,
 ) -> Column:
-    """Return the moments of final norm and head, by shapes [byte]."""
+    """Return the moments of final norm, head and projections to further tokens, by shapes [byte]."""
     choice = Choice(
         optimizer_is_adafactor, optimizer_is_muon, optimizer_is_adam_8bit, moment_element_bytes
     )
     separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
-    matrices = [(separate, vocabulary_rows, hidden_size)]
+    copies = (1 - tied_embeddings) * embedding_copy_count
+    matrices = [(separate + copies, vocabulary_rows, hidden_size)]
+    width = hidden_size // tensor_parallel_size
+    further = tensor_state_bytes(
+        choice,
+        [(prediction_count, width, 2 * hidden_size)],
+        [(3 * prediction_count * (1 + norm_is_layernorm), hidden_size)],
+    )
     vectors: list[Vector] = [(1 + norm_is_layernorm, hidden_size), (head_bias, vocabulary_rows)]
-    return tensor_state_bytes(choice, matrices, vectors, matrix_moments=2)
+    return tensor_state_bytes(choice, matrices, vectors, matrix_moments=2) + further
 
 
 @quantity(

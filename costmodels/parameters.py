@@ -10,17 +10,29 @@ References
    Model Parallelism," 2019, section 3. arXiv:1909.08053.
 """
 
+from types import MappingProxyType
+
 from costmodels.columns import (
     Axis,
     Column,
     ceil_div,
+    largest,
     maximum,
     minimum,
     total,
     weighted_total,
     where,
 )
-from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
+from costmodels.quantities import (
+    ALGORITHM,
+    CHUNK,
+    KIND,
+    STAGE,
+    Basis,
+    Quantity,
+    Scope,
+    quantity,
+)
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
@@ -28,6 +40,11 @@ _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _MEGATRON_MOE = (
     "Liu et al. 2025, arXiv:2504.14960, section 3 (folded parallelism of experts); Megatron-LM, "
     "parallel_state: tensor-parallel size of experts, by default that of all matrices"
+)
+_COPIES = (
+    "Ainslie et al. 2023, arXiv:2305.13245, section 2.2; with fewer heads than ranks each rank has"
+    " a copy of one: vLLM, vllm/model_executor/layers/linear.py (QKVParallelLinear);"
+    " neuronx-distributed, modules/qkv_linear.py"
 )
 _LAYER = (KIND,)
 _DEEPSEEK = (
@@ -474,17 +491,127 @@ def layer_expert_parameters(
 
 
 @quantity(
+    "count",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="ceil_div(num_key_value_heads, tensor_parallel_size)",
+    source=_COPIES,
+)
+def rank_key_value_head_count(num_key_value_heads: Column, tensor_parallel_size: Column) -> Column:
+    """Return the key and value heads of a layer on one tensor-parallel rank [count].
+
+    Examples
+    --------
+    >>> rank_key_value_head_count(8, 4), rank_key_value_head_count(8, 16)
+    (2, 1)
+    """
+    return ceil_div(num_key_value_heads, tensor_parallel_size)
+
+
+def softmax_held_heads_count(
+    rank_key_value_head_count: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return the key and value heads of a layer on all tensor-parallel ranks, with copies [count]."""
+    return rank_key_value_head_count * tensor_parallel_size
+
+
+def other_held_heads_count(num_key_value_heads: Column) -> Column:
+    """Return the key and value heads of a model whose layer has others of its own [count]."""
+    return num_key_value_heads
+
+
+HELD_HEADS = Quantity(
+    name="held_key_value_head_count",
+    unit="count",
+    scope=Scope.REPLICA,
+    axes=_LAYER,
+    definition="Key and value heads of a layer on all tensor-parallel ranks, with copies.",
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_COPIES,
+    variants=MappingProxyType(
+        dict.fromkeys(
+            ("dense", "sliding", "chunked", "dilated", "infini", "latent"),
+            softmax_held_heads_count,
+        )
+        | dict.fromkeys(("gated-delta", "lightning"), other_held_heads_count)
+    ),
+    selector="layout",
+)
+"""Only softmax attention shares its key and value heads between ranks."""
+
+
+@quantity(
+    "parameter",
+    Scope.REPLICA,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="kind_is_training * (held_key_value_head_count - num_key_value_heads) * 2 * head_size"
+    " * hidden_size",
+    source=_COPIES,
+)
+def layer_copied_matrix_parameters(
+    kind_is_training: Column,
+    held_key_value_head_count: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    hidden_size: Column,
+) -> Column:
+    """Return the weights of copied key and value heads of a layer, on all ranks together [parameter].
+
+    Examples
+    --------
+    >>> layer_copied_matrix_parameters(1, 16, 8, 128, 4096) == 8 * 2 * 128 * 4096
+    True
+    """
+    copies = kind_is_training * (held_key_value_head_count - num_key_value_heads)
+    return copies * 2 * head_size * hidden_size
+
+
+@quantity(
     "parameter",
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="(layer_sharded_parameters - is_mixture * expert_count * (expert_matrix_parameters"
+    formula="kind_is_training * minimum(held_key_value_head_count - num_key_value_heads, 1)"
+    " * rank_key_value_head_count * 2 * head_size * (hidden_size + attention_bias)",
+    source=_COPIES,
+)
+def layer_shared_parameters(
+    kind_is_training: Column,
+    held_key_value_head_count: Column,
+    num_key_value_heads: Column,
+    rank_key_value_head_count: Column,
+    head_size: Column,
+    hidden_size: Column,
+    attention_bias: Column,
+) -> Column:
+    """Return the weights of a layer of which other ranks have a copy, on one GPU [parameter]."""
+    shares = kind_is_training * minimum(held_key_value_head_count - num_key_value_heads, 1)
+    return shares * rank_key_value_head_count * 2 * head_size * (hidden_size + attention_bias)
+
+
+@quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="(layer_sharded_parameters + layer_copied_matrix_parameters + kind_is_training"
+    " * attention_bias * (held_key_value_head_count - num_key_value_heads) * 2 * head_size"
+    " - is_mixture * expert_count * (expert_matrix_parameters"
     " + expert_bias_parameters)) // tensor_parallel_size + layer_replicated_parameters"
     " - is_mixture * expert_count * ffn_bias * hidden_size + layer_expert_parameters",
     source=_MEGATRON,
 )
 def layer_gpu_parameters(
     layer_sharded_parameters: Column,
+    layer_copied_matrix_parameters: Column,
+    kind_is_training: Column,
+    attention_bias: Column,
+    held_key_value_head_count: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
     layer_replicated_parameters: Column,
     tensor_parallel_size: Column,
     is_mixture: Column,
@@ -499,7 +626,9 @@ def layer_gpu_parameters(
     experts = is_mixture * expert_count
     split = experts * (expert_matrix_parameters + expert_bias_parameters)
     whole = experts * ffn_bias * hidden_size
-    others = (layer_sharded_parameters - split) // tensor_parallel_size
+    copies = kind_is_training * (held_key_value_head_count - num_key_value_heads)
+    copied = layer_copied_matrix_parameters + attention_bias * copies * 2 * head_size
+    others = (layer_sharded_parameters + copied - split) // tensor_parallel_size
     return others + layer_replicated_parameters - whole + layer_expert_parameters
 
 
@@ -567,7 +696,7 @@ def head_gpu_parameters(
     basis=Basis.EXACT,
     formula="total(chunk_layer_count * layer_gpu_parameters)"
     " + chunk_holds_embedding * embedding_gpu_parameters"
-    " + chunk_holds_head * head_gpu_parameters",
+    " + chunk_holds_head * head_gpu_parameters + chunk_prediction_parameters",
     source=_MEGATRON,
 )
 def chunk_parameters(
@@ -577,12 +706,14 @@ def chunk_parameters(
     embedding_gpu_parameters: Column,
     chunk_holds_head: Column,
     head_gpu_parameters: Column,
+    chunk_prediction_parameters: Column,
 ) -> Column:
     """Return the parameters of one chunk of layers on one GPU, with the ends it holds [parameter]."""
     return (
         weighted_total(chunk_layer_count, layer_gpu_parameters)
         + chunk_holds_embedding * embedding_gpu_parameters
         + chunk_holds_head * head_gpu_parameters
+        + chunk_prediction_parameters
     )
 
 
@@ -593,7 +724,7 @@ def chunk_parameters(
     basis=Basis.EXACT,
     formula="total(chunk_layer_count * layer_summed_parameters) + sequence_parallel"
     " * (chunk_holds_embedding * (position_parameters + embedding_norm * norm_parameters)"
-    " + chunk_holds_head * norm_parameters)",
+    " + (chunk_holds_head + 3 * chunk_prediction_count) * norm_parameters)",
     source=_KORTHIKANTI,
 )
 def chunk_summed_parameters(
@@ -605,12 +736,39 @@ def chunk_summed_parameters(
     embedding_norm: Column,
     norm_parameters: Column,
     chunk_holds_head: Column,
+    chunk_prediction_count: Column,
 ) -> Column:
     """Return the weights of a chunk whose gradients are sums over tensor-parallel ranks [parameter]."""
     embedding = chunk_holds_embedding * (position_parameters + embedding_norm * norm_parameters)
-    ends = embedding + chunk_holds_head * norm_parameters
+    ends = embedding + (chunk_holds_head + 3 * chunk_prediction_count) * norm_parameters
     layers = weighted_total(chunk_layer_count, layer_summed_parameters)
     return layers + sequence_parallel * ends
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
+    formula="total(chunk_layer_count * layer_shared_parameters)",
+    source=_COPIES,
+)
+def chunk_shared_parameters(chunk_layer_count: Axis, layer_shared_parameters: Axis) -> Column:
+    """Return the weights of a chunk of which other tensor-parallel ranks have a copy [parameter]."""
+    return weighted_total(chunk_layer_count, layer_shared_parameters)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="largest(held_key_value_head_count // num_key_value_heads)",
+    source=_COPIES,
+)
+def key_value_copies_size(held_key_value_head_count: Axis, num_key_value_heads: Axis) -> Column:
+    """Return the tensor-parallel ranks that have the same key and value heads [count]."""
+    pairs = zip(held_key_value_head_count, num_key_value_heads, strict=True)
+    return largest([held // heads for held, heads in pairs])
 
 
 @quantity(

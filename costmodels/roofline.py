@@ -332,22 +332,26 @@ def embedding_forward_s(layer_input_bytes: Column, memory_bytes_per_s: Column) -
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="total(chunk_layer_count * layer_forward_s)"
-    " + chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s",
+    " + chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_forward_s"
+    " + chunk_prediction_count * prediction_forward_s",
     source="the sum of its parts",
 )
 def chunk_forward_compute_s(
     chunk_layer_count: Axis,
     layer_forward_s: Axis,
-    chunk_holds_embedding: Column,
+    chunk_embedding_passes: Column,
     embedding_forward_s: Column,
-    chunk_holds_head: Column,
+    chunk_head_passes: Column,
     head_forward_s: Column,
+    chunk_prediction_count: Column,
+    prediction_forward_s: Column,
 ) -> Column:
     """Return the compute time of a chunk's forward, for one microbatch [s]."""
     return (
         weighted_total(chunk_layer_count, layer_forward_s)
-        + chunk_holds_embedding * embedding_forward_s
-        + chunk_holds_head * head_forward_s
+        + chunk_embedding_passes * embedding_forward_s
+        + chunk_head_passes * head_forward_s
+        + chunk_prediction_count * prediction_forward_s
     )
 
 
@@ -372,21 +376,25 @@ def chunk_accumulation_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="total(chunk_layer_count * layer_backward_s)"
-    " + 2 * (chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s)"
+    " + 2 * (chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_forward_s"
+    " + chunk_prediction_count * prediction_forward_s)"
     " + chunk_accumulation_s",
     source="the sum of its parts; the ends take twice their forward",
 )
 def chunk_backward_compute_s(
     chunk_layer_count: Axis,
     layer_backward_s: Axis,
-    chunk_holds_embedding: Column,
+    chunk_embedding_passes: Column,
     embedding_forward_s: Column,
-    chunk_holds_head: Column,
+    chunk_head_passes: Column,
     head_forward_s: Column,
+    chunk_prediction_count: Column,
+    prediction_forward_s: Column,
     chunk_accumulation_s: Column,
 ) -> Column:
     """Return the compute time of a chunk's backward, nothing computed again, for a microbatch [s]."""
-    ends = chunk_holds_embedding * embedding_forward_s + chunk_holds_head * head_forward_s
+    ends = chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_forward_s
+    ends = ends + chunk_prediction_count * prediction_forward_s
     layers = weighted_total(chunk_layer_count, layer_backward_s)
     return layers + 2 * ends + chunk_accumulation_s
 
@@ -396,9 +404,16 @@ def chunk_backward_compute_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(kind_repeated_layers * layer_recompute_s)",
+    formula="total(kind_repeated_layers * layer_recompute_s)"
+    " + chunk_prediction_repeated_count * prediction_forward_s",
     source="the sum of its parts",
 )
-def chunk_recompute_s(kind_repeated_layers: Axis, layer_recompute_s: Axis) -> Column:
+def chunk_recompute_s(
+    kind_repeated_layers: Axis,
+    layer_recompute_s: Axis,
+    chunk_prediction_repeated_count: Column,
+    prediction_forward_s: Column,
+) -> Column:
     """Return the time of what a chunk's backward computes again, for one microbatch [s]."""
-    return weighted_total(kind_repeated_layers, layer_recompute_s)
+    further = chunk_prediction_repeated_count * prediction_forward_s
+    return weighted_total(kind_repeated_layers, layer_recompute_s) + further

@@ -42,13 +42,10 @@ def heads_divide(num_attention_heads: Axis, tensor_parallel_size: Column) -> Col
     return total([heads % tensor_parallel_size for heads in num_attention_heads]) == 0
 
 
-def key_value_heads_divide(
-    num_key_value_heads: Axis, tensor_parallel_size: Column, kind_is_training: Column
-) -> Column:
-    """Return whether every rank has as many key and value heads, or a copy of one in inference."""
+def key_value_heads_divide(num_key_value_heads: Axis, tensor_parallel_size: Column) -> Column:
+    """Return whether every rank has as many key and value heads, or a copy of one."""
     uneven = [
-        (heads % tensor_parallel_size)
-        * where((kind_is_training == 0), tensor_parallel_size % heads, 1)
+        (heads % tensor_parallel_size) * (tensor_parallel_size % heads)
         for heads in num_key_value_heads
     ]
     return total(uneven) == 0
@@ -58,6 +55,17 @@ def state_heads_divide(key_heads: Axis, value_heads: Axis, tensor_parallel_size:
     """Return whether every tensor-parallel rank has as many heads of a gated delta rule."""
     uneven = [heads % tensor_parallel_size for heads in (*key_heads, *value_heads)]
     return total(uneven) == 0
+
+
+def copied_heads_have_own_norms(
+    kind_is_training: Column,
+    num_key_value_heads: Axis,
+    tensor_parallel_size: Column,
+    query_key_norm_is_full: Column,
+) -> Column:
+    """Return whether ranks that share key and value heads normalize each head alone, in training."""
+    shares = total([heads < tensor_parallel_size for heads in num_key_value_heads])
+    return kind_is_training * query_key_norm_is_full * shares == 0
 
 
 def ffn_divides(intermediate_size: Axis, is_mixture: Axis, tensor_parallel_size: Column) -> Column:
@@ -72,19 +80,38 @@ def shared_experts_divide(shared_intermediate_size: Axis, tensor_parallel_size: 
     return total([width % tensor_parallel_size for width in shared_intermediate_size]) == 0
 
 
-def residuals_in_series(parallel_residual: Column) -> Column:
-    """Return whether the feed-forward network reads what attention wrote."""
-    return parallel_residual == 0
+def serving_is_in_series(kind_is_training: Column, parallel_residual: Column) -> Column:
+    """Return whether the network reads what attention wrote, in inference."""
+    return (kind_is_training == 1) + (parallel_residual == 0) > 0
 
 
-def norms_are_placed(norms_per_layer: Column) -> Column:
-    """Return whether a layer has one norm before each half, or one before and one after."""
-    return (norms_per_layer == 2) + (norms_per_layer == 4) > 0
+def norms_are_placed(norms_per_layer: Column, parallel_residual: Column) -> Column:
+    """Return whether norms are before each half of a layer, or before and after, or one for both."""
+    in_series = (parallel_residual == 0) * (norms_per_layer == 4)
+    beside = (parallel_residual == 1) * (norms_per_layer == 1)
+    return (norms_per_layer == 2) + in_series + beside > 0
 
 
-def predicts_one_token(predicted_layer_count: Axis, kind_is_training: Column) -> Column:
-    """Return whether training has no layers that predict further tokens; inference skips them."""
-    return (kind_is_training == 0) + (total(predicted_layer_count) == 0) > 0
+def predictions_embed_tokens_alone(
+    prediction_count: Column, positions_is_learned: Column, embedding_norm: Column
+) -> Column:
+    """Return whether layers that predict further tokens look up nothing but tokens."""
+    return (prediction_count == 0) + (positions_is_learned + embedding_norm == 0) > 0
+
+
+def predictions_are_repeated_alone(
+    prediction_count: Column, recompute_group_size: Column, recompute_is_full: Column
+) -> Column:
+    """Return whether layers that predict further tokens are computed again one by one."""
+    grouped = recompute_is_full * (recompute_group_size > 1)
+    return (prediction_count == 0) + (grouped == 0) > 0
+
+
+def predictions_divide(
+    prediction_count: Column, hidden_size: Column, tensor_parallel_size: Column
+) -> Column:
+    """Return whether tensor-parallel ranks share the projections to further tokens evenly."""
+    return (prediction_count == 0) + (hidden_size % tensor_parallel_size == 0) > 0
 
 
 def sequence_parallel_has_group(sequence_parallel: Column, tensor_parallel_size: Column) -> Column:
@@ -505,22 +532,22 @@ RULES = (
     ),
     Rule(
         field="model.parallel_residual",
-        function=residuals_in_series,
-        requirement="attention and feed-forward network side by side are not modelled yet; "
-        "parameters are counted (shardwise show model)",
+        function=serving_is_in_series,
+        requirement="attention and feed-forward network side by side are not modelled in inference "
+        "yet; parameters are counted (shardwise show model)",
         modelled=False,
     ),
     Rule(
         field="model.norms_per_layer",
         function=norms_are_placed,
-        requirement="only 2 (before each half of a layer) and 4 (before and after) are modelled",
-        modelled=False,
+        requirement="must be 2 (before each half of a layer), 4 (before and after, "
+        "model.parallel_residual=false) or 1 (for both halves, model.parallel_residual=true)",
     ),
     Rule(
         field="model.multi_token_prediction_layers",
-        function=predicts_one_token,
-        requirement="training with layers that predict further tokens is not modelled yet; for the "
-        "model without them, set model.multi_token_prediction_layers=0",
+        function=predictions_embed_tokens_alone,
+        requirement="further tokens are not modelled with model.positions=learned or "
+        "model.embedding_norm=true; set model.multi_token_prediction_layers=0",
         modelled=False,
     ),
     Rule(
@@ -603,14 +630,34 @@ RULES = (
     Rule(
         field="model.num_key_value_heads",
         function=key_value_heads_divide,
-        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}), in "
-        "inference also a divisor; other ranks that share key and value heads are not modelled yet",
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}), or a "
+        "divisor, so that as many ranks have a copy of each; other ranks are not modelled yet",
+        modelled=False,
+    ),
+    Rule(
+        field="model.query_key_norm",
+        function=copied_heads_have_own_norms,
+        requirement="one weight over the keys of all heads is not modelled where ranks "
+        "(plan.tensor_parallel_size, {tensor_parallel_size}) share key and value heads "
+        "({num_key_value_heads})",
         modelled=False,
     ),
     Rule(
         field="model.intermediate_size",
         function=ffn_divides,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size})",
+    ),
+    Rule(
+        field="plan.recompute_num_layers",
+        function=predictions_are_repeated_alone,
+        requirement="groups of layers must be of 1 where further tokens are predicted, as Megatron-LM asks "
+        "(model.multi_token_prediction_layers)",
+    ),
+    Rule(
+        field="model.hidden_size",
+        function=predictions_divide,
+        requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) "
+        "where further tokens are predicted (model.multi_token_prediction_layers)",
     ),
     Rule(
         field="model.mixture.shared_intermediate_size",

@@ -64,9 +64,9 @@ def torch_norm_bytes(
     " + 2 * value_size + (1 - saved_tensors_is_torch_eager_cpu * (1 - recompute_is_selective)"
     " * (micro_batch_size > 1) * (num_attention_heads > 1) * (sequence_length > 1))"
     " * unrotated_size), 2 * num_attention_heads * head_size"
-    " + 2 * where(saved_tensors_is_torch_eager_cpu, num_attention_heads, num_key_value_heads)"
+    " + 2 * where(saved_tensors_is_torch_eager_cpu, num_attention_heads, held_key_value_head_count)"
     " * head_size + 2 * attention_output_gate * num_attention_heads * head_size"
-    " + (num_attention_heads + num_key_value_heads) * head_size * where(query_key_norm_is_none, 0,"
+    " + (num_attention_heads + held_key_value_head_count) * head_size * where(query_key_norm_is_none, 0,"
     " 1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm * (1 - query_key_norm_is_unscaled)))",
     source=_TORCH + "; keys and values are repeated for all heads, or shared by the kernel; a "
     "value that is a view keeps the expanded keys too",
@@ -74,7 +74,7 @@ def torch_norm_bytes(
 def torch_head_elements(
     key_value_rank: Column,
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    held_key_value_head_count: Column,
     head_size: Column,
     unrotated_size: Column,
     rotated_size: Column,
@@ -103,8 +103,8 @@ def torch_head_elements(
         2 * (unrotated_size + rotated_size) + 2 * value_size + is_view * unrotated_size
     )
     queries = num_attention_heads * head_size
-    shared = where(eager, num_attention_heads, num_key_value_heads) * head_size
-    both = (num_attention_heads + num_key_value_heads) * head_size
+    shared = where(eager, num_attention_heads, held_key_value_head_count) * head_size
+    both = (num_attention_heads + held_key_value_head_count) * head_size
     copies = 1 + eager * norm_is_rmsnorm * (1 - query_key_norm_is_unscaled)
     norms = both * where(query_key_norm_is_none, 0, copies)
     plain = 2 * queries + 2 * shared + 2 * attention_output_gate * queries + norms
@@ -167,7 +167,7 @@ def torch_statistic_elements(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="(norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes"
+    formula="((norms_per_layer + 1) // 2) * torch_norm_bytes + layer_input_bytes"
     " + (microbatch_tokens * torch_head_elements // tensor_parallel_size"
     " + sharded_tokens * torch_compressed_elements) * activation_element_bytes"
     " + 4 * sharded_tokens * torch_statistic_elements"
@@ -199,7 +199,7 @@ def torch_attention_bytes(
     rotated = where(key_value_rank > 0, rotated_size, positions_is_rotary * head_size)
     tables = saved_tensors_is_torch_eager_cpu * 16 * sequence_length * (rotated // 2)
     return (
-        (norms_per_layer // 2) * torch_norm_bytes
+        ((norms_per_layer + 1) // 2) * torch_norm_bytes
         + layer_input_bytes
         + elements * activation_element_bytes
         + 4 * sharded_tokens * torch_statistic_elements
@@ -245,13 +245,15 @@ def torch_core_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="(norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes"
+    formula="where(parallel_residual, (norms_per_layer - 1) * torch_norm_bytes,"
+    " (norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes)"
     " + (2 + 2 * gated) * (expert_rows * layer_intermediate_size * activation_element_bytes"
     " // layer_split_size + microbatch_tokens * shared_intermediate_size"
     " * activation_element_bytes // tensor_parallel_size)",
     source=_TORCH,
 )
 def torch_ffn_bytes(
+    parallel_residual: Column,
     norms_per_layer: Column,
     torch_norm_bytes: Column,
     layer_input_bytes: Column,
@@ -268,7 +270,8 @@ def torch_ffn_bytes(
     rows = expert_rows * layer_intermediate_size * activation_element_bytes // layer_split_size
     shared = microbatch_tokens * shared_intermediate_size * activation_element_bytes
     inner = (2 + 2 * gated) * (rows + shared // tensor_parallel_size)
-    return (norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes + inner
+    series = (norms_per_layer // 2) * torch_norm_bytes + layer_input_bytes
+    return where(parallel_residual, (norms_per_layer - 1) * torch_norm_bytes, series) + inner
 
 
 @quantity(

@@ -81,25 +81,6 @@ def serving_tokens(
     return serving_sequence_count * where(kind_is_decode, 1, sequence_length)
 
 
-@quantity(
-    "count",
-    Scope.GPU,
-    axes=_LAYER,
-    basis=Basis.EXACT,
-    formula="ceil_div(num_key_value_heads, tensor_parallel_size)",
-    source=_AINSLIE + "; with fewer heads than ranks each rank has a copy of one",
-)
-def rank_key_value_head_count(num_key_value_heads: Column, tensor_parallel_size: Column) -> Column:
-    """Return the key and value heads of a layer on one rank in inference [count].
-
-    Examples
-    --------
-    >>> rank_key_value_head_count(8, 4), rank_key_value_head_count(8, 16)
-    (2, 1)
-    """
-    return ceil_div(num_key_value_heads, tensor_parallel_size)
-
-
 def whole_cached_tokens(sequence_length: Column, kv_cache_block_length: Column) -> Column:
     """Return the tokens of a sequence, in whole blocks [token].
 

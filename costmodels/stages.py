@@ -7,6 +7,7 @@ repeated with a count of zero, which moves neither a sum nor a maximum.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,11 +44,14 @@ class StageClass(NamedTuple):
     stays: tuple[int, ...]
 
 
-def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[int, ...]:
+def balanced_layers(
+    num_hidden_layers: int, virtual_stage_count: int, prediction_count: int = 0
+) -> tuple[int, ...]:
     """Return the layers of every virtual stage, embedding and head counting as one layer each.
 
     Where they don't divide, the stages after the first take one layer more, in order: the first
-    stage already holds the most microbatches.
+    stage already holds the most microbatches. Each further token that the last stage predicts
+    counts as two layers there, its layer and its head.
 
     Examples
     --------
@@ -55,7 +59,15 @@ def balanced_layers(num_hidden_layers: int, virtual_stage_count: int) -> tuple[i
     (7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7)
     >>> balanced_layers(8, 3)
     (2, 4, 2)
+    >>> balanced_layers(61, 16, 1)
+    (3, 5, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1)
     """
+    if virtual_stage_count > 1 and prediction_count:
+        mean = (num_hidden_layers + 2 + 2 * prediction_count) // virtual_stage_count
+        last = max(mean - 1 - 2 * prediction_count, 0)
+        base, extra = divmod(num_hidden_layers - last + 1, virtual_stage_count - 1)
+        others = [base + (1 <= index <= extra) for index in range(virtual_stage_count - 1)]
+        return (others[0] - 1, *others[1:], last)
     base, extra = divmod(num_hidden_layers + 2, virtual_stage_count)
     if virtual_stage_count == 1:
         return (num_hidden_layers,)
@@ -74,6 +86,7 @@ def stage_classes(
     schedule: ScheduleName,
     layers_per_stage: tuple[int, ...] | None,
     repeated_layers: int | None = None,
+    prediction_count: int = 0,
 ) -> tuple[StageClass, ...]:
     """Return the classes of a plan's stages, ordered by their first stage.
 
@@ -89,6 +102,9 @@ def stage_classes(
         Layers of every virtual stage; None balances them.
     repeated_layers : int or None
         First layers of each chunk that full recomputation is for; None for all [count].
+    prediction_count : int
+        Layers of the last kind behind them, on the last virtual stage, that predict further tokens
+        [count]. Recomputation of some layers is not for these.
 
     Returns
     -------
@@ -99,13 +115,17 @@ def stage_classes(
         pipeline_parallel_size=pipeline_parallel_size, virtual_stages=virtual_stages
     )
     virtual_count = placement.part_count
-    layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count)
+    layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count, prediction_count)
     kind_count = max(layer_kinds) + 1
     parts = _chunks(layer_kinds, layers[:virtual_count], virtual_count)
     counts = [tuple(part.count(kind) for kind in range(kind_count)) for part in parts]
     repeated = [
         tuple(part[:repeated_layers].count(kind) for kind in range(kind_count)) for part in parts
     ]
+    further = tuple(prediction_count * (kind == layer_kinds[-1]) for kind in range(kind_count))
+    counts[-1] = tuple(map(add, counts[-1], further))
+    if repeated_layers is None:
+        repeated[-1] = counts[-1]
     held_key = SCHEDULES[schedule].held_key
     chunks, stays = placement.stages_by_rank(), placement.stays()
     classes: list[StageClass] = []

@@ -88,17 +88,22 @@ def loss_all_reduce_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="forward_all_reduces * hidden_all_reduce_s + chunk_holds_head * loss_all_reduce_s",
+    formula="forward_all_reduces * hidden_all_reduce_s + chunk_head_passes * loss_all_reduce_s"
+    " + (1 - sequence_parallel) * chunk_forward_prediction_s",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
 )
 def chunk_forward_tensor_s(
     forward_all_reduces: Column,
     hidden_all_reduce_s: Column,
-    chunk_holds_head: Column,
+    chunk_head_passes: Column,
     loss_all_reduce_s: Column,
+    sequence_parallel: Column,
+    chunk_forward_prediction_s: Column,
 ) -> Column:
     """Return the all-reduces that a chunk's forward waits for, for one microbatch [s]."""
-    return forward_all_reduces * hidden_all_reduce_s + chunk_holds_head * loss_all_reduce_s
+    further = (1 - sequence_parallel) * chunk_forward_prediction_s
+    ends = chunk_head_passes * loss_all_reduce_s + further
+    return forward_all_reduces * hidden_all_reduce_s + ends
 
 
 @quantity(
@@ -108,7 +113,9 @@ def chunk_forward_tensor_s(
     basis=Basis.ASSUMED,
     formula="minimum(chunk_summed_parameters, 1) * ring_all_reduce_s(chunk_replicated_bytes,"
     " group_size=tensor_parallel_size, bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s,"
-    " latency_s=tensor_latency_s)",
+    " latency_s=tensor_latency_s) + minimum(chunk_shared_parameters, 1)"
+    " * ring_all_reduce_s(chunk_shared_bytes, group_size=key_value_copies_size,"
+    " bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s, latency_s=tensor_latency_s)",
     source=_RING,
 )
 def chunk_replicated_s(
@@ -117,14 +124,25 @@ def chunk_replicated_s(
     tensor_parallel_size: Column,
     tensor_bandwidth_bytes_per_s: Column,
     tensor_latency_s: Column,
+    chunk_shared_parameters: Column,
+    chunk_shared_bytes: Column,
+    key_value_copies_size: Column,
 ) -> Column:
-    """Return the time to sum a chunk's gradients of replicated weights once [s]."""
-    return minimum(chunk_summed_parameters, 1) * ring_all_reduce_s(
+    """Return the time to sum a chunk's gradients of replicated and copied weights once [s]."""
+    whole_s = ring_all_reduce_s(
         chunk_replicated_bytes,
         group_size=tensor_parallel_size,
         bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s,
         latency_s=tensor_latency_s,
     )
+    copies_s = ring_all_reduce_s(
+        chunk_shared_bytes,
+        group_size=key_value_copies_size,
+        bandwidth_bytes_per_s=tensor_bandwidth_bytes_per_s,
+        latency_s=tensor_latency_s,
+    )
+    replicated_s = minimum(chunk_summed_parameters, 1) * whole_s
+    return replicated_s + minimum(chunk_shared_parameters, 1) * copies_s
 
 
 @quantity(
@@ -133,7 +151,8 @@ def chunk_replicated_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="backward_all_reduces * hidden_all_reduce_s"
-    " + (zero_stage >= 2) * (1 - sequence_parallel) * chunk_replicated_s",
+    " + (1 - sequence_parallel) * ((zero_stage >= 2) * chunk_replicated_s"
+    " + chunk_backward_prediction_s)",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
 )
 def chunk_backward_tensor_s(
@@ -142,10 +161,11 @@ def chunk_backward_tensor_s(
     zero_stage: Column,
     sequence_parallel: Column,
     chunk_replicated_s: Column,
+    chunk_backward_prediction_s: Column,
 ) -> Column:
     """Return the all-reduces that a chunk's backward waits for, for one microbatch [s]."""
-    gradients = (zero_stage >= 2) * (1 - sequence_parallel) * chunk_replicated_s
-    return backward_all_reduces * hidden_all_reduce_s + gradients
+    others = (zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s
+    return backward_all_reduces * hidden_all_reduce_s + (1 - sequence_parallel) * others
 
 
 @quantity(
@@ -153,12 +173,19 @@ def chunk_backward_tensor_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="forward_ring_passes * hidden_all_gather_s",
+    formula="forward_ring_passes * hidden_all_gather_s"
+    " + sequence_parallel * chunk_forward_prediction_s",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2",
 )
-def chunk_forward_sequence_s(forward_ring_passes: Column, hidden_all_gather_s: Column) -> Column:
+def chunk_forward_sequence_s(
+    forward_ring_passes: Column,
+    hidden_all_gather_s: Column,
+    sequence_parallel: Column,
+    chunk_forward_prediction_s: Column,
+) -> Column:
     """Return the sequence-parallel collectives that a chunk's forward waits for [s]."""
-    return forward_ring_passes * hidden_all_gather_s
+    further = sequence_parallel * chunk_forward_prediction_s
+    return forward_ring_passes * hidden_all_gather_s + further
 
 
 @quantity(
@@ -166,14 +193,22 @@ def chunk_forward_sequence_s(forward_ring_passes: Column, hidden_all_gather_s: C
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_matmul_s) + chunk_holds_head * head_product_s",
+    formula="total(chunk_layer_count * layer_matmul_s) + chunk_head_passes * head_product_s"
+    " + chunk_prediction_count * prediction_product_s",
     source="one product for each of the forward, as long as that one",
 )
 def chunk_input_gradient_s(
-    chunk_layer_count: Axis, layer_matmul_s: Axis, chunk_holds_head: Column, head_product_s: Column
+    chunk_layer_count: Axis,
+    layer_matmul_s: Axis,
+    chunk_head_passes: Column,
+    head_product_s: Column,
+    chunk_prediction_count: Column,
+    prediction_product_s: Column,
 ) -> Column:
     """Return the products that give a chunk's input gradients, for one microbatch [s]."""
-    return weighted_total(chunk_layer_count, layer_matmul_s) + chunk_holds_head * head_product_s
+    further = chunk_prediction_count * prediction_product_s
+    layers = weighted_total(chunk_layer_count, layer_matmul_s)
+    return layers + chunk_head_passes * head_product_s + further
 
 
 @quantity(
@@ -181,15 +216,23 @@ def chunk_input_gradient_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_matmul_s) + chunk_holds_head * head_product_s",
+    formula="total(chunk_layer_count * layer_matmul_s) + chunk_head_passes * head_product_s"
+    " + chunk_prediction_count * prediction_product_s",
     source="one product for each of the forward, as long as that one; scores have no weights, and "
     "what is repeated, gathered or reduced counts with the input gradient",
 )
 def chunk_weight_gradient_s(
-    chunk_layer_count: Axis, layer_matmul_s: Axis, chunk_holds_head: Column, head_product_s: Column
+    chunk_layer_count: Axis,
+    layer_matmul_s: Axis,
+    chunk_head_passes: Column,
+    head_product_s: Column,
+    chunk_prediction_count: Column,
+    prediction_product_s: Column,
 ) -> Column:
     """Return the products that give a chunk's weight gradients, for one microbatch [s]."""
-    return weighted_total(chunk_layer_count, layer_matmul_s) + chunk_holds_head * head_product_s
+    further = chunk_prediction_count * prediction_product_s
+    layers = weighted_total(chunk_layer_count, layer_matmul_s)
+    return layers + chunk_head_passes * head_product_s + further
 
 
 @quantity(
@@ -198,8 +241,9 @@ def chunk_weight_gradient_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="backward_ring_passes * hidden_all_gather_s"
-    " + maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)"
-    " + (zero_stage >= 2) * sequence_parallel * chunk_replicated_s",
+    " + maximum(regathers * hidden_all_gather_s + sequence_parallel * chunk_prediction_count"
+    " * prediction_input_all_gather_s - chunk_input_gradient_s, 0.0)"
+    " + sequence_parallel * ((zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s)",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: what is gathered again for "
     "the weight gradient hides behind the products that give the input gradient",
 )
@@ -207,15 +251,20 @@ def chunk_backward_sequence_s(
     backward_ring_passes: Column,
     hidden_all_gather_s: Column,
     regathers: Column,
+    chunk_prediction_count: Column,
+    prediction_input_all_gather_s: Column,
     chunk_input_gradient_s: Column,
     zero_stage: Column,
     sequence_parallel: Column,
     chunk_replicated_s: Column,
+    chunk_backward_prediction_s: Column,
 ) -> Column:
     """Return the sequence-parallel collectives that a chunk's backward waits for [s]."""
-    visible = maximum(regathers * hidden_all_gather_s - chunk_input_gradient_s, 0.0)
-    gradients = (zero_stage >= 2) * sequence_parallel * chunk_replicated_s
-    return backward_ring_passes * hidden_all_gather_s + visible + gradients
+    pairs = sequence_parallel * chunk_prediction_count * prediction_input_all_gather_s
+    again = regathers * hidden_all_gather_s + pairs
+    visible = maximum(again - chunk_input_gradient_s, 0.0)
+    others = (zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s
+    return backward_ring_passes * hidden_all_gather_s + visible + sequence_parallel * others
 
 
 @quantity(

@@ -50,7 +50,7 @@ def layer_recomputed_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_input_bytes + microbatch_tokens * ((num_attention_heads + num_key_value_heads)"
+    formula="layer_input_bytes + microbatch_tokens * ((num_attention_heads + held_key_value_head_count)"
     " * (attention_query_size + attention_value_size) + where(attention_kernel_is_flash, 0,"
     " 2 * num_attention_heads * sequence_length)) * activation_element_bytes"
     " // tensor_parallel_size",
@@ -61,7 +61,7 @@ def attention_gradient_bytes(
     layer_input_bytes: Column,
     microbatch_tokens: Column,
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    held_key_value_head_count: Column,
     attention_query_size: Column,
     attention_value_size: Column,
     attention_kernel_is_flash: Column,
@@ -70,7 +70,7 @@ def attention_gradient_bytes(
     tensor_parallel_size: Column,
 ) -> Column:
     """Return the gradients that the backward of a layer's attention holds at once [byte]."""
-    heads = (num_attention_heads + num_key_value_heads) * (
+    heads = (num_attention_heads + held_key_value_head_count) * (
         attention_query_size + attention_value_size
     )
     scores = where(attention_kernel_is_flash, 0, 2 * num_attention_heads * sequence_length)
@@ -194,7 +194,8 @@ def head_transient_bytes(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="maximum(total(chunk_holds_head) * head_transient_bytes,"
-    " layer_transient_bytes - total(chunk_holds_head) * logits_bytes)",
+    " layer_transient_bytes - total(chunk_holds_head) * logits_bytes"
+    " + minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes)",
     source="the larger moment: the head goes backward, or a layer after its logits are gone",
 )
 def transient_bytes(
@@ -202,6 +203,8 @@ def transient_bytes(
     head_transient_bytes: Column,
     layer_transient_bytes: Column,
     logits_bytes: Column,
+    chunk_prediction_repeated_count: Axis,
+    prediction_saved_bytes: Column,
 ) -> Column:
     """Return the most that a GPU's backward holds beside what was kept [byte].
 
@@ -209,11 +212,13 @@ def transient_bytes(
     --------
     A head of 30, logits of 20, a layer of 60, on the last stage; and without the head.
 
-    >>> transient_bytes([1], 30, 60, 20), transient_bytes([0], 30, 60, 20)
+    >>> transient_bytes([1], 30, 60, 20, [0], 0), transient_bytes([0], 30, 60, 20, [0], 0)
     (40, 60)
     """
     holds = total(chunk_holds_head)
-    return maximum(holds * head_transient_bytes, layer_transient_bytes - holds * logits_bytes)
+    further = minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes
+    layer = layer_transient_bytes - holds * logits_bytes + further
+    return maximum(holds * head_transient_bytes, layer)
 
 
 @quantity(
@@ -245,17 +250,19 @@ def ffn_shape_parameters(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="attention_matrix_parameters // tensor_parallel_size"
+    formula="(attention_matrix_parameters + layer_copied_matrix_parameters) // tensor_parallel_size"
     " + attention_compressing_parameters",
     source=_ENGINE,
 )
 def attention_shape_parameters(
     attention_matrix_parameters: Column,
+    layer_copied_matrix_parameters: Column,
     tensor_parallel_size: Column,
     attention_compressing_parameters: Column,
 ) -> Column:
     """Return the weights of one matrix for each shape of a layer's attention [parameter]."""
-    return attention_matrix_parameters // tensor_parallel_size + attention_compressing_parameters
+    split = attention_matrix_parameters + layer_copied_matrix_parameters
+    return split // tensor_parallel_size + attention_compressing_parameters
 
 
 @quantity(
@@ -266,7 +273,9 @@ def attention_shape_parameters(
     formula="saved_tensors_is_transformer_engine * activation_element_bytes"
     " * (largest(minimum(stage_layer_count, 1) * attention_shape_parameters)"
     " + total(minimum(stage_layer_count, 1) * ffn_shape_parameters)"
-    " + total(chunk_holds_head) * hidden_size * vocabulary_rows)",
+    " + total(chunk_holds_head) * hidden_size * vocabulary_rows"
+    " + minimum(total(chunk_prediction_count), 1) * 2 * hidden_size * hidden_size"
+    " // tensor_parallel_size)",
     source=_ENGINE + "; matrices of one layer have different shapes, attention of all layers the "
     "same ones",
 )
@@ -279,6 +288,8 @@ def dummy_gradient_bytes(
     chunk_holds_head: Axis,
     hidden_size: Column,
     vocabulary_rows: Column,
+    chunk_prediction_count: Axis,
+    tensor_parallel_size: Column,
 ) -> Column:
     """Return the dummy gradients that fused kernels keep for autograd [byte]."""
     exists = [minimum(count, 1) for count in stage_layer_count]
@@ -287,5 +298,7 @@ def dummy_gradient_bytes(
     )
     ffn = total([here * own for here, own in zip(exists, ffn_shape_parameters, strict=True)])
     head = total(chunk_holds_head) * hidden_size * vocabulary_rows
-    elements = attention + ffn + head
+    further = minimum(total(chunk_prediction_count), 1)
+    projection = further * 2 * hidden_size * hidden_size // tensor_parallel_size
+    elements = attention + ffn + head + projection
     return saved_tensors_is_transformer_engine * activation_element_bytes * elements

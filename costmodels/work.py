@@ -5,7 +5,7 @@ The components add up to the executed work and to the model's.
 """
 
 from costmodels.columns import Axis, Column, as_float, total, weighted_total, where
-from costmodels.quantities import KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
+from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
 
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 5 and appendix A"
@@ -19,19 +19,22 @@ _STAGE = (STAGE,)
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * microbatch_tokens * attention_matrix_parameters // tensor_parallel_size"
+    formula="2 * microbatch_tokens * (attention_matrix_parameters"
+    " + layer_copied_matrix_parameters) // tensor_parallel_size"
     " + 2 * sharded_tokens * attention_compressing_parameters",
     source=_NARAYANAN,
 )
 def layer_projection_flop(
     microbatch_tokens: Column,
     attention_matrix_parameters: Column,
+    layer_copied_matrix_parameters: Column,
     tensor_parallel_size: Column,
     sharded_tokens: Column,
     attention_compressing_parameters: Column,
 ) -> Column:
     """Return the forward work of the projections of a layer's attention, for a microbatch [FLOP]."""
-    split = 2 * microbatch_tokens * attention_matrix_parameters // tensor_parallel_size
+    heads = attention_matrix_parameters + layer_copied_matrix_parameters
+    split = 2 * microbatch_tokens * heads // tensor_parallel_size
     return split + 2 * sharded_tokens * attention_compressing_parameters
 
 
@@ -169,42 +172,39 @@ def layers_double_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis
     return 2.0 * factor * weighted_total(stage_layer_count, [as_float(flop) for flop in layer_flop])
 
 
-def head_work_flop(factor: Column, chunk_holds_head: Axis, head_flop: Column) -> Column:
-    """Return the work of the head in a step, zero in stages without it [FLOP].
+def head_work_flop(factor: Column, head_flop: Axis) -> Column:
+    """Return the work of heads in a step, zero in stages without one [FLOP].
 
     Examples
     --------
-    >>> head_work_flop(2.0, [0, 1], 10)
+    >>> head_work_flop(2.0, [0, 10])
     20.0
     """
-    return factor * total(chunk_holds_head) * head_flop
+    return factor * total(head_flop)
 
 
-def head_double_flop(factor: Column, chunk_holds_head: Axis, head_flop: Column) -> Column:
-    """Return twice the work of the head in a step, its backward [FLOP].
+def head_double_flop(factor: Column, head_flop: Axis) -> Column:
+    """Return twice the work of heads in a step, their backward [FLOP].
 
     Examples
     --------
-    >>> head_double_flop(2.0, [0, 1], 10)
+    >>> head_double_flop(2.0, [0, 10])
     40.0
     """
-    return 2.0 * factor * total(chunk_holds_head) * head_flop
+    return 2.0 * factor * total(head_flop)
 
 
 @quantity(
     "FLOP",
-    Scope.TOTAL,
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
-    formula="2 * sequence_length * embedding_parameters",
+    formula="chunk_holds_head * model_head_flop",
     source=_NARAYANAN,
 )
-def model_head_flop(sequence_length: Column, embedding_parameters: Column) -> Column:
-    """Return the forward work that the head needs, for one sequence [FLOP]."""
-    return 2 * sequence_length * embedding_parameters
-
-
-_LAYERS = {"work": layers_work_flop, "double": layers_double_flop}
-_HEAD = {"work": head_work_flop, "double": head_double_flop}
+def chunk_model_head_flop(chunk_holds_head: Column, model_head_flop: Column) -> Column:
+    """Return the forward work that a chunk's heads and projections need, for one sequence [FLOP]."""
+    return chunk_holds_head * model_head_flop
 
 
 @quantity(
@@ -222,6 +222,32 @@ def stage_repeated_layers(
     return where(recompute_is_full, stage_repeated_layer_count, stage_layer_count)
 
 
+@quantity(
+    "FLOP",
+    Scope.TOTAL,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="stage_pass_count * (total(stage_repeated_layers * 1.0 * layer_recompute_flop)"
+    " + total(chunk_prediction_recompute_flop))",
+    source=_KORTHIKANTI,
+)
+def stage_recompute_flop(
+    stage_pass_count: Column,
+    stage_repeated_layers: Axis,
+    layer_recompute_flop: Axis,
+    chunk_prediction_recompute_flop: Axis,
+) -> Column:
+    """Return the work of forwards that the backward repeats, on all GPUs of a stage, in a step [FLOP]."""
+    layers = weighted_total(
+        stage_repeated_layers, [as_float(flop) for flop in layer_recompute_flop]
+    )
+    return stage_pass_count * (layers + total(chunk_prediction_recompute_flop))
+
+
+_LAYERS = {"work": layers_work_flop, "double": layers_double_flop}
+_HEAD = {"work": head_work_flop, "double": head_double_flop}
+
+
 def _of_stage(
     name: str,
     layer: str,
@@ -230,7 +256,6 @@ def _of_stage(
     factor: str,
     source: str,
     double: bool = False,
-    layers: str = "stage_layer_count",
 ) -> Quantity:
     """Return the work of one component on all GPUs of a stage, in a step."""
     way = "double" if double else "work"
@@ -238,11 +263,11 @@ def _of_stage(
     if "head" in layer:
         names = {"factor": factor, "head_flop": layer}
         function = renamed(_HEAD[way], name, names)
-        formula = f"{twice}{factor} * total(chunk_holds_head) * {layer}"
+        formula = f"{twice}{factor} * total({layer})"
     else:
-        names = {"factor": factor, "stage_layer_count": layers, "layer_flop": layer}
+        names = {"factor": factor, "layer_flop": layer}
         function = renamed(_LAYERS[way], name, names)
-        formula = f"{twice}{factor} * total({layers} * {layer})"
+        formula = f"{twice}{factor} * total(stage_layer_count * {layer})"
     return Quantity(
         name=name,
         unit="FLOP",
@@ -261,7 +286,7 @@ _NAMES = {
     "scores": ("layer_attention_flop", "scores and weighted values"),
     "ffn": ("layer_ffn_flop", "feed-forward networks or experts"),
     "router": ("layer_router_flop", "routers"),
-    "head": ("head_flop", "the head"),
+    "head": ("chunk_head_flop", "heads, and projections before them"),
 }
 
 _EXECUTED = "on all GPUs of a stage, in a step"
@@ -291,7 +316,7 @@ def _executed(component: str) -> tuple[Quantity, Quantity]:
 
 def _needed(component: str) -> tuple[Quantity, Quantity]:
     _, what = _NAMES[component]
-    layer = "model_head_flop" if component == "head" else f"layer_model_{component}_flop"
+    layer = "chunk_model_head_flop" if component == "head" else f"layer_model_{component}_flop"
     return (
         _of_stage(
             f"stage_model_{component}_forward_flop",
@@ -313,18 +338,6 @@ def _needed(component: str) -> tuple[Quantity, Quantity]:
 
 EXECUTED = tuple(entry for component in _NAMES for entry in _executed(component))
 """Executed work of a stage by component, forward and backward."""
-
-RECOMPUTED = (
-    _of_stage(
-        "stage_recompute_flop",
-        "layer_recompute_flop",
-        f"Work of forwards that the backward repeats, {_EXECUTED}.",
-        factor="stage_pass_count",
-        source=_KORTHIKANTI,
-        layers="stage_repeated_layers",
-    ),
-)
-"""Executed work of a stage that recomputation adds."""
 
 NEEDED = tuple(entry for component in _NAMES for entry in _needed(component))
 """Work that the model needs of a stage by component, forward and backward."""

@@ -435,12 +435,52 @@ _MESSAGES = (
         "tensor",
     ),
     _Kind(
+        "prediction_all_gather",
+        "",
+        "all-gather",
+        "hidden_message_bytes",
+        "hidden_all_gather_bytes",
+        "tensor",
+    ),
+    _Kind(
+        "prediction_input_all_reduce",
+        "tensor",
+        "all-reduce",
+        "prediction_input_message_bytes",
+        "prediction_input_all_reduce_bytes",
+        "tensor",
+    ),
+    _Kind(
+        "prediction_input_all_gather",
+        "sequence",
+        "all-gather",
+        "prediction_input_message_bytes",
+        "prediction_input_all_gather_bytes",
+        "tensor",
+    ),
+    _Kind(
+        "prediction_input_reduce_scatter",
+        "sequence",
+        "reduce-scatter",
+        "prediction_input_message_bytes",
+        "prediction_input_all_gather_bytes",
+        "tensor",
+    ),
+    _Kind(
         "replicated_all_reduce",
         "",
         "all-reduce",
         "replicated_message_bytes",
         "chunk_replicated_bytes",
         "tensor",
+    ),
+    _Kind(
+        "shared_all_reduce",
+        "",
+        "all-reduce",
+        "shared_message_bytes",
+        "chunk_shared_bytes",
+        "copies",
     ),
     _Kind(
         "context_send", "context", "send", "context_block_bytes", "context_block_bytes", "context"
@@ -569,6 +609,7 @@ _MESSAGES = (
 )
 _SIZES = {
     "tensor": "tensor_parallel_size",
+    "copies": "key_value_copies_size",
     "context": "context_parallel_size",
     "pipeline": "pipeline_parallel_size",
     "expert": "expert_parallel_size",
@@ -619,7 +660,8 @@ _ALGORITHMS = {"send": "point to point", "all-to-all": "in pairs"}
 def _fraction(kind: _Kind) -> str:
     if (kind.group, kind.collective) == ("context", "all-to-all"):
         return "context_exchange_fraction"
-    return f"{kind.group or 'tied'}_network_fraction"
+    group = "tensor" if kind.group == "copies" else kind.group
+    return f"{group or 'tied'}_network_fraction"
 
 
 def _messages(kind: _Kind, table: "_Table") -> list[Message]:

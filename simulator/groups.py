@@ -137,10 +137,16 @@ def _expert_sharding(layout: Layout, size: int) -> Ranks:
     return _neighbours(layout.alike("pipeline"), size, stride)
 
 
+def _key_value_copies(layout: Layout, size: int) -> Ranks:
+    """Return the tensor-parallel ranks that have a copy of the same key and value heads."""
+    return layout.members(RankAxis.TENSOR).reshape(-1, size)
+
+
 GROUPS: Mapping[str, Callable[[Layout, int], Ranks]] = MappingProxyType(
     {axis.value: _along(axis) for axis in RankAxis}
     | {
         TIED: _tied,
+        "copies": _key_value_copies,
         "sharding": _sharding,
         "replication": _replication,
         "expert_tensor": _expert_tensor,

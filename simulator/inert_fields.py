@@ -257,7 +257,8 @@ def _one_replica(facts: Facts) -> str:
 def sends_gradients(facts: Facts) -> bool:
     """Return whether gradients leave a GPU."""
     model, plan = facts.scenario.model, facts.scenario.plan
-    copies = model.tied_embeddings and plan.pipeline_parallel_size > 1
+    copied = model.tied_embeddings or model.multi_token_prediction_layers > 0
+    copies = copied and plan.pipeline_parallel_size > 1
     norms = plan.sequence_parallel or model.query_key_norm is QueryKeyNorm.HEAD
     return facts.copies > 1 or copies or (norms and plan.tensor_parallel_size > 1)
 
@@ -296,7 +297,8 @@ def _layers(facts: Facts) -> str:
     stages = plan.pipeline_parallel_size * plan.virtual_stages
     if stages == 1:
         return without_effect(["plan.layers_per_stage"], "one stage holds every layer")
-    balanced = balanced_layers(facts.scenario.model.num_hidden_layers, stages)
+    model = facts.scenario.model
+    balanced = balanced_layers(model.num_hidden_layers, stages, model.multi_token_prediction_layers)
     other = "-".join(map(str, balanced))
     if plan.layers_per_stage is not None:
         if tuple(plan.layers_per_stage) != balanced:

@@ -109,9 +109,10 @@ def _energy(facts: Facts) -> str:
 def _uneven(facts: Facts) -> str:
     plan, layers = facts.scenario.plan, facts.scenario.model.num_hidden_layers
     stages = plan.pipeline_parallel_size * plan.virtual_stages
+    further = facts.scenario.model.multi_token_prediction_layers
     if plan.layers_per_stage is not None or (layers + 2) % stages == 0 or layers % stages:
         return ""
-    most = max(balanced_layers(layers, stages))
+    most = max(balanced_layers(layers, stages, further))
     return (
         f"plan.layers_per_stage: {layers} layers and two ends do not divide by {stages} virtual "
         f"stages, so some hold {most} layers; {layers // stages} on every one is the other choice"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
-from costmodels.compilation import Columns
+from costmodels.compilation import Columns, trained_depth
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
 from costmodels.scenario import Scenario
@@ -183,6 +183,7 @@ def classes_of(scenario: Scenario, microbatch_count: int) -> tuple[int, ...]:
         plan.schedule,
         plan.layers_per_stage,
         plan.repeated_layers,
+        trained_depth(scenario),
     )
     of_stage = {stage: index for index, entry in enumerate(classes) for stage in entry.stages}
     return tuple(of_stage[stage] for stage in range(plan.pipeline_parallel_size))

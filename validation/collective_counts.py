@@ -44,6 +44,8 @@ _COUNTED = "both count the same integers"
 _INTERCEPTED = "calls of torch's dispatcher on gloo, recorded in a step of training"
 _REPLAYED = "bytes of messages sent when the recorded collectives run again as rings"
 _GROUPED = Sizes(num_attention_heads=8, num_key_value_heads=4, head_size=4, gated=False)
+_TWO_NORMS = Sizes(parallel_residual=True)
+_BESIDE = _GROUPED._replace(parallel_residual=True, norms_per_layer=1)
 _UNEVEN = Sizes(hidden_size=20, vocabulary_size=50, num_hidden_layers=1)
 """Sizes whose weights no number of ranks above two divides."""
 
@@ -125,6 +127,10 @@ TENSOR_RUNS = (
     _tensor_run(2, sequence_parallel=True, recompute="selective"),
     _tensor_run(4, sequence_parallel=True, recompute="full"),
     _tensor_run(2, sequence_parallel=True, recompute="full-early-stop"),
+    _tensor_run(2, sequence_parallel=False, recompute="full", sizes=_BESIDE),
+    _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_BESIDE),
+    _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_TWO_NORMS),
+    _tensor_run(2, sequence_parallel=True, recompute="full", sizes=_TWO_NORMS),
 )
 DATA_RUNS = (
     _data_run("ddp", 2, 0, option=25.0),

@@ -30,10 +30,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "llama-3.1-8b": {},
         "mixtral-8x7b": {},
         "qwen3-30b-a3b": {},
-        "deepseek-v3": {"multi_token_prediction_layers": 0},
+        "deepseek-v3": {},
         "gpt-oss-20b": {},
         "gemma-2-27b": {},
-        "qwen3.5-27b": {"multi_token_prediction_layers": 0},
+        "qwen3.5-27b": {},
         "infini-transformer": {},
     }
 )
@@ -210,8 +210,10 @@ def recompute_compared(scenario: Scenario) -> Iterator[Compared]:
     from validation.torch_programs import counting
 
     model, recompute = scenario.model, scenario.plan.recompute
-    said = predicted(scenario, ("layer_recompute_flop", "chunk_backward_flop", "kind_layer_count"))
-    repeated = sum(map(mul, said["kind_layer_count"], said["layer_recompute_flop"]))
+    names = ("layer_recompute_flop", "chunk_backward_flop", "stage_layer_count")
+    said = predicted(scenario, (*names, "chunk_prediction_recompute_flop"))
+    repeated = sum(map(mul, said["stage_layer_count"][0], said["layer_recompute_flop"]))
+    repeated += said["chunk_prediction_recompute_flop"][0][0]
     none, again, early = (
         counting.decoder_passes(model, *_shape(scenario), kind, early_stop=stop).backward.total
         for kind, stop in ((Recompute.NONE, False), (recompute, False), (recompute, True))
@@ -251,9 +253,11 @@ def _last_products(scenario: Scenario) -> int:
     experts, and the gate of shared experts keep its output.
     """
     selective = scenario.plan.recompute is Recompute.SELECTIVE
+    layers = list(range(scenario.model.num_hidden_layers))
+    layers += layers[-1:] * scenario.model.multi_token_prediction_layers
     return sum(
         _weighted_values(scenario, layer) if selective else _last_projection(scenario, layer)
-        for layer in range(scenario.model.num_hidden_layers)
+        for layer in layers
     )
 
 

@@ -54,10 +54,13 @@ def parameters_compared(scenario: Scenario) -> Iterator[tuple[str, str, int, int
     """
     from validation.torch_programs import counting
 
-    said = predicted(scenario, ("layer_parameters", "total_parameters"))
+    names = ("layer_parameters", "total_parameters", "multi_token_prediction_parameters")
+    said = predicted(scenario, (*names, "stage_parameters"))
     kinds, _ = layer_kinds(scenario.model)
     for kind in range(max(kinds) + 1):
         counted = counting.block_elements(scenario.model, kinds.index(kind))
         yield f"kind {kind}", "layer_parameters", said["layer_parameters"][kind], counted
     whole = counting.decoder_elements(scenario.model)
-    yield "model", "total_parameters", said["total_parameters"], whole
+    further = said["multi_token_prediction_parameters"]
+    yield "model", "total_parameters", said["total_parameters"], whole - further
+    yield "one GPU", "stage_parameters", said["stage_parameters"][0], whole

@@ -82,6 +82,23 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             gated=True,
             mixture=_EXPERTS | {"shared_intermediate_size": 14, "dense_layers": [0]},
         ),
+        "side by side, one norm": model_table(parallel_residual=True, norms_per_layer=1, **_BIASES),
+        "side by side, two norms": model_table(
+            parallel_residual=True, norm="layernorm", gated=True, attention_bias=True
+        ),
+        "mixture beside attention": model_table(
+            parallel_residual=True, norms_per_layer=1, mixture=_EXPERTS
+        ),
+        "one further token": model_table(multi_token_prediction_layers=1, gated=True),
+        "two further tokens": model_table(
+            multi_token_prediction_layers=2, norm="layernorm", tied_embeddings=True, **_BIASES
+        ),
+        "further token of a latent mixture": model_table(
+            layouts=[_LATENT],
+            gated=True,
+            mixture=_EXPERTS | {"shared_intermediate_size": 14, "dense_layers": [0]},
+            multi_token_prediction_layers=1,
+        ),
     }
 )
 """Models by what is special about their layers."""

@@ -28,7 +28,7 @@ def latent_value_size(value_size: Column) -> Column:
 
 def softmax_projected_elements(
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    held_key_value_head_count: Column,
     attention_output_gate: Column,
     head_size: Column,
 ) -> Column:
@@ -40,7 +40,7 @@ def softmax_projected_elements(
     10240
     """
     queries = (2 + attention_output_gate) * num_attention_heads
-    return (queries + 2 * num_key_value_heads) * head_size
+    return (queries + 2 * held_key_value_head_count) * head_size
 
 
 def latent_projected_elements(
@@ -75,13 +75,13 @@ def softmax_rotated_elements(
     positions_is_rotary: Column,
     query_key_norm_is_none: Column,
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    held_key_value_head_count: Column,
     attention_output_gate: Column,
     head_size: Column,
 ) -> Column:
     """Return what rotation, norms and gate of heads read and write, for one token [element]."""
     passes = 2 * (positions_is_rotary + 1 - query_key_norm_is_none)
-    heads = passes * (num_attention_heads + num_key_value_heads)
+    heads = passes * (num_attention_heads + held_key_value_head_count)
     return (heads + 3 * attention_output_gate * num_attention_heads) * head_size
 
 
@@ -101,7 +101,7 @@ def latent_rotated_elements(
 def softmax_kept_elements(
     query_key_norm_is_none: Column,
     num_attention_heads: Column,
-    num_key_value_heads: Column,
+    held_key_value_head_count: Column,
     attention_output_gate: Column,
     head_size: Column,
 ) -> Column:
@@ -111,7 +111,7 @@ def softmax_kept_elements(
     -----
     Query, key, value and output; queries and keys before their norm; a gate and its product.
     """
-    projected = (3 - query_key_norm_is_none) * (num_attention_heads + num_key_value_heads)
+    projected = (3 - query_key_norm_is_none) * (num_attention_heads + held_key_value_head_count)
     return (projected + 2 * attention_output_gate * num_attention_heads) * head_size
 
 

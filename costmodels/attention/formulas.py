@@ -40,17 +40,17 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
         "softmax_value_size": "head_size",
         "latent_value_size": "value_size",
         "softmax_projected_elements": "((2 + attention_output_gate) * num_attention_heads"
-        " + 2 * num_key_value_heads) * head_size",
+        " + 2 * held_key_value_head_count) * head_size",
         "latent_projected_elements": "num_attention_heads * (2 * unrotated_size + rotated_size"
         " + 2 * value_size)",
         "softmax_compressed_elements": "0",
         "latent_compressed_elements": "2 * (query_rank + key_value_rank) + rotated_size",
         "softmax_rotated_elements": "(2 * (positions_is_rotary + 1 - query_key_norm_is_none)"
-        " * (num_attention_heads + num_key_value_heads) + 3 * attention_output_gate"
+        " * (num_attention_heads + held_key_value_head_count) + 3 * attention_output_gate"
         " * num_attention_heads) * head_size",
         "latent_rotated_elements": "num_attention_heads * (3 * rotated_size + 2 * unrotated_size)",
         "softmax_kept_elements": "((3 - query_key_norm_is_none) * (num_attention_heads"
-        " + num_key_value_heads) + 2 * attention_output_gate * num_attention_heads) * head_size",
+        " + held_key_value_head_count) + 2 * attention_output_gate * num_attention_heads) * head_size",
         "latent_kept_elements": "num_attention_heads * (2 * (unrotated_size + rotated_size)"
         " + unrotated_size + 2 * value_size)",
         "softmax_kept_compressed_elements": "0",

@@ -194,7 +194,13 @@ class Model(SourcedSpec, frozen=True, kw_only=True):
         int, size("normalizations of a layer: 1, 2 or 4", *_PARAMETERS, most=4)
     ] = 2
     parallel_residual: Annotated[
-        bool, choice("whether attention and FFN of a layer read the same input")
+        bool,
+        choice(
+            "whether attention and FFN of a layer read the same input",
+            "memory",
+            "communication",
+            "time",
+        ),
     ] = False
     query_key_norm: Annotated[
         QueryKeyNorm, choice("normalization of queries and keys", *_PARAMETERS)
@@ -206,7 +212,8 @@ class Model(SourcedSpec, frozen=True, kw_only=True):
         bool, choice("whether a gate multiplies the output of attention", *_EVERYTHING)
     ] = False
     multi_token_prediction_layers: Annotated[
-        int, size("layers that predict further tokens", least=0, most=2**10)
+        int,
+        size("layers that predict further tokens", *_EVERYTHING, "pipeline", least=0, most=2**10),
     ] = 0
     mixture: Annotated[Mixture, choice("mixture of experts", *_EVERYTHING)] | None = None
     layouts: Annotated[

@@ -230,6 +230,7 @@ def test_the_largest_unit_of_a_chunk() -> None:
     """Kinds of 10 and 100 parameters, ends of 40 and 70: only what the chunk holds counts."""
     for counts, embedding, head, expected in (
         ([3, 1], 0, 0, 100),
+        ([0, 2], 0, 2, 108),  # the second kind predicts a further token, 8 parameters before it
         ([3, 0], 0, 0, 10),
         ([3, 0], 1, 0, 40),
         ([3, 0], 0, 1, 70),
@@ -242,8 +243,11 @@ def test_the_largest_unit_of_a_chunk() -> None:
             layer_gpu_parameters=[10, 100],
             chunk_holds_embedding=embedding,
             embedding_gpu_parameters=40,
-            chunk_holds_head=head,
+            chunk_holds_head=min(head, 1),
             head_gpu_parameters=70,
+            predicted_layer_count=[0, 1],
+            chunk_prediction_count=max(head - 1, 0),
+            prediction_gpu_parameters=8,
         )
         assert unit == expected
     assert unit_parameters(chunk_unit_parameters=[10, 70, 40]) == 70

@@ -364,36 +364,47 @@ def test_accumulation_reads_and_writes_fp32_gradients() -> None:
 
 
 def test_only_the_chunk_with_an_end_computes_it() -> None:
-    """Layers of 10 s and 100 s, two and one of them; the embedding takes 1 s, the head 7 s."""
-    for embedding, head, expected in ((0, 0, 120), (1, 0, 121), (0, 1, 127), (1, 1, 128)):
+    """Layers of 10 s and 100 s, two and one of them; the embedding 1 s, the head 7 s, a depth 50 s."""
+    for embedding, head, expected in ((0, 0, 120), (1, 0, 121), (0, 1, 127), (1, 2, 185)):
         forward_s = chunk_forward_compute_s(
             chunk_layer_count=[2, 1],
             layer_forward_s=[10.0, 100.0],
-            chunk_holds_embedding=embedding,
+            chunk_embedding_passes=embedding,
             embedding_forward_s=1.0,
-            chunk_holds_head=head,
+            chunk_head_passes=head,
             head_forward_s=7.0,
+            chunk_prediction_count=max(head - 1, 0),
+            prediction_forward_s=50.0,
         )
         assert forward_s == expected
 
 
 def test_ends_take_twice_their_forward_in_the_backward() -> None:
     """Two layers of 20 s, one of 200 s, 3 s to add gradients; ends of 1 s and 7 s, doubled."""
-    for embedding, head, ends in ((0, 0, 0), (1, 0, 1 + 1), (0, 1, 7 + 7), (1, 1, 16)):
+    for embedding, head, ends in ((0, 0, 0), (1, 0, 1 + 1), (0, 1, 7 + 7), (1, 2, 130)):
         backward_s = chunk_backward_compute_s(
             chunk_layer_count=[2, 1],
             layer_backward_s=[20.0, 200.0],
-            chunk_holds_embedding=embedding,
+            chunk_embedding_passes=embedding,
             embedding_forward_s=1.0,
-            chunk_holds_head=head,
+            chunk_head_passes=head,
             head_forward_s=7.0,
+            chunk_prediction_count=max(head - 1, 0),
+            prediction_forward_s=50.0,
             chunk_accumulation_s=3.0,
         )
         assert backward_s == 20 + 20 + 200 + ends + 3
 
 
 def test_a_chunk_computes_again_what_its_layers_do() -> None:
-    assert chunk_recompute_s(kind_repeated_layers=[2, 1], layer_recompute_s=[10.0, 100.0]) == 120
+    """A depth takes 50 s before its layer."""
+    again_s = chunk_recompute_s(
+        kind_repeated_layers=[2, 1],
+        layer_recompute_s=[10.0, 100.0],
+        chunk_prediction_repeated_count=2,
+        prediction_forward_s=50.0,
+    )
+    assert again_s == 220
 
 
 @pytest.mark.parametrize(

@@ -53,20 +53,44 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"workload__global_batch_size": 2**40},
         r"workload.global_batch_size \(1099511627776\): tokens of a step, and bytes of the",
     ),
-    "residuals_in_series": (
+    "serving_is_in_series": (
         "small",
-        {"model__parallel_residual": True},
-        r"model.parallel_residual \(True\): .* side by side are not modelled yet",
+        {"model__parallel_residual": True, "workload__kind": "prefill"},
+        r"model.parallel_residual \(True\): .* side by side are not modelled in inference yet",
     ),
     "norms_are_placed": (
         "small",
-        {"model__norms_per_layer": 3},
-        r"model.norms_per_layer \(3\): only 2 .* and 4 .* are modelled",
+        {"model__norms_per_layer": 1},
+        r"model.norms_per_layer \(1\): must be 2 .* or 1 \(for both halves, model.parallel_residual",
     ),
-    "predicts_one_token": (
+    "predictions_embed_tokens_alone": (
         "small",
-        {"model__multi_token_prediction_layers": 1},
+        {"model__multi_token_prediction_layers": 1, "model__embedding_norm": True},
         r"model.multi_token_prediction_layers \(1\): .* set model.multi_token_prediction_layers=0",
+    ),
+    "predictions_are_repeated_alone": (
+        "small",
+        {
+            "model__multi_token_prediction_layers": 1,
+            "plan__recompute": "full",
+            "plan__recompute_num_layers": 4,
+        },
+        r"plan.recompute_num_layers \(4\): groups of layers must be of 1 where further tokens",
+    ),
+    "copied_heads_have_own_norms": (
+        "small",
+        {"model__query_key_norm": "full", "plan__tensor_parallel_size": 16}
+        | {"cluster__accelerator_count": 16},
+        r"model.query_key_norm \(full\): .* share key and value heads \(8\)",
+    ),
+    "predictions_divide": (
+        "small",
+        {
+            "model__multi_token_prediction_layers": 1,
+            "model__hidden_size": 1001,
+            "plan__tensor_parallel_size": 2,
+        },
+        r"model.hidden_size \(1001\): must be a multiple of plan.tensor_parallel_size \(2\) where",
     ),
     "shared_experts_divide": (
         "mixture",
@@ -230,8 +254,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "key_value_heads_divide": (
         "small",
-        {"plan__tensor_parallel_size": 16, "cluster__accelerator_count": 16},
-        r"model.num_key_value_heads \(8\): must be a multiple of plan.tensor_parallel_size \(16\)",
+        {
+            "model__num_attention_heads": 48,
+            "model__num_key_value_heads": 6,
+            "plan__tensor_parallel_size": 16,
+            "cluster__accelerator_count": 16,
+        },
+        r"model.num_key_value_heads \(6\): must be a multiple of plan.tensor_parallel_size \(16\)",
     ),
     "ffn_divides": (
         "small",

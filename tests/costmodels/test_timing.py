@@ -88,35 +88,47 @@ def test_chunks_wait_for_every_all_reduce() -> None:
 
 
 def test_all_reduces_of_a_chunk_by_hand() -> None:
-    """Five of 2 s, and 7 s of the loss where the head is."""
-    for head, expected in ((0, 10.0), (1, 17.0)):
+    """Five of 2 s, 7 s of each loss; 50 s around projections to further tokens."""
+    for head, split, expected in ((0, 1, 10.0), (1, 1, 17.0), (2, 0, 74.0)):
         forward_s = chunk_forward_tensor_s(
             forward_all_reduces=5,
             hidden_all_reduce_s=2.0,
-            chunk_holds_head=head,
+            chunk_head_passes=head,
             loss_all_reduce_s=7.0,
+            sequence_parallel=split,
+            chunk_forward_prediction_s=50.0,
         )
         assert forward_s == expected
-    for stage, expected in ((0, 8.0), (3, 108.0)):
+    for stage, expected in ((0, 58.0), (3, 158.0)):
         backward_s = chunk_backward_tensor_s(
             backward_all_reduces=4,
             hidden_all_reduce_s=2.0,
             zero_stage=stage,
             sequence_parallel=0,
             chunk_replicated_s=100.0,
+            chunk_backward_prediction_s=50.0,
         )
         assert backward_s == expected
-    assert chunk_forward_sequence_s(forward_ring_passes=3, hidden_all_gather_s=2.0) == 6
+    for split, expected in ((0, 6), (1, 56)):
+        forward_s = chunk_forward_sequence_s(
+            forward_ring_passes=3,
+            hidden_all_gather_s=2.0,
+            sequence_parallel=split,
+            chunk_forward_prediction_s=50.0,
+        )
+        assert forward_s == expected
 
 
 def test_input_gradients_take_one_product_for_each_of_the_forward() -> None:
-    """Two layers of 10 s and one of 100 s; the head's product of 7 s only where the head is."""
-    for head, expected in ((0, 120.0), (1, 127.0)):
+    """Two layers of 10 s, one of 100 s; 7 s for each head, 3 s for each projection to one."""
+    for head, further, expected in ((0, 0, 120.0), (1, 0, 127.0), (2, 1, 137.0)):
         products_s = chunk_input_gradient_s(
             chunk_layer_count=[2, 1],
             layer_matmul_s=[10.0, 100.0],
-            chunk_holds_head=head,
+            chunk_head_passes=head,
             head_product_s=7.0,
+            chunk_prediction_count=further,
+            prediction_product_s=3.0,
         )
         assert products_s == expected
 
@@ -125,18 +137,21 @@ def test_input_gradients_take_one_product_for_each_of_the_forward() -> None:
 def test_what_is_gathered_again_hides_behind_input_gradients(
     products_s: float, expected: float
 ) -> None:
-    """Four passes of 2 s are waited for; three more hide as long as the products take."""
+    """Four passes of 2 s are waited for, and 7 s; three, one of 0 s, hide behind the products."""
     assert (
         chunk_backward_sequence_s(
             backward_ring_passes=4,
             hidden_all_gather_s=2.0,
             regathers=3,
+            chunk_prediction_count=1,
+            prediction_input_all_gather_s=0.0,
             chunk_input_gradient_s=products_s,
             zero_stage=2,
             sequence_parallel=1,
             chunk_replicated_s=100.0,
+            chunk_backward_prediction_s=7.0,
         )
-        == expected + 100
+        == expected + 100 + 7
     )
 
 

@@ -91,7 +91,9 @@ def places(scenario: Scenario, layers: Any) -> list[tuple[int, int]]:
     """Return the virtual stage and the layout of some layers, sorted."""
     model, plan = scenario.model, scenario.plan
     stages = plan.pipeline_parallel_size * plan.virtual_stages
-    counts = plan.layers_per_stage or balanced_layers(model.num_hidden_layers, stages)
+    counts = plan.layers_per_stage or balanced_layers(
+        model.num_hidden_layers, stages, model.multi_token_prediction_layers
+    )
     stage_of = [stage for stage, count in enumerate(counts) for _ in range(count)]
     return sorted((stage_of[layer], layer % len(model.layouts)) for layer in layers)
 
@@ -284,7 +286,8 @@ def _within(declared: Any, old: Any, values: tuple[Any, ...]) -> Iterator[Any]:
 def _layers(scenario: Scenario, old: Any) -> Iterator[Any]:
     plan, layers = scenario.plan, scenario.model.num_hidden_layers
     stages = plan.pipeline_parallel_size * plan.virtual_stages
-    balanced = list(balanced_layers(layers, stages))
+    further = scenario.model.multi_token_prediction_layers
+    balanced = list(balanced_layers(layers, stages, further))
     if old is None:
         yield balanced
     else:

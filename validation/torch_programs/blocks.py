@@ -470,6 +470,8 @@ def _attention(model: Model, layout: Layout) -> _AnyAttention:
 class Block(nn.Module):
     """A layer: attention and feed-forward network, each behind a norm, or between two.
 
+    Side by side they read the same stream, through a norm each or through one.
+
     Parameters
     ----------
     model : Model
@@ -493,15 +495,23 @@ class Block(nn.Module):
         )
         after = model.norms_per_layer == 4
         self.attention_norm = norm(model.norm, model.hidden_size)
-        self.ffn_norm = norm(model.norm, model.hidden_size)
+        self.beside = model.parallel_residual
+        self.ffn_norm = norm(model.norm, model.hidden_size) if model.norms_per_layer > 1 else None
         self.attention_out_norm = norm(model.norm, model.hidden_size) if after else nn.Identity()
         self.ffn_out_norm = norm(model.norm, model.hidden_size) if after else nn.Identity()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the output of (batch, sequence, hidden)."""
-        attended = self.attention(self.attention_norm(hidden))
+        normed = self.attention_norm(hidden)
+        attended = self.attention(normed)
+        out: torch.Tensor
+        if self.beside:
+            normed = normed if self.ffn_norm is None else self.ffn_norm(hidden)
+            out = hidden + attended + self.ffn(normed)
+            return out
+        assert self.ffn_norm is not None  # noqa: S101 - tells the type checker
         hidden = hidden + self.attention_out_norm(attended)
-        out: torch.Tensor = hidden + self.ffn_out_norm(self.ffn(self.ffn_norm(hidden)))
+        out = hidden + self.ffn_out_norm(self.ffn(self.ffn_norm(hidden)))
         return out
 
 
@@ -525,8 +535,38 @@ class Head(nn.Module):
         return logits
 
 
+class Further(nn.Module):
+    """One depth of multi-token prediction: a layer behind two norms and a projection, and a norm.
+
+    Parameters
+    ----------
+    model : Model
+        Description of the model.
+    recompute : Recompute
+        As of a layer.
+
+    Notes
+    -----
+    As DeepSeek-AI 2024, arXiv:2412.19437, section 2.2: embedding and head are the model's.
+    """
+
+    def __init__(self, model: Model, recompute: Recompute) -> None:
+        super().__init__()
+        hidden = model.hidden_size
+        self.hidden_norm, self.embedding_norm = norm(model.norm, hidden), norm(model.norm, hidden)
+        self.projection = nn.Linear(2 * hidden, hidden, bias=False)
+        self.layer = Block(model, model.num_hidden_layers - 1, recompute)
+        self.out_norm = norm(model.norm, hidden)
+
+    def forward(self, hidden: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Return the output of the layer, of (batch, sequence, hidden) and as much embedded."""
+        both = torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), dim=-1)
+        out: torch.Tensor = self.layer(self.projection(both))
+        return out
+
+
 class Decoder(nn.Module):
-    """A whole decoder with its loss.
+    """A whole decoder with its loss, or with those of the further tokens too.
 
     Parameters
     ----------
@@ -554,6 +594,8 @@ class Decoder(nn.Module):
         layers = range(model.num_hidden_layers)
         self.layers = nn.ModuleList(Block(model, layer, recompute) for layer in layers)
         self.head = Head(model)
+        depths = range(model.multi_token_prediction_layers)
+        self.further = nn.ModuleList(Further(model, recompute) for _ in depths)
         if model.tied_embeddings:
             self.head.projection.weight = self.embedding.weight
 
@@ -567,13 +609,23 @@ class Decoder(nn.Module):
         with set_checkpoint_early_stop(self.early_stop):
             for layer in self.layers:
                 hidden = self._through(layer, hidden)
-        logits = self.head(hidden)
+            normed = self.head.norm(hidden)
+            loss = self._loss(normed, targets)
+            for depth, further in enumerate(self.further, 1):
+                embedded = self.embedding(tokens.roll(-depth, dims=1))
+                hidden = self._through(further, normed, embedded)
+                normed = further.get_submodule("out_norm")(hidden)
+                loss = loss + self._loss(normed, targets.roll(-depth, dims=1))
+        return loss
+
+    def _loss(self, normed: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = self.head.projection(normed)
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def _through(self, layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    def _through(self, layer: nn.Module, *entering: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = (
-            checkpoint(layer, hidden, use_reentrant=False)
+            checkpoint(layer, *entering, use_reentrant=False)
             if self.recompute_layers
-            else layer(hidden)
+            else layer(*entering)
         )
         return out

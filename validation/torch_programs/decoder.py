@@ -87,7 +87,11 @@ class Head(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer: attention and feed-forward network, each behind a norm."""
+    """A layer: attention and feed-forward network, each behind a norm, or side by side.
+
+    Side by side both add to the stream in one sum over ranks. Behind one norm their first matrices
+    are one, whose input has one gradient.
+    """
 
     def __init__(self, sizes: Sizes, split: Whole, place: int, *, selective: bool) -> None:
         super().__init__()
@@ -101,7 +105,7 @@ class Layer(nn.Module):
         self.query_key_value = split.part(_weight(first, rows, hidden), 0)
         width = sizes.num_attention_heads * head
         self.output = split.part(_weight(first + 1, hidden, width), 1)
-        self.ffn_norm = _norm(hidden)
+        self.ffn_norm = _norm(hidden) if sizes.norms_per_layer > 1 else self.attention_norm
         matrices = 1 + sizes.gated
         self.up = split.part(_weight(first + 2, matrices * sizes.intermediate_size, hidden), 0)
         self.down = split.part(_weight(first + 3, hidden, sizes.intermediate_size), 1)
@@ -109,12 +113,30 @@ class Layer(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the layer's output."""
         normed = functional.rms_norm(hidden, self.attention_norm.shape, self.attention_norm)
-        hidden = hidden + self._attention(normed)
+        if self.sizes.parallel_residual:
+            return hidden + self._beside(hidden, normed)
+        attended = self._attend(self.split.columns(normed, self.query_key_value))
+        hidden = hidden + self.split.rows(attended, self.output)
         normed = functional.rms_norm(hidden, self.ffn_norm.shape, self.ffn_norm)
-        return hidden + self._ffn(normed)
+        return hidden + self.split.rows(
+            self._activate(self.split.columns(normed, self.up)), self.down
+        )
 
-    def _attention(self, normed: torch.Tensor) -> torch.Tensor:
-        projected = self.split.columns(normed, self.query_key_value)
+    def _beside(self, hidden: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
+        """Return what attention and network add, both reading the same stream."""
+        if self.sizes.norms_per_layer == 1:
+            widths = [self.query_key_value.shape[0], self.up.shape[0]]
+            matrices = torch.cat((self.query_key_value, self.up))
+            projected, wide = self.split.columns(normed, matrices).split(widths, dim=-1)
+        else:
+            projected = self.split.columns(normed, self.query_key_value)
+            normed = functional.rms_norm(hidden, self.ffn_norm.shape, self.ffn_norm)
+            wide = self.split.columns(normed, self.up)
+        both = torch.cat((self._attend(projected), self._activate(wide)), dim=-1)
+        return self.split.rows(both, torch.cat((self.output, self.down), dim=-1))
+
+    def _attend(self, projected: torch.Tensor) -> torch.Tensor:
+        """Return attention of this rank's heads, from queries, keys and values."""
         heads = projected.unflatten(-1, (-1, self.group + 2, self.sizes.head_size))
         query, key, value = heads.split((self.group, 1, 1), dim=-2)
         # (sequence, microbatch, groups, heads of a group, head) to heads before the sequence
@@ -123,16 +145,14 @@ class Layer(nn.Module):
             attended = checkpoint(_attend, *parts, use_reentrant=False)
         else:
             attended = _attend(*parts)
-        return self.split.rows(attended.permute(3, 0, 1, 2, 4).flatten(2), self.output)
+        return torch.as_tensor(attended.permute(3, 0, 1, 2, 4).flatten(2))
 
-    def _ffn(self, normed: torch.Tensor) -> torch.Tensor:
-        wide = self.split.columns(normed, self.up)
+    def _activate(self, wide: torch.Tensor) -> torch.Tensor:
+        """Return what goes into the network's last matrix."""
         if self.sizes.gated:
             gate, wide = wide.unflatten(-1, (-1, 2)).unbind(-1)
-            wide = functional.silu(gate) * wide
-        else:
-            wide = functional.gelu(wide)
-        return self.split.rows(wide, self.down)
+            return functional.silu(gate) * wide
+        return functional.gelu(wide)
 
 
 class Decoder(nn.Module):

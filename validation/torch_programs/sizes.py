@@ -18,6 +18,8 @@ class Sizes(NamedTuple):
     gated: bool = True
     vocabulary_size: int = 48
     tied_embeddings: bool = False
+    norms_per_layer: int = 2
+    parallel_residual: bool = False
 
 
 class Work(NamedTuple):
