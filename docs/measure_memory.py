@@ -12,9 +12,11 @@ from typing import Any
 from costmodels.units import format_bytes
 from docs.markdown import markdown_table
 from validation.cases import Case, error_fraction
-from validation.golden_memory import WITHIN_FRACTION, golden_tests, scores
+from validation.golden_memory import WITHIN_FRACTION, Score, golden_tests, scores
 from validation.printed_memory import printed_cases
 from validation.published_memory import allocated_peak_bytes, b200_cases, b200_runs
+
+_FIXED_ENGINE = ("fixed cuBLAS workspace", "TransformerEngine")
 
 
 def _signed(fraction: float) -> str:
@@ -98,8 +100,14 @@ def b200_table() -> str:
     return markdown_table(head, rows)
 
 
+def _sum(name: str, members: Sequence[Score]) -> list[str]:
+    scored, within = sum(m.scored for m in members), sum(m.within for m in members)
+    return [name, str(scored), f"{within} ({100 * within // scored} %)", "", "", ""]
+
+
 def golden_table() -> str:
-    """Return how well Megatron-LM's tests are met, by accelerator and setting."""
+    """Return how well Megatron-LM's tests are met, by accelerator and setting, and in all."""
+    measured = scores()
     rows = [
         [
             ", ".join(score.group),
@@ -109,8 +117,11 @@ def golden_table() -> str:
             _signed(score.median_fraction),
             f"{_signed(score.worst_fraction)}, {score.worst_test}",
         ]
-        for score in scores()
+        for score in measured
     ]
+    engine = [score for score in measured if score.group[1:] == _FIXED_ENGINE]
+    rows.append(_sum("all with " + " and ".join(reversed(_FIXED_ENGINE)), engine))
+    rows.append(_sum("all", measured))
     head = [
         "accelerator, cuBLAS, modules",
         "scored",
