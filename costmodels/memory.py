@@ -60,18 +60,21 @@ def shard_parameters(
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, shard_parameters, stage_parameters) * weight_element_bytes",
-    source=_ZERO,
+    formula="where(zero_stage >= 3, shard_parameters, stage_parameters) * weight_element_bytes"
+    " * (1 - cast_on_gather)",
+    source=_ZERO + "; made of main weights as they are gathered: torch's fully_shard with a "
+    "MixedPrecisionPolicy",
 )
 def weights_bytes(
     stage_parameters: Column,
     zero_stage: Column,
     shard_parameters: Column,
     weight_element_bytes: Column,
+    cast_on_gather: Column,
 ) -> Column:
-    """Return the weights that forward and backward use [byte]."""
+    """Return the weights that forward and backward use, as they are kept [byte]."""
     held = where(zero_stage >= 3, shard_parameters, stage_parameters)
-    return held * weight_element_bytes
+    return held * weight_element_bytes * (1 - cast_on_gather)
 
 
 @quantity(
@@ -310,9 +313,12 @@ def unit_parameters(chunk_unit_parameters: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="minimum(maximum(sharding_size, expert_sharding_size) - 1, 1) * unit_parameters"
-    " * ((zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2) * gradient_element_bytes)",
-    source="Zhao et al. 2023, arXiv:2304.11277, section 3.2: the unit in use and the next one",
+    formula="maximum(minimum(maximum(sharding_size, expert_sharding_size) - 1, 1), cast_on_gather)"
+    " * unit_parameters * ((zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2)"
+    " * (gradient_element_bytes + cast_on_gather * weight_element_bytes))",
+    source="Zhao et al. 2023, arXiv:2304.11277, section 3.2: the unit in use and the next one; with "
+    "a cast, gradients in the format of weights beside what is scattered: torch 2.13, "
+    "distributed/fsdp/_fully_shard/_fsdp_collectives.py, foreach_reduce",
 )
 def sharding_buffer_bytes(
     sharding_size: Column,
@@ -321,12 +327,13 @@ def sharding_buffer_bytes(
     zero_stage: Column,
     weight_element_bytes: Column,
     gradient_element_bytes: Column,
+    cast_on_gather: Column,
 ) -> Column:
     """Return the buffers for gathered weights and for gradients not yet scattered [byte]."""
-    element_bytes = (zero_stage >= 3) * 2 * weight_element_bytes
-    element_bytes = element_bytes + (zero_stage >= 2) * gradient_element_bytes
+    gradients = gradient_element_bytes + cast_on_gather * weight_element_bytes
+    element_bytes = (zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2) * gradients
     has_shards = minimum(maximum(sharding_size, expert_sharding_size) - 1, 1)
-    return has_shards * unit_parameters * element_bytes
+    return maximum(has_shards, cast_on_gather) * unit_parameters * element_bytes
 
 
 @quantity(

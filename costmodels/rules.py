@@ -137,6 +137,18 @@ def batch_divides(
     return global_batch_size % (micro_batch_size * np.maximum(data_parallel_size, 1)) == 0
 
 
+def cast_has_shards(
+    cast_on_gather: Column, zero_stage: Column, main_weight_element_bytes: Column
+) -> Column:
+    """Return whether what is cast as it is gathered is sharded, and kept as main weights."""
+    return (cast_on_gather == 0) + (zero_stage >= 3) * (main_weight_element_bytes > 0) > 0
+
+
+def cast_is_on_accelerator(cast_on_gather: Column, offload_optimizer: Column) -> Column:
+    """Return whether main weights that are gathered lie on the accelerator."""
+    return (cast_on_gather == 0) + (offload_optimizer == 0) > 0
+
+
 def offload_has_link(offload_optimizer: Column, stated_host_bytes_per_s: Column) -> Column:
     """Return whether states on the host have a link whose bandwidth is known."""
     return (offload_optimizer == 0) + (stated_host_bytes_per_s > 0) > 0
@@ -744,6 +756,19 @@ RULES = (
         requirement="must be a multiple of plan.micro_batch_size ({micro_batch_size}) x the "
         "{data_parallel_size} replicas that cluster.accelerator_count and the other parallel "
         "sizes leave",
+    ),
+    Rule(
+        field="plan.cast_on_gather",
+        function=cast_has_shards,
+        requirement="makes weights of sharded main weights: it needs plan.zero_stage=3 (not "
+        "{zero_stage}) and precision.main_weights, as precision=bf16-mixed has",
+    ),
+    Rule(
+        field="plan.cast_on_gather",
+        function=cast_is_on_accelerator,
+        requirement="gathers from main weights on the host with plan.offload_optimizer=true, which "
+        "is not modelled; leave one of them out",
+        modelled=False,
     ),
     Rule(
         field="plan.offload_optimizer",

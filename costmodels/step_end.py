@@ -124,11 +124,12 @@ def exposed_gather_s(
     basis=Basis.ASSUMED,
     formula="maximum((where(zero_stage >= 1, shard_parameters, stage_parameters)"
     " * (gradient_element_bytes + 2 * main_weight_element_bytes + weight_element_bytes"
-    " * (1 + (main_weight_element_bytes == 0))) + 2 * moment_state_bytes) / memory_bytes_per_s,"
+    " * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)) + 2 * moment_state_bytes)"
+    " / memory_bytes_per_s,"
     " host_bytes / maximum(stated_host_bytes_per_s, 1.0))",
     source=_OPERANDS
-    + ": gradient read; main weights and moments read and written; weights written; or states from "
-    "and to the host, both ways at once",
+    + ": gradient read; main weights and moments read and written; weights written, unless they are "
+    "made as they are gathered; or states from and to the host, both ways at once",
 )
 def stage_optimizer_s(
     stage_parameters: Column,
@@ -141,13 +142,14 @@ def stage_optimizer_s(
     host_bytes: Column,
     stated_host_bytes_per_s: Column,
     memory_bytes_per_s: Column,
+    cast_on_gather: Column,
 ) -> Column:
     """Return the time of a GPU's optimizer, bound by memory or by the link to the host [s]."""
     updated = where(zero_stage >= 1, shard_parameters, stage_parameters)
     element_bytes = (
         gradient_element_bytes
         + 2 * main_weight_element_bytes
-        + weight_element_bytes * (1 + (main_weight_element_bytes == 0))
+        + weight_element_bytes * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)
     )
     update_s = (updated * element_bytes + 2 * moment_state_bytes) / memory_bytes_per_s
     return maximum(update_s, host_bytes / maximum(stated_host_bytes_per_s, 1.0))

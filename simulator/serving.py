@@ -38,6 +38,7 @@ _OF_TRAINING = (
     "plan.saved_tensors",
     "plan.overlap_gradient_reduction",
     "plan.overlap_parameter_gather",
+    "plan.cast_on_gather",
     "workload.optimizer",
     "workload.total_tokens",
     "precision.gradients",

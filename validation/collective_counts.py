@@ -20,6 +20,7 @@ from costmodels.collectives import (
 from costmodels.compilation import compile_columns
 from costmodels.scenario import scenario_from_table
 from validation.cases import Case
+from validation.small_models import CAST_RECIPE
 from validation.torch_programs.records import (
     ALL_GATHER,
     ALL_REDUCE,
@@ -103,6 +104,9 @@ def _data_run(program: str, ranks: int, zero_stage: int, **changes: Any) -> Run:
     return Run(program, ranks, (("zero_stage", zero_stage),), **changes)
 
 
+_CAST = (("zero_stage", 3), ("cast_on_gather", True))
+
+
 def _pipeline_run(
     schedule: str, ranks: int, layers: tuple[int, ...], microbatches: int, *, tied: bool = False
 ) -> Run:
@@ -143,6 +147,8 @@ DATA_RUNS = (
     _data_run("fsdp2", 2, 3),
     _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
     _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
+    Run("fsdp2", 4, _CAST),
+    Run("fsdp2", 2, _CAST, work=Work(1, 12, 3)),
 )
 HYBRID_RUNS = tuple(
     Run("hybrid", ranks, (("zero_stage", 3), ("sharding_group_size", group)), work=work)
@@ -200,7 +206,9 @@ def observe(run: Run) -> tuple[Observed, ...]:
         ),
         "ddp": lambda: partial(data_parallel.train, bucket_mib=float(run.option)),
         "flat": lambda: partial(sharded.train_flat, zero_stage=plan["zero_stage"]),
-        "fsdp2": lambda: sharded.train_fully_sharded,
+        "fsdp2": lambda: partial(
+            sharded.train_fully_sharded, cast_on_gather=plan.get("cast_on_gather", False)
+        ),
         "hybrid": lambda: partial(
             sharded.train_fully_sharded, sharding_group_size=plan["sharding_group_size"]
         ),
@@ -273,7 +281,7 @@ def _scenario_table(run: Run) -> dict[str, Any]:
             "max_position_embeddings": run.work.sequence_length,
         },
         "cluster": f"cpu:{run.ranks}",
-        "precision": "fp32",
+        "precision": dict(CAST_RECIPE) if plan.get("cast_on_gather") else "fp32",
         "plan": {
             key: list(value) if isinstance(value, tuple) else value for key, value in plan.items()
         }

@@ -103,6 +103,11 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Models by what is special about their layers."""
 
+CAST_RECIPE: Mapping[str, str] = MappingProxyType(
+    {"preset": "fp32", "weights": "bf16", "main_weights": "fp32"}
+)
+"""Weights of 16 bits made of main weights as they are gathered; all else in fp32."""
+
 
 def scenario_of(
     model: Mapping[str, Any],
@@ -135,7 +140,7 @@ def scenario_of(
         {
             "model": dict(model),
             "cluster": f"cpu:{replicas}",
-            "precision": "fp32",
+            "precision": dict(CAST_RECIPE) if planned.get("cast_on_gather") else "fp32",
             "plan": planned,
             "workload": {"global_batch_size": batch, "sequence_length": 8} | dict(workload or {}),
         }

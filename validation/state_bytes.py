@@ -13,6 +13,8 @@ own:
 - FSDP2 splits each parameter by its rows, and pads these to a multiple of the replicas. Where they
   are one, its memory is that of the closed form, which pads the sum; else more. Moments of the
   last replicas have no padding.
+- FSDP2 with a ``MixedPrecisionPolicy`` keeps shards in fp32 alone, and gathers them in bf16: its
+  weights are the main weights.
 - ZeroRedundancyOptimizer deals out whole parameters: their states add up to the whole, and
   replicas hold unequal parts.
 """
@@ -60,6 +62,12 @@ _QUANTITIES = {
     "weights": "weights_bytes",
     "gradients": "gradients_bytes",
     "moments": "optimizer_bytes",
+}
+
+_CAST_QUANTITIES = {
+    "weights": "main_weights_bytes",
+    "gradients": "gradients_bytes",
+    "moments": "moments_bytes",
 }
 
 
@@ -124,11 +132,14 @@ def sharded_compared(replicas: int) -> Iterator[Compared]:
     models = tuple(scenario_of(table).model for table in SHARDED.values())
     ranks = processes.run(partial(states.all_sharded, models), replicas)
     for index, (name, table) in enumerate(SHARDED.items()):
-        kept = {program: [rank[index][program] for rank in ranks] for program in states.PROGRAMS}
+        programs = ranks[0][index]
+        kept = {program: [rank[index][program] for rank in ranks] for program in programs}
         where = f"{name}, {replicas} replicas"
         for stage in (1, 2):
             yield from _flat_compared(where, table, stage, kept[f"ZeRO-{stage}"])
         yield from _fully_sharded_compared(where, table, kept["FSDP2"])
+        if states.CAST in kept:
+            yield from _cast_compared(where, table, kept[states.CAST])
         yield from _dealt_out_compared(where, table, kept["ZeroRedundancyOptimizer"])
 
 
@@ -193,6 +204,23 @@ def _fully_sharded_compared(
         whole,
         sum(own.moments for own in kept),
     )
+
+
+def _cast_compared(where: str, table: Mapping[str, Any], kept: list[Any]) -> Iterator[Compared]:
+    """Return the states of FSDP2 that gathers in bf16, on the first rank, which is never less."""
+    from validation.torch_programs import states
+
+    plan = {"zero_stage": 3, "cast_on_gather": True}
+    scenario = scenario_of(table, replicas=len(kept), plan=plan)
+    said = predicted(scenario, _CAST_QUANTITIES.values())
+    extra = row_padding_elements(states.parameter_shapes(scenario.model), len(kept)) * _ELEMENT
+    for part, quantity in _CAST_QUANTITIES.items():
+        yield Compared(
+            f"{where}, FSDP2 that gathers in bf16, rank 0: {part}",
+            f"{quantity} and the padding of rows is the memory of {part}; there are no others",
+            int(said[quantity][0]) + extra * (1 + (part == "moments")),
+            getattr(kept[0], part),
+        )
 
 
 def row_padding_elements(shapes: Iterable[tuple[int, ...]], replicas: int) -> int:

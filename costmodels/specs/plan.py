@@ -112,6 +112,8 @@ class Plan(Spec, frozen=True, kw_only=True):
         Whether sharded weights are gathered while the forward runs.
     offload_optimizer : bool
         Whether main weights and moments lie in the memory of the host between updates.
+    cast_on_gather : bool
+        Whether only sharded main weights are kept, and weights made of them as they are gathered.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -236,6 +238,10 @@ class Plan(Spec, frozen=True, kw_only=True):
     offload_optimizer: Annotated[
         bool,
         choice("whether the optimizer's states lie on the host", "memory", "communication", "time"),
+    ] = False
+    cast_on_gather: Annotated[
+        bool,
+        choice("whether weights are made of main weights as they are gathered", "memory", "time"),
     ] = False
     rank_order: Annotated[
         tuple[RankAxis, ...],

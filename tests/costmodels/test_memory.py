@@ -37,7 +37,7 @@ def state_bytes(parameters: int, stage: int, replicas: int) -> int:
         "zero_stage": stage,
         "shard_parameters": shard_parameters(parameters, 0, replicas, 1),
     }
-    weights = weights_bytes(**sharding, weight_element_bytes=2)
+    weights = weights_bytes(**sharding, weight_element_bytes=2, cast_on_gather=0)
     gradients = gradients_bytes(**sharding, gradient_element_bytes=2)
     optimizer = optimizer_bytes(
         main_weight_state_bytes(**sharding, main_weight_element_bytes=4),
@@ -254,17 +254,19 @@ def test_the_largest_unit_of_a_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "replicas", "expected"),
+    ("stage", "replicas", "cast", "expected"),
     [
-        (0, 4, 0),
-        (1, 4, 0),
-        (2, 4, 10 * 4),  # gradients of a unit, before they are scattered
-        (3, 4, 10 * 2 + 10 * 2 + 10 * 4),  # and weights of the unit in use and of the next
-        (3, 1, 0),
-        (2, 1, 0),
+        (0, 4, 0, 0),
+        (1, 4, 0, 0),
+        (2, 4, 0, 10 * 4),  # gradients of a unit, before they are scattered
+        (3, 4, 0, 10 * 2 + 10 * 2 + 10 * 4),  # and weights of the unit in use and of the next
+        (3, 1, 0, 0),
+        (2, 1, 0, 0),
+        (3, 4, 1, 10 * 2 + 10 * 2 + 10 * 4 + 10 * 2),  # and gradients before they are cast
+        (3, 1, 1, 10 * 2 + 10 * 2 + 10 * 4 + 10 * 2),  # one replica makes weights, too
     ],
 )
-def test_buffers_of_sharding(stage: int, replicas: int, expected: int) -> None:
+def test_buffers_of_sharding(stage: int, replicas: int, cast: int, expected: int) -> None:
     """A unit of ten parameters, bf16 weights, fp32 gradients."""
     held = sharding_buffer_bytes(
         sharding_size=replicas,
@@ -273,8 +275,21 @@ def test_buffers_of_sharding(stage: int, replicas: int, expected: int) -> None:
         zero_stage=stage,
         weight_element_bytes=2,
         gradient_element_bytes=4,
+        cast_on_gather=cast,
     )
     assert held == expected
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 8])
+def test_weights_made_as_they_are_gathered_are_not_kept(replicas: int) -> None:
+    """Of 18 bytes a parameter 16 stay: no weights of two bytes beside the main weights."""
+    names = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "data_bytes")
+    changes = {"plan__zero_stage": 3, "cluster__accelerator_count": replicas}
+    kept = quantities(witness("small", **changes), *names)
+    cast = quantities(witness("small", **changes, plan__cast_on_gather=True), *names)
+    assert int(cast["weights_bytes"][0][0]) == 0
+    for name in names[1:]:
+        assert cast[name][0][0] == kept[name][0][0]
 
 
 def test_buffers_and_reserve_are_sums() -> None:

@@ -209,6 +209,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"workload__kind": "decode", "plan__attention_kernel": "naive"},
         r"plan.attention_kernel \(naive\): inference is modelled with a fused kernel only",
     ),
+    "cast_has_shards": (
+        "small",
+        {"plan__cast_on_gather": True, "plan__zero_stage": 2},
+        r"plan.cast_on_gather \(True\): .* needs plan.zero_stage=3 \(not 2\) and "
+        r"precision.main_weights",
+    ),
+    "cast_is_on_accelerator": (
+        "small",
+        {
+            "plan__cast_on_gather": True,
+            "plan__zero_stage": 3,
+            "plan__offload_optimizer": True,
+            "cluster__host_bandwidth_bytes_per_s": 5e10,
+        },
+        r"plan.cast_on_gather \(True\): .* host with plan.offload_optimizer=true",
+    ),
     "offload_has_link": (
         "small",
         {"plan__offload_optimizer": True},

@@ -124,6 +124,7 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
         stated_host_bytes_per_s=0.0,
         weight_element_bytes=recipe["weight"],
         memory_bytes_per_s=2.0,
+        cast_on_gather=0,
     )
     assert time_s == moved / 2
 

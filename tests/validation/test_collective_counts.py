@@ -91,7 +91,8 @@ def test_a_split_program_trains_as_the_whole_one(torch_is_there: None, run: Run)
     replicas = Prediction(run)("data_parallel_size")
     seen = [observed.losses for observed in observe(run) if not math.isnan(observed.losses[0])]
     means = [sum(step) / len(step) for step in zip(*seen, strict=True)]
-    assert means == pytest.approx(reference_losses(run.sizes, run.work, replicas), rel=1e-5)
+    rel = 0.02 if dict(run.plan).get("cast_on_gather") else 1e-5
+    assert means == pytest.approx(reference_losses(run.sizes, run.work, replicas), rel=rel)
 
 
 @pytest.mark.torch

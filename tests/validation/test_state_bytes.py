@@ -101,7 +101,8 @@ def test_sharded_training_is_the_training_of_one_process(model: str) -> None:
     ranks = processes.run(partial(states.all_sharded, (described,)), 2)
     for own, (programs,) in zip(alone, ranks, strict=True):
         for program, kept in programs.items():
-            assert kept.losses == pytest.approx(own.losses, rel=1e-4), program
+            rel = 0.02 if program == states.CAST else 1e-4
+            assert kept.losses == pytest.approx(own.losses, rel=rel), program
     assert alone[0].losses != pytest.approx(alone[1].losses, rel=1e-3)
     assert alone[0].losses[0] != pytest.approx(alone[0].losses[1], rel=1e-4)
 

@@ -9,7 +9,7 @@ arXiv:2304.11277, for stage 3.
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from validation.torch_programs import training
 from validation.torch_programs.decoder import Decoder, Whole
@@ -88,8 +88,19 @@ def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
     return training.observed(run_step)
 
 
+def cast_policy() -> MixedPrecisionPolicy:
+    """Return the policy that gathers weights in bf16 and scatters gradients in fp32."""
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
+    )
+
+
 def train_fully_sharded(
-    sizes: Sizes, work: Work, *, sharding_group_size: int | None = None
+    sizes: Sizes,
+    work: Work,
+    *,
+    sharding_group_size: int | None = None,
+    cast_on_gather: bool = False,
 ) -> Observed:
     """Train with FSDP2 over all ranks, every part resharded after its forward.
 
@@ -99,6 +110,9 @@ def train_fully_sharded(
         The model, and the work of a replica.
     sharding_group_size : int or None
         Neighbours that shard; the groups hold the same shards. None shards over all ranks [count].
+    cast_on_gather : bool
+        Whether weights are gathered in bf16; what is kept, and gradients as they are scattered,
+        stay in fp32.
 
     Notes
     -----
@@ -113,9 +127,10 @@ def train_fully_sharded(
     else:
         shape = (ranks // sharding_group_size, sharding_group_size)
         mesh = init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard"))
+    policy = cast_policy() if cast_on_gather else MixedPrecisionPolicy()
     ends = [] if sizes.tied_embeddings else [model.embedding, model.head]
     for part in (*ends, *model.layers, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        fully_shard(part, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
 
     def run_step(step: int) -> float:
         losses = [

@@ -9,6 +9,7 @@ S. Rajbhandari et al., "ZeRO," 2020, section 5, arXiv:1910.02054; Y. Zhao et al.
 arXiv:2304.11277, for stage 3.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,13 +17,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 
-from costmodels.specs.model import Model
+from costmodels.specs.model import Model, Norm
 from validation.torch_programs.blocks import Decoder
 from validation.torch_programs.counting import one_thread
+from validation.torch_programs.sharded import cast_policy
 
 STEPS = 2
 _BATCH, _LENGTH = 2, 8
@@ -256,19 +258,36 @@ def flat_sharded(model: Model, zero_stage: int, optimizer_name: str = "adam") ->
     return kept._replace(gradients=gradients)
 
 
-def fully_sharded(model: Model, optimizer_name: str = "adam") -> Kept:
-    """Return what this process keeps under torch's FSDP2, each layer a unit of its own."""
+def fully_sharded(
+    model: Model, optimizer_name: str = "adam", *, cast_on_gather: bool = False
+) -> Kept:
+    """Return what this process keeps under torch's FSDP2, each layer a unit of its own.
+
+    Parameters
+    ----------
+    model : Model
+        What is trained.
+    optimizer_name : str
+        As `optimizer_of` takes it.
+    cast_on_gather : bool
+        Whether weights are gathered in bf16, gradients scattered in fp32.
+    """
     decoder = _decoder(model)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    policy = cast_policy() if cast_on_gather else MixedPrecisionPolicy()
     for layer in decoder.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(decoder, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(decoder, mesh=mesh, mp_policy=policy)
     parameters = list(decoder.parameters())
     optimizer = optimizer_of(optimizer_name, parameters)
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()
-        losses.append(_backpropagated(decoder, model, step, dist.get_rank()))
+        # Autocast brings what positions and softmax leave in fp32 back to the format of weights;
+        # torch warns that norms are not fused where it does not.
+        cast = torch.autocast("cpu", torch.bfloat16, enabled=cast_on_gather)
+        with cast, warnings.catch_warnings(action="ignore", category=UserWarning):
+            losses.append(_backpropagated(decoder, model, step, dist.get_rank()))
         optimizer.step()
     return _kept(parameters, _gradients(parameters), [optimizer], losses)
 
@@ -300,9 +319,21 @@ PROGRAMS: dict[str, Callable[[Model], Kept]] = {
 """Programs of several replicas by name, with Adam."""
 
 
+CAST = "FSDP2, cast"
+"""FSDP2 that gathers in bf16, of models all of whose modules take that on a CPU."""
+
+
+def _programs(model: Model) -> dict[str, Callable[[Model], Kept]]:
+    if model.mixture is not None or model.norm is not Norm.RMSNORM:
+        return PROGRAMS
+    return PROGRAMS | {CAST: lambda model: fully_sharded(model, cast_on_gather=True)}
+
+
 def all_sharded(models: tuple[Model, ...]) -> list[dict[str, Kept]]:
-    """Return what this process keeps of each model under each of `PROGRAMS`, one after another."""
-    return [{name: program(model) for name, program in PROGRAMS.items()} for model in models]
+    """Return what this process keeps of each model under each of `PROGRAMS`, and `CAST` if it can."""
+    return [
+        {name: program(model) for name, program in _programs(model).items()} for model in models
+    ]
 
 
 def parameter_shapes(model: Model) -> list[tuple[int, ...]]:
