@@ -126,10 +126,8 @@ class Precision(Spec, frozen=True, kw_only=True):
     name: Annotated[str, label("label of the recipe")]
     weights: Annotated[str, choice("weights in forward and backward", *_SENT)]
     gradients: Annotated[str, choice("gradients as accumulated", "memory", "time")]
-    main_weights: (
-        Annotated[str, choice("copy that the optimizer updates", "memory", "time")] | None
-    ) = None
-    moments: Annotated[str, choice("state of the optimizer", "memory", "time")]
+    main_weights: Annotated[str, choice("copy that the optimizer updates", *_SENT)] | None = None
+    moments: Annotated[str, choice("state of the optimizer", *_SENT)]
     activations: Annotated[str, choice("tensors between layers", *_SENT)]
     compute: Annotated[str, choice("inputs of matrix products", "time")]
     gradient_reduction: Annotated[str, choice("gradients as sent", "communication", "time")]
