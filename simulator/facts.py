@@ -96,7 +96,7 @@ class Facts:
     @cached_property
     def insensitive(self) -> Mapping[str, tuple[bool, bool]]:
         """Return for each input of links, roofline and overlaps whether lowering and raising it move nothing."""
-        return insensitive(self.columns, [*LINKS, *ROOFLINE, *OVERLAPS])
+        return insensitive(self.columns, [*LINKS, *ROOFLINE, *OVERLAPS, "parallel_residual"])
 
     def crossing(self) -> list[bool]:
         """Return for each axis with more than one rank whether its groups cross nodes."""

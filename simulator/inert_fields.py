@@ -271,6 +271,15 @@ def _gather(facts: Facts) -> str:
     return ""
 
 
+def _beside(facts: Facts) -> str:
+    if not all(facts.insensitive["parallel_residual"]):
+        return ""
+    return without_effect(
+        ["model.parallel_residual"],
+        "no outputs are summed over ranks, and what a layer keeps is not there at the peak",
+    )
+
+
 def _overlaps(facts: Facts) -> str:
     """Return which switches of overlap change nothing although there is something to overlap."""
     plan = facts.scenario.plan
@@ -522,6 +531,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _one_replica,
     _gather,
     _overlaps,
+    _beside,
     _context_method,
     _expert_split,
     _sharding_group,

@@ -25,6 +25,7 @@ from validation.torch_programs.records import (
     ALL_GATHER,
     ALL_REDUCE,
     BACKWARD,
+    COPIED,
     FORWARD,
     LOSS,
     REDUCE_SCATTER,
@@ -45,6 +46,8 @@ _COUNTED = "both count the same integers"
 _INTERCEPTED = "calls of torch's dispatcher on gloo, recorded in a step of training"
 _REPLAYED = "bytes of messages sent when the recorded collectives run again as rings"
 _GROUPED = Sizes(num_attention_heads=8, num_key_value_heads=4, head_size=4, gated=False)
+_SHARED = Sizes(num_attention_heads=8, num_key_value_heads=2, head_size=4)
+_FURTHER = Sizes(multi_token_prediction_layers=2)
 _TWO_NORMS = Sizes(parallel_residual=True)
 _BESIDE = _GROUPED._replace(parallel_residual=True, norms_per_layer=1)
 _UNEVEN = Sizes(hidden_size=20, vocabulary_size=50, num_hidden_layers=1)
@@ -135,6 +138,14 @@ TENSOR_RUNS = (
     _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_BESIDE),
     _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_TWO_NORMS),
     _tensor_run(2, sequence_parallel=True, recompute="full", sizes=_TWO_NORMS),
+    _tensor_run(4, sequence_parallel=False, recompute="none", sizes=_SHARED),
+    _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_SHARED),
+)
+FURTHER_RUNS = (
+    _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_FURTHER),
+    _tensor_run(4, sequence_parallel=False, recompute="full", sizes=_FURTHER),
+    _tensor_run(2, sequence_parallel=True, recompute="none", sizes=_FURTHER),
+    _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_FURTHER),
 )
 DATA_RUNS = (
     _data_run("ddp", 2, 0, option=25.0),
@@ -359,7 +370,16 @@ def _message(*labels: str) -> Callable[[Observed], int]:
 
 
 def _group_size(observed: Observed) -> int:
-    return _only(len(call.ranks) for call in observed.calls if call.peer < 0)
+    calls = [call for call in observed.calls if call.peer < 0 and call.label != COPIED]
+    return _only(len(call.ranks) for call in calls)
+
+
+def _kind_calls(kind: str) -> Callable[[Observed], int]:
+    return lambda observed: sum(call.kind == kind for call in observed.calls)
+
+
+def _kind_payload(kind: str) -> Callable[[Observed], int]:
+    return lambda observed: sum(call.message_bytes for call in observed.calls if call.kind == kind)
 
 
 def _tensor_cases(run: Run) -> list[Case]:
@@ -419,9 +439,22 @@ def _tensor_cases(run: Run) -> list[Case]:
             "sent in a step",
             f"a step sends so much{note}",
             of("tensor_bytes") + of("sequence_bytes") - m * shorter,
-            _wire(FORWARD, LOSS, BACKWARD, REGATHER, REPLICATED),
+            _wire(FORWARD, LOSS, BACKWARD, REGATHER, REPLICATED, COPIED),
             "byte",
             _REPLAYED,
+        ),
+        _Finding(
+            "calls for copies",
+            "gradients of heads that ranks have copies of are summed in so many calls",
+            of("shared_all_reduce_calls"),
+            _count(COPIED),
+        ),
+        _Finding(
+            "copied gradients",
+            "they are so many, of keys and values",
+            of("shared_message_bytes"),
+            _payload(ALL_REDUCE, COPIED),
+            "byte",
         ),
         _Finding(
             "calls for replicated gradients",
@@ -437,6 +470,63 @@ def _tensor_cases(run: Run) -> list[Case]:
             "byte",
         ),
     ]
+    return _cases(run, findings)
+
+
+_FURTHER_CALLS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    ALL_REDUCE: (
+        ("hidden_all_reduce_calls", "hidden_message_bytes"),
+        ("loss_all_reduce_calls", "loss_message_bytes"),
+        ("prediction_input_all_reduce_calls", "prediction_input_message_bytes"),
+        ("replicated_all_reduce_calls", "replicated_message_bytes"),
+    ),
+    ALL_GATHER: (
+        ("sequence_all_gather_calls", "hidden_message_bytes"),
+        ("prediction_all_gather_calls", "hidden_message_bytes"),
+        ("prediction_input_all_gather_calls", "prediction_input_message_bytes"),
+    ),
+    REDUCE_SCATTER: (
+        ("sequence_reduce_scatter_calls", "hidden_message_bytes"),
+        ("prediction_input_reduce_scatter_calls", "prediction_input_message_bytes"),
+    ),
+}
+"""Calls of each collective of a decoder that predicts further tokens, and the message of each."""
+
+
+def _further_cases(run: Run) -> list[Case]:
+    """Return calls, payload and bytes of tensor parallelism where further tokens are predicted."""
+    of, m = Prediction(run), run.work.microbatch_count
+    findings = [
+        finding
+        for kind, rows in _FURTHER_CALLS.items()
+        for finding in (
+            _Finding(
+                f"{kind} calls",
+                "a step has so many, of layers, heads, losses and projections",
+                sum(of(calls) for calls, _ in rows),
+                _kind_calls(kind),
+            ),
+            _Finding(
+                f"{kind} payload",
+                "they carry so much",
+                sum(of(calls) * of(message) for calls, message in rows),
+                _kind_payload(kind),
+                "byte",
+            ),
+        )
+    ]
+    for way, labels in (("forward", (FORWARD, LOSS)), ("backward", (BACKWARD, REGATHER))):
+        names = (f"chunk_{way}_tensor_bytes", f"chunk_{way}_sequence_bytes")
+        findings.append(
+            _Finding(
+                f"sent in the {way}",
+                f"the {way} sends so much",
+                m * sum(of(name) for name in names),
+                _wire(*labels),
+                "byte",
+                _REPLAYED,
+            )
+        )
     return _cases(run, findings)
 
 
@@ -707,6 +797,7 @@ def _sends(observed: Observed) -> int:
 _KINDS: Mapping[str, tuple[Sequence[Run], Callable[[Run], list[Case]]]] = MappingProxyType(
     {
         "tensor and sequence parallel": (TENSOR_RUNS, _tensor_cases),
+        "further tokens": (FURTHER_RUNS, _further_cases),
         "data parallel": (DATA_RUNS, _data_cases),
         "rows that do not divide": (UNEVEN_RUNS, _uneven_cases),
         "hybrid sharding": (HYBRID_RUNS, _hybrid_cases),

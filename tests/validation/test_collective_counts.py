@@ -8,6 +8,7 @@ from validation.cases import Case, passed
 from validation.collective_counts import (
     COMBINED_RUNS,
     DATA_RUNS,
+    FURTHER_RUNS,
     HYBRID_RUNS,
     PIPELINE_RUNS,
     TENSOR_RUNS,
@@ -22,7 +23,15 @@ from validation.pair_bytes import RUNS as PAIRED
 from validation.pair_bytes import pair_cases
 from validation.torch_programs.records import SEND, TIED
 
-RUNS = (*TENSOR_RUNS, *DATA_RUNS, *UNEVEN_RUNS, *HYBRID_RUNS, *COMBINED_RUNS, *PIPELINE_RUNS)
+RUNS = (
+    *TENSOR_RUNS,
+    *FURTHER_RUNS,
+    *DATA_RUNS,
+    *UNEVEN_RUNS,
+    *HYBRID_RUNS,
+    *COMBINED_RUNS,
+    *PIPELINE_RUNS,
+)
 
 
 @pytest.fixture(scope="module")

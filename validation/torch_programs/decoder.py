@@ -34,6 +34,10 @@ class Whole:
         """Return the product with a matrix that is split by its outputs."""
         return functional.linear(hidden, weight)
 
+    def gathered(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return all ranks' columns of a product with a matrix that is split by its outputs."""
+        return columns
+
     def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with a matrix that is split by its inputs."""
         return functional.linear(hidden, weight)
@@ -97,18 +101,30 @@ class Layer(nn.Module):
         super().__init__()
         self.split, self.sizes, self.selective = split, sizes, selective
         hidden, head = sizes.hidden_size, sizes.head_size
-        self.group = sizes.num_attention_heads // sizes.num_key_value_heads
+        group = sizes.num_attention_heads // sizes.num_key_value_heads
         first = 1000 + 10 * place
         # Rows in the order of key and value heads: queries of the group, key, value.
-        rows = sizes.num_key_value_heads * (self.group + 2) * head
+        heads = _weight(first, sizes.num_key_value_heads * (group + 2) * head, hidden)
+        self.group = group // max(split.size // sizes.num_key_value_heads, 1)
         self.attention_norm = _norm(hidden)
-        self.query_key_value = split.part(_weight(first, rows, hidden), 0)
+        self.query_key_value = self._own_heads(heads)
         width = sizes.num_attention_heads * head
         self.output = split.part(_weight(first + 1, hidden, width), 1)
         self.ffn_norm = _norm(hidden) if sizes.norms_per_layer > 1 else self.attention_norm
         matrices = 1 + sizes.gated
         self.up = split.part(_weight(first + 2, matrices * sizes.intermediate_size, hidden), 0)
         self.down = split.part(_weight(first + 3, hidden, sizes.intermediate_size), 1)
+
+    def _own_heads(self, weight: torch.Tensor) -> nn.Parameter:
+        """Return this rank's rows; ranks that share a key and value head have a copy of it each."""
+        split, count = self.split, self.sizes.num_key_value_heads
+        if split.size <= count:
+            return split.part(weight, 0)
+        ranks = split.size // count
+        group = weight.unflatten(0, (count, -1, self.sizes.head_size))[split.rank // ranks]
+        first = split.rank % ranks * self.group
+        own = torch.cat((group[first : first + self.group], group[-2:]))
+        return nn.Parameter(own.flatten(0, 1))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the layer's output."""
@@ -155,6 +171,30 @@ class Layer(nn.Module):
         return functional.gelu(wide)
 
 
+class Further(nn.Module):
+    """One depth of multi-token prediction before the head, as Megatron-LM splits it.
+
+    The projection is split by its outputs, which are gathered.
+    """
+
+    def __init__(self, sizes: Sizes, split: Whole, place: int, *, selective: bool) -> None:
+        super().__init__()
+        hidden = sizes.hidden_size
+        self.split = split
+        self.hidden_norm, self.embedding_norm = _norm(hidden), _norm(hidden)
+        self.projection = split.part(_weight(1005 + 10 * place, hidden, 2 * hidden), 0)
+        self.layer = Layer(sizes, split, place, selective=selective)
+        self.out_norm = _norm(hidden)
+
+    def forward(self, hidden: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output."""
+        hidden = functional.rms_norm(hidden, self.hidden_norm.shape, self.hidden_norm)
+        embedded = functional.rms_norm(embedded, self.embedding_norm.shape, self.embedding_norm)
+        both = torch.cat((embedded, hidden), dim=-1)
+        projected = self.split.gathered(self.split.columns(both, self.projection))
+        return torch.as_tensor(self.layer(projected))
+
+
 class Decoder(nn.Module):
     """A decoder, or the part of it that a chunk of a pipeline holds.
 
@@ -193,8 +233,30 @@ class Decoder(nn.Module):
             Layer(sizes, split, index, selective=selective) for index in held
         )
         self.head = Head(sizes, split) if holds_head else None
+        depths = range(sizes.multi_token_prediction_layers if holds_head else 0)
+        self.further = nn.ModuleList(
+            Further(sizes, split, sizes.num_hidden_layers + depth, selective=selective)
+            for depth in depths
+        )
         if self.head and self.embedding and sizes.tied_embeddings:
             self.head.weight = self.embedding.weight
+
+    def all_logits(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits of the next token and of each further one, of a whole decoder."""
+        assert self.embedding is not None  # noqa: S101 - tells the type checker
+        assert self.head is not None  # noqa: S101 - tells the type checker
+        hidden = self.embedding(tokens)
+        for layer in self.layers:
+            hidden = self._through(layer, hidden)
+        normed = functional.rms_norm(hidden, self.head.norm.shape, self.head.norm)
+        logits = [self.split.columns(normed, self.head.weight)]
+        for depth, further in enumerate(self.further, 1):
+            embedded = self.embedding(tokens.roll(-depth, dims=1))
+            hidden = self._through(further, normed, embedded)
+            out_norm = further.get_parameter("out_norm")
+            normed = functional.rms_norm(hidden, out_norm.shape, out_norm)
+            logits.append(self.split.columns(normed, self.head.weight))
+        return logits
 
     def forward(self, entering: torch.Tensor) -> torch.Tensor:
         """Return logits, or the activation for the next chunk."""
@@ -205,7 +267,7 @@ class Decoder(nn.Module):
             hidden = self.head(hidden)
         return torch.as_tensor(hidden)
 
-    def _through(self, layer: nn.Module, hidden: torch.Tensor) -> Any:
+    def _through(self, layer: nn.Module, *entering: torch.Tensor) -> Any:
         if not self.recompute.startswith("full"):
-            return layer(hidden)
-        return checkpoint(layer, hidden, use_reentrant=self.recompute == "full")
+            return layer(*entering)
+        return checkpoint(layer, *entering, use_reentrant=self.recompute == "full")

@@ -12,6 +12,9 @@ REPLICATED, REGATHER = "replicated", "regather"
 """Labels of sequence parallelism: gradients of weights that every rank holds are summed; inputs are
 gathered again for weight gradients."""
 
+COPIED = "copied"
+"""Label: gradients of key and value heads that several ranks have a copy of are summed."""
+
 REDUCTION, UPDATE = "reduction", "update"
 """Labels of ZeRO stages 1 and 2: gradients are scattered; updated weights are gathered."""
 

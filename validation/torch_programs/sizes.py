@@ -20,6 +20,7 @@ class Sizes(NamedTuple):
     tied_embeddings: bool = False
     norms_per_layer: int = 2
     parallel_residual: bool = False
+    multi_token_prediction_layers: int = 0
 
 
 class Work(NamedTuple):

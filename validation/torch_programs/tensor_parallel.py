@@ -16,7 +16,7 @@ from torch.autograd import Function
 from validation.torch_programs import training
 from validation.torch_programs.decoder import Decoder, Whole
 from validation.torch_programs.interception import labelled
-from validation.torch_programs.records import REGATHER, REPLICATED, Observed
+from validation.torch_programs.records import COPIED, REGATHER, REPLICATED, Observed
 from validation.torch_programs.sizes import Sizes, Work
 
 Group: TypeAlias = dist.ProcessGroup | None
@@ -102,6 +102,34 @@ class _ColumnsFromSequence(Function):
         return _scatter(gradient @ weight, ctx.group), weight_gradient, None
 
 
+class _GatherColumns(Function):
+    """Columns of all ranks beside each other; of the gradient each takes its own."""
+
+    @staticmethod
+    def forward(ctx: Any, columns: torch.Tensor, group: Group) -> torch.Tensor:
+        ctx.group = group
+        parts = _gather(columns, group).chunk(dist.get_world_size(group))
+        return torch.cat(parts, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        size, rank = dist.get_world_size(ctx.group), dist.get_rank(ctx.group)
+        return gradient.chunk(size, dim=-1)[rank], None
+
+
+class _SplitSequence(Function):
+    """The rank's part of a sequence that every rank has; gradients are gathered."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, group: Group) -> torch.Tensor:
+        ctx.group = group
+        return hidden.chunk(dist.get_world_size(group))[dist.get_rank(group)].clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _gather(gradient, ctx.group), None
+
+
 class _VocabularyParallelLoss(Function):
     """Mean cross entropy of logits split by vocabulary: three sums of a number a token."""
 
@@ -153,6 +181,10 @@ class TensorParallel(Whole):
         """Return the product with this rank's columns; their input's gradient is summed."""
         return super().columns(torch.as_tensor(_Enter.apply(hidden, self.group)), weight)
 
+    def gathered(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return all ranks' columns."""
+        return torch.as_tensor(_GatherColumns.apply(columns, self.group))
+
     def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with all ranks' rows."""
         return self._leave(super().rows(hidden, weight))
@@ -171,6 +203,37 @@ class SequenceParallel(TensorParallel):
     def columns(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product of the whole sequence with this rank's columns."""
         return torch.as_tensor(_ColumnsFromSequence.apply(hidden, weight, self.group))
+
+    def gathered(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return this rank's part of the sequence of all ranks' columns."""
+        return torch.as_tensor(_SplitSequence.apply(super().gathered(columns), self.group))
+
+
+def reduce_copies(model: Decoder, sizes: Sizes, group: Group) -> None:
+    """Sum the gradients of the key and value head that this rank shares, of all layers in one call."""
+    parts = []
+    for name, weight in model.named_parameters():
+        if name.endswith("query_key_value"):
+            assert weight.grad is not None  # noqa: S101 - every one takes part
+            parts.append(weight.grad[-2 * sizes.head_size :])
+    whole = torch.stack(parts)
+    with labelled(COPIED):
+        dist.all_reduce(whole, group=group)
+    for part, summed in zip(parts, whole, strict=True):
+        part.copy_(summed)
+
+
+def _ranks_that_share(sizes: Sizes) -> Group:
+    """Return the group of ranks with the same key and value head, None where each has its own."""
+    ranks = dist.get_world_size()
+    copies = ranks // sizes.num_key_value_heads
+    if copies <= 1:
+        return None
+    groups = [
+        dist.new_group(list(range(first, first + copies))) for first in range(0, ranks, copies)
+    ]
+    own: Group = groups[dist.get_rank() // copies]
+    return own
 
 
 def reduce_replicated(model: Decoder, group: Group = None) -> None:
@@ -193,6 +256,7 @@ def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) 
     """Train with tensor parallelism over all ranks, and return what this rank saw."""
     split = SequenceParallel() if sequence_parallel else TensorParallel()
     model = Decoder(sizes, split, recompute=recompute)
+    sharing = _ranks_that_share(sizes)
 
     def run_step(step: int) -> float:
         losses = [
@@ -201,6 +265,8 @@ def train(sizes: Sizes, work: Work, *, sequence_parallel: bool, recompute: str) 
         ]
         if sequence_parallel:
             reduce_replicated(model)
+        if sharing is not None:
+            reduce_copies(model, sizes, sharing)
         training.descend(list(model.parameters()), microbatch_count=len(losses))
         return sum(losses) / len(losses)
 

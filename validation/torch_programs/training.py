@@ -37,11 +37,15 @@ def microbatches(
 def backpropagate(
     model: torch.nn.Module, split: Whole, tokens: torch.Tensor, targets: torch.Tensor
 ) -> float:
-    """Run forward, loss and backward of one microbatch, and return its loss."""
+    """Run forward, loss and backward of one microbatch, and return its loss, further tokens added."""
     with labelled(FORWARD):
-        logits = model(tokens)
+        decoder = model if isinstance(model, Decoder) and len(model.further) else None
+        logits = [model(tokens)] if decoder is None else decoder.all_logits(tokens)
     with labelled(LOSS):
-        loss = split.loss(logits, targets.T)
+        losses = [
+            split.loss(part, targets.roll(-depth, dims=1).T) for depth, part in enumerate(logits)
+        ]
+        loss = torch.stack(losses).sum()
     with labelled(BACKWARD):
         loss.backward()
     return float(loss.detach())
