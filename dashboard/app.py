@@ -34,7 +34,15 @@ from dashboard.explain import panel
 from dashboard.fields import MICROBATCHES, shown_value
 from dashboard.figures.schedule import Window
 from dashboard.library import asked_by, keep_store
-from dashboard.pages import communication, compare, numbers, pipeline, plan, scenarios
+from dashboard.pages import (
+    communication,
+    compare,
+    formats,
+    numbers,
+    pipeline,
+    plan,
+    scenarios,
+)
 from dashboard.pages.page import Asked, Page
 from dashboard.security import HEALTH, Access, allow_scripts, read_access, secure
 from dashboard.state import State as Shown
@@ -43,7 +51,14 @@ from dashboard.store.scenarios import Store, database_url
 
 PAGES: Mapping[str, Page] = {
     page.path: page
-    for page in (plan.PAGE, pipeline.PAGE, communication.PAGE, numbers.PAGE, compare.PAGE)
+    for page in (
+        plan.PAGE,
+        pipeline.PAGE,
+        communication.PAGE,
+        formats.PAGE,
+        numbers.PAGE,
+        compare.PAGE,
+    )
 }
 """Pages about a scenario by their address."""
 
@@ -261,6 +276,7 @@ def show_answer(
     state = _lenient(search)
     try:
         state = _stated(read_state(search), paths, values, steps, views)
+        state = state._replace(view=tuple(e for e in state.view if e not in page.defaults))
         asked = asked_by(state)
         scenario = asked.scenario
         children = page.render(Asked(state, asked))

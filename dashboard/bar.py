@@ -203,6 +203,67 @@ def view_choice(
     )
 
 
+def view_text(name: str, label: str, value: str, placeholder: str, definition: str) -> html.Div:
+    """Return a text that says what a page shows."""
+    identity = {"type": VIEW, "name": name}
+    made = dcc.Input(
+        id=identity,
+        type="text",
+        value=value,
+        debounce=DEBOUNCE_S,
+        placeholder=placeholder,
+        autoComplete="off",
+        spellCheck=False,
+    )
+    return _view_field(identity, label, made, definition)
+
+
+def view_slider(name: str, label: str, values: Sequence[int], value: int, definition: str) -> Any:
+    """Return a slider over a range of whole numbers that says what a page shows.
+
+    Parameters
+    ----------
+    name : str
+        Under which it stands in the address.
+    label, definition : str
+        What it is called, and what it does.
+    values : sequence of int
+        Its ends.
+    value : int
+        Where it stands.
+    """
+    identity = {"type": VIEW, "name": name}
+    low, high = min(values), max(values)
+    made = dcc.Slider(
+        id=identity,
+        min=low,
+        max=high,
+        step=1,
+        value=min(max(value, low), high),
+        marks={low: str(low), high: str(high)},
+        included=False,
+        updatemode="mouseup",
+        allow_direct_input=False,
+        tooltip={"placement": "bottom", "always_visible": False},
+    )
+    return _view_field(identity, label, made, definition, "field slider")
+
+
+def _view_field(
+    identity: dict[str, str], label: str, made: Any, definition: str, css_class: str = "field"
+) -> html.Div:
+    return html.Div(
+        [
+            html.Label(label, htmlFor=dom_id(identity)),
+            made,
+            html.Div([html.Strong(label), html.Span(definition)], className="hint"),
+        ],
+        className=css_class,
+        role="group",
+        **aria(label=f"{label}: {definition}"),
+    )
+
+
 def wrap_class(*, is_changed: bool, is_wrong: bool) -> str:
     """Return the classes of a field: whether it differs from its base, whether it is refused."""
     return "field" + " changed" * is_changed + " wrong" * is_wrong

@@ -17,6 +17,7 @@ from dashboard.state import scenario_of
 from simulator import whatif
 from simulator.accounting import TrafficAccount, traffic_account
 from simulator.answer import Answer, Derivation
+from simulator.format_comparison import FormatComparison, compare_formats
 from simulator.limits import Limit, limit
 from simulator.matrix import TrafficMatrix, traffic_matrix
 from simulator.publishing import scalar
@@ -113,6 +114,12 @@ def matrix(asked: Question) -> TrafficMatrix:
 def largest(asked: Question, sense: str, quantity: str) -> Limit:
     """Return what `shardwise memory --largest --json` prints, or ``--smallest``."""
     return limit(asked.scenario, sense, quantity)
+
+
+@lru_cache(maxsize=32)
+def storages(asked: Question, names: tuple[str, ...], distribution: str) -> FormatComparison:
+    """Return what `shardwise memory --compare-formats --json` prints, of some storages."""
+    return compare_formats(asked.scenario, names, distribution=distribution)
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ Needs Chromium on PATH and playwright.
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ SHOTS = (
     Shot("plan-narrow", "/", "#later .card", width=390),
     Shot("pipeline", "/pipeline?view.against=interleaved-1f1b", ".barlayer .point"),
     Shot("communication", "/communication?view.axis=data", "#later .card"),
+    Shot("formats", "/formats", "#later .main-svg", height=1500),
+    Shot("numbers", "/numbers", "#result .card"),
     Shot("compare", "/compare?view.with=2,3&view.sweep=plan.micro_batch_size", "#later .card"),
     Shot("scenarios", "/scenarios?scenario=2", "#table-scenarios"),
 )
@@ -68,8 +71,8 @@ def _take(browser: Any, base: str, shot: Shot) -> None:
     page.close()
 
 
-def main() -> None:
-    """Take every picture."""
+def main(names: Sequence[str] = ()) -> None:
+    """Take pictures of these names, all of them where none is named."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("no Chromium on PATH")
@@ -77,11 +80,11 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for shot in SHOTS:
+        for shot in (each for each in SHOTS if not names or each.name in names):
             _take(browser, f"http://127.0.0.1:{server.port}", shot)
         browser.close()
     server.shutdown()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -69,6 +69,8 @@ window.dash_clientside.shardwise = {
       try { localStorage.setItem("shardwise-theme", next); } catch (error) { /* not kept */ }
       root.dataset.theme = next;
     }
+    if (button.dataset.number)
+      window.dash_clientside.set_props({ name: "number", type: "view" }, { value: button.dataset.number });
     if (button.dataset.figure) {
       const graph = document.querySelector(`[id="${CSS.escape(button.dataset.figure)}"] .js-plotly-plot`);
       if (graph && window.Plotly)

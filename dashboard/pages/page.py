@@ -54,6 +54,8 @@ class Page(NamedTuple):
         Controls of its own, below the scenario bar.
     without : tuple of str
         Fields that those controls state, so that the bar does not.
+    defaults : tuple of (str, str)
+        What its controls show at first, which an address need not state.
     """
 
     path: str
@@ -62,3 +64,4 @@ class Page(NamedTuple):
     later: Render = _nothing
     controls: Controls = _no_controls
     without: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, str], ...] = ()

@@ -94,7 +94,10 @@ def test_a_remedy_is_one_click_away(page: Any) -> None:
     page.locator(".field.changed").first.wait_for()
 
 
-PAGES = ("/", "/pipeline", "/communication", "/numbers", "/compare", "/scenarios")
+PAGES = (
+    *("/", "/pipeline", "/communication", "/formats"),
+    *("/numbers", "/compare", "/scenarios"),
+)
 
 
 def open_page(page: Any, path: str) -> None:
@@ -139,6 +142,19 @@ def test_what_is_saved_is_compared_deleted_and_taken_back(page: Any) -> None:
     page.locator("#verdict").wait_for()
     assert "scenario=" in page.url
     assert page.locator(field("plan.zero_stage")).get_attribute("placeholder") == "2"
+
+
+def test_a_bit_is_flipped_by_a_click(page: Any) -> None:
+    open_page(page, "/formats?view.number=420")
+    wait_for_answer(page, "420 in every format")
+    page.locator('.bit[data-format="fp16"][data-bit="15"]').click()
+    wait_for_answer(page, "-420 in every format")
+    page.wait_for_url("**/formats?view.number=-420.0")
+    page.locator('.bit[data-format="fp16"][data-bit="0"]').click()
+    wait_for_answer(page, "-420.25 in every format")
+    page.go_back()
+    wait_for_answer(page, "-420 in every format")
+    page.locator("#memory-by-format .main-svg").first.wait_for()
 
 
 def test_files_are_uploaded(page: Any) -> None:
