@@ -35,6 +35,7 @@ from dashboard.fields import MICROBATCHES, shown_value
 from dashboard.figures.schedule import Window
 from dashboard.library import asked_by, keep_store
 from dashboard.pages import (
+    attention,
     communication,
     compare,
     formats,
@@ -55,6 +56,7 @@ PAGES: Mapping[str, Page] = {
         plan.PAGE,
         pipeline.PAGE,
         communication.PAGE,
+        attention.PAGE,
         formats.PAGE,
         numbers.PAGE,
         compare.PAGE,

@@ -38,6 +38,7 @@ SHOTS = (
     Shot("plan-narrow", "/", "#later .card", width=390),
     Shot("pipeline", "/pipeline?view.against=interleaved-1f1b", ".barlayer .point"),
     Shot("communication", "/communication?view.axis=data", "#later .card"),
+    Shot("attention", "/attention", "#later .main-svg", height=1500),
     Shot("formats", "/formats", "#later .main-svg", height=1500),
     Shot("numbers", "/numbers", "#result .card"),
     Shot("compare", "/compare?view.with=2,3&view.sweep=plan.micro_batch_size", "#later .card"),

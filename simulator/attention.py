@@ -492,6 +492,41 @@ def pattern_of(case: AttentionCase, length: int, head: int, layer: int = 0) -> p
     return patterns.dense(length, causal=case.causal)
 
 
+def reached_by_layer(case: AttentionCase, length: int, layers: int) -> patterns.Pattern:
+    """Return which tokens the last one depends on after each number of layers, by their patterns.
+
+    Parameters
+    ----------
+    case : AttentionCase
+        The layout and its sizes; layers that differ take turns, the first on the input.
+    length : int
+        Tokens of the sequence [token].
+    layers : int
+        Layers at most [count].
+
+    Returns
+    -------
+    array
+        (layers, length): 1 where the last token depends on a token through that many layers, the
+        last of which is the layer that the count ends at. What a memory holds is not in it.
+    """
+    seen = [_by_any_head(case, length, layer) for layer in range(max(len(case.dilations), 1))]
+    found = np.zeros((layers, length), dtype=np.int64)
+    for count in range(1, layers + 1):
+        reached = np.zeros(length, dtype=bool)
+        reached[-1] = True
+        for layer in reversed(range(count)):
+            reached = reached @ seen[layer % len(seen)]
+        found[count - 1] = reached
+    return found
+
+
+def _by_any_head(case: AttentionCase, length: int, layer: int) -> Any:
+    """Return which keys each query counts in any head; a token that is passed on counts itself."""
+    heads = [pattern_of(case, length, head, layer) > 0 for head in range(case.heads)]
+    return np.any(heads, axis=0) | np.eye(length, dtype=bool)
+
+
 def answers_of(cases: Sequence[AttentionCase]) -> Iterator[AttentionAnswer]:
     """Return the answers of several cases, one after the other."""
     for case in cases:

@@ -89,6 +89,37 @@ def who_attends_whom(patterns: Mapping[str, Pattern]) -> go.Figure:
     return figure
 
 
+def reach_by_layer(reached: Mapping[str, Pattern]) -> go.Figure:
+    """Return which tokens the last one depends on, a row for each number of layers.
+
+    Parameters
+    ----------
+    reached : mapping of str to array
+        (layers, sequence) by label, 1 where a token is reached.
+    """
+    titles = list(reached)
+    figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.2)
+    for row, found in enumerate(reached.values(), start=1):
+        figure.add_trace(
+            go.Heatmap(
+                z=found.tolist(),
+                y=list(range(1, len(found) + 1)),
+                colorscale=[[0, "rgba(128, 136, 146, 0.15)"], [1, COLOURS[0]]],
+                showscale=False,
+                zmin=0,
+                zmax=1,
+                xgap=1,
+                ygap=1,
+                hovertemplate="token %{x} after %{y} layers: %{z}<extra></extra>",
+            ),
+            row=row,
+            col=1,
+        )
+    figure.update_yaxes(dtick=1, title={"text": "layers"})
+    figure.update_xaxes(title={"text": "token"}, row=len(titles))
+    return figure
+
+
 def memory_by_segment(steps: Sequence[MemoryStep]) -> go.Figure:
     """Return a decoder's compressive memory and segment cache after each segment.
 

@@ -95,7 +95,7 @@ def test_a_remedy_is_one_click_away(page: Any) -> None:
 
 
 PAGES = (
-    *("/", "/pipeline", "/communication", "/formats"),
+    *("/", "/pipeline", "/communication", "/attention", "/formats"),
     *("/numbers", "/compare", "/scenarios"),
 )
 
@@ -155,6 +155,15 @@ def test_a_bit_is_flipped_by_a_click(page: Any) -> None:
     page.go_back()
     wait_for_answer(page, "-420 in every format")
     page.locator("#memory-by-format .main-svg").first.wait_for()
+
+
+def test_a_window_is_slid(page: Any) -> None:
+    open_page(page, "/attention")
+    wait_for_answer(page, "window of 8")
+    page.locator('[role=slider][aria-label^="window"]').press("ArrowRight")
+    page.wait_for_url("**/attention?view.window=9")
+    page.locator("#patterns", has_text="window of 9").wait_for()
+    page.locator("#layouts .main-svg").first.wait_for()
 
 
 def test_files_are_uploaded(page: Any) -> None:
