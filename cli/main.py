@@ -473,28 +473,62 @@ def schedules(
     show: Annotated[
         str | None, typer.Option("--show", metavar="NAME", help="print the order of a schedule")
     ] = None,
-    ranks: Annotated[int, typer.Option("-p", min=1, help="with --show: pipeline ranks")] = 4,
+    ranks: Annotated[
+        int, typer.Option("-p", min=1, help="with --show or --search: pipeline ranks")
+    ] = 4,
     chunks: Annotated[
         int | None, typer.Option("-v", min=1, help="with --show: chunks on each rank")
     ] = None,
-    microbatches: Annotated[int, typer.Option("-m", min=1, help="with --show: microbatches")] = 8,
+    microbatches: Annotated[
+        int, typer.Option("-m", min=1, help="with --show or --search: microbatches")
+    ] = 8,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="OUT.csv", help="with --show: write it in torch's format"),
+        typer.Option(
+            "--csv", metavar="OUT.csv", help="with --show or --search: write it in torch's format"
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            metavar="F,I,W[,HOP]",
+            help="search an order for these times of a stage's forward, input gradient, weight "
+            "gradient and hand-over, in any one unit",
+        ),
+    ] = None,
+    held_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--held-limit",
+            min=1,
+            help="with --search: microbatches that a rank may hold; left out, the pipeline ranks",
+        ),
     ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare all pipeline schedules for a scenario, or show what each rank does in one."""
+    """Compare all pipeline schedules for a scenario, show one, or search one for given times."""
     from cli import schedules as views
 
-    if (show is None) == (scenario is None):
-        raise typer.BadParameter("give a scenario to compare schedules for, or --show NAME")
+    if [show, scenario, search].count(None) != 2:
+        raise typer.BadParameter(
+            "give one of a scenario to compare schedules for, --show NAME or --search F,I,W[,HOP]"
+        )
+    if held_limit is not None and search is None:
+        raise typer.BadParameter("--held-limit needs --search F,I,W[,HOP]")
+    if search is not None:
+        if chunks not in (None, 1):
+            raise typer.BadParameter(f"-v {chunks}: --search has one chunk on each rank")
+        views.show_search(
+            search, ranks=ranks, microbatches=microbatches, held_limit=held_limit, csv=csv
+        )
+        return
     if show is not None:
         views.show_order(show, ranks=ranks, chunks=chunks, microbatches=microbatches, csv=csv)
         return
     if csv is not None:
-        raise typer.BadParameter("--csv needs --show NAME")
+        raise typer.BadParameter("--csv needs --show NAME or --search F,I,W[,HOP]")
     from cli.inputs import read_scenario
     from simulator.schedule_choices import compare_schedules
 

@@ -1,10 +1,13 @@
 """Pipeline schedules for people: compared for a scenario, or one of them action by action."""
 
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from cli.tables import console, print_table, table_of
-from costmodels.errors import PresetNotFoundError, not_found_message
-from costmodels.pipelining.actions import format_row
+from costmodels.errors import PresetNotFoundError, SpecError, not_found_message
+from costmodels.pipelining.actions import Row, format_row
+from costmodels.pipelining.automatic import StageTimes, automatic_order, held_most, played
 from costmodels.pipelining.csv_orders import order_to_csv
 from costmodels.pipelining.orderings import ORDERINGS, Ordering, ScheduleName
 from costmodels.units import format_bytes, format_seconds
@@ -65,6 +68,59 @@ def show_order(
         virtual_stages=_least_chunks(ordering, ranks, microbatches) if chunks is None else chunks,
         microbatch_count=microbatches,
     )
+    _show_rows(rows, csv)
+
+
+def show_search(
+    text: str, *, ranks: int, microbatches: int, held_limit: int | None, csv: Path | None
+) -> None:
+    """Search an order for the times of a stage; print it and how long ranks wait, or write it.
+
+    Raises
+    ------
+    SpecError
+        If the times are not three or four positive numbers, or the file cannot be written.
+    """
+    forward, inputs, weights, hop = _times_of(text)
+    times = StageTimes(
+        forward_s=(forward,) * ranks,
+        input_gradient_s=(inputs,) * ranks,
+        weight_gradient_s=(weights,) * ranks,
+        hop_s=hop,
+    )
+    order = automatic_order(
+        times, microbatch_count=microbatches, held_limit=ranks if held_limit is None else held_limit
+    )
+    _show_rows(tuple(Row(actions, frozenset()) for actions in order), csv)
+    if csv is None:
+        span = played(order, times).longest_span_s
+        work = microbatches * (forward + inputs + weights)
+        held = max(map(held_most, order))
+        console().print(
+            f"The longest-working rank takes {span:.6g} for {work:.6g} of work, a bubble of "
+            f"{100 * (1 - work / span):.2f} %; ranks hold at most {held:g} microbatches.",
+            soft_wrap=True,
+        )
+
+
+def _times_of(text: str) -> tuple[float, float, float, float]:
+    """Return three times of actions, and that of a hand-over, zero if left out."""
+    try:
+        numbers = [float(value) for value in text.split(",")]
+    except ValueError:
+        numbers = []
+    finite = all(map(isfinite, numbers))
+    if len(numbers) not in (3, 4) or not finite or min(numbers[:3]) <= 0 or min(numbers) < 0:
+        raise SpecError(
+            f"--search ({text}): expected F,I,W or F,I,W,HOP, three times above zero and one of "
+            "at least zero"
+        )
+    forward, inputs, weights, *hops = numbers
+    return forward, inputs, weights, sum(hops)
+
+
+def _show_rows(rows: Sequence[Row], csv: Path | None) -> None:
+    """Print what each rank does, or write it to a file in torch's format."""
     if csv is not None:
         from cli.inputs import write_text
 

@@ -51,9 +51,10 @@ from docs import catalogue
 from docs.markdown import markdown_table
 from docs.measure_agreement import TABLES as AGREEMENT
 from docs.measure_memory import TABLES as MEMORY
+from docs.measure_rates import TABLES as RATES
 from simulator.training import SIMULATED
 
-TABLES = {**AGREEMENT, **MEMORY}
+TABLES = {**AGREEMENT, **MEMORY, **RATES}
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -52,12 +52,27 @@ def test_an_order_is_shown_and_written(tmp_path: Path) -> None:
     assert rows[0].overlapped
 
 
+def test_an_order_is_searched_for(tmp_path: Path) -> None:
+    """Two ranks of equal times: a third microbatch at once leaves nothing to wait for."""
+    arguments = "shardwise schedules --search 1,1,1 -p 2 -m 4"
+    assert "a bubble of 7.69 %; ranks hold at most 2 microbatches" in run_command(arguments)
+    assert "a bubble of 0.00 %" in run_command(f"{arguments} --held-limit 3")
+    file = tmp_path / "order.csv"
+    run_command(f"{arguments} --csv {file}")
+    assert checked_csv(file.read_text(encoding="utf-8"))[1].ranks == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--show zb-h3", "unknown schedule 'zb-h3'"),
         ("--show dualpipe -p 3", "even pipeline_parallel_size"),
-        ("", "give a scenario"),
+        ("", "give one of a scenario"),
+        ("--search 1,1,1 --show zb-h1", "give one of a scenario"),
+        ("--search 1,1", "expected F,I,W or F,I,W,HOP"),
+        ("--search 1,nan,1", "expected F,I,W or F,I,W,HOP"),
+        ("--search 1,1,1 -v 2", "one chunk on each rank"),
+        ("--show zb-h1 --held-limit 2", "--held-limit needs --search"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(arguments: str, message: str) -> None:

@@ -9,6 +9,7 @@ from validation.jobs import Job, Settings, Suite
 
 def _jobs(settings: Settings) -> Sequence[Job]:
     rates = Job(name="bubble rates", run=bubble_rates.rate_cases)
+    searched = Job(name="searched orders", run=bubble_rates.searched_cases)
     if settings.quick:
         return [rates, Job(name="orders", run=schedule_orders.order_cases)]
     orders = [
@@ -18,7 +19,7 @@ def _jobs(settings: Settings) -> Sequence[Job]:
         )
         for ranks in schedule_orders.ALL_RANKS
     ]
-    return [rates, *orders]
+    return [rates, searched, *orders]
 
 
 SUITE = Suite(
