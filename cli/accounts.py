@@ -32,6 +32,7 @@ _COMPONENTS = {
     "transient_bytes": "buffer: backward",
     "dummy_gradient_bytes": "buffer: dummy gradients",
     "offload_buffer_bytes": "buffer: states of the host",
+    "bucket_buffer_bytes": "buffer: buckets of gradients",
     "pipeline_buffer_bytes": "buffer: pipeline",
     "sequence_buffer_bytes": "buffer: sequence",
     "context_buffer_bytes": "buffer: keys and values",

@@ -19,6 +19,7 @@ from costmodels.rules import check_model
 from costmodels.specs.base import Spec, field_types
 from costmodels.specs.cluster import Accelerator, Cluster
 from costmodels.specs.model import Model
+from costmodels.specs.plan import Plan
 from costmodels.specs.precision import Precision
 from costmodels.specs.tables import build, to_table
 from costmodels.stages import layer_kinds
@@ -178,6 +179,13 @@ def _precision(name: str, strict: bool) -> Described:
     return _whole("precision", name, build(Precision, preset_table("precision", name), "precision"))
 
 
+def _plan(name: str, strict: bool) -> Described:
+    table = preset_table("plan", name)
+    found = _whole("plan", name, build(Plan, table, "plan"))
+    stated = [field for field in found.fields if field.field in table]
+    return msgspec.structs.replace(found, fields=stated)
+
+
 def _whole(what: str, name: str, spec: Spec) -> Described:
     return Described(what=what, name=name, fields=_fields(spec), counts=[], notes=[])
 
@@ -186,6 +194,7 @@ _KINDS: Mapping[str, Callable[[str, bool], Described]] = {
     "model": _model,
     "accelerator": _accelerator,
     "cluster": _cluster,
+    "plan": _plan,
     "precision": _precision,
 }
 

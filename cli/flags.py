@@ -65,6 +65,9 @@ Strict = Annotated[
 Cluster = Annotated[
     Text, flag("--cluster", "preset and number of accelerators, h100-sxm:64", "NAME:N")
 ]
+PlanName = Annotated[
+    Text, flag("--plan", "preset of what a framework shards, buckets and keeps", "NAME")
+]
 PrecisionName = Annotated[Text, flag("--precision", "preset of a precision recipe", "NAME")]
 Tensor = Annotated[Text, flag("--tensor-parallel-size --tp", "ranks that share each matrix")]
 Pipeline = Annotated[Text, flag("--pipeline-parallel-size --pp", "pipeline ranks")]
@@ -121,6 +124,7 @@ Smallest = Annotated[
 def _scenario_flags(
     model: Model = None,
     cluster: Cluster = None,
+    plan: PlanName = None,
     precision: PrecisionName = None,
     tensor_parallel_size: Tensor = None,
     pipeline_parallel_size: Pipeline = None,

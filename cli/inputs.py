@@ -16,7 +16,7 @@ from costmodels.specs.model import Model
 from costmodels.specs.tables import merged, to_table
 from costmodels.units import parse_quantity, unit_of_field
 
-PRESET_FLAGS = ("model", "cluster", "precision")
+PRESET_FLAGS = ("model", "cluster", "plan", "precision")
 FIELD_FLAGS: Mapping[str, str] = {
     "tensor_parallel_size": "plan.tensor_parallel_size",
     "pipeline_parallel_size": "plan.pipeline_parallel_size",

@@ -163,6 +163,20 @@ def _without_sources(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _plans() -> Listing:
+    tables = {name: preset_table("plan", name) for name in preset_names("plan")}
+    fields = tuple(dict.fromkeys(field for table in tables.values() for field in table))
+    rows = tuple(
+        (name, *(_stated(table.get(field, "-")) for field in fields))
+        for name, table in tables.items()
+    )
+    return Listing("Plans of frameworks (--plan NAME)", ("name", *fields), rows)
+
+
+def _stated(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _precisions() -> Listing:
     columns = ("name", "compute", *STORED_ROLES, "kv_cache", "stored_weights")
     rows = []
@@ -225,6 +239,7 @@ _LISTINGS = {
     "models": _models,
     "accelerators": _accelerators,
     "clusters": _clusters,
+    "plans": _plans,
     "precisions": _precisions,
     "formats": _formats,
     "storages": _storages,

@@ -723,7 +723,7 @@ def import_model(
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(metavar="model|accelerator|cluster|precision")],
+    what: Annotated[str, typer.Argument(metavar="model|accelerator|cluster|plan|precision")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="preset, or a model's config.json")],
     strict: Strict = False,
     as_json: AsJson = False,
@@ -810,7 +810,7 @@ def list_known(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="models|accelerators|clusters|precisions|formats|storages|schedules|quantities"
+            metavar="models|accelerators|clusters|plans|precisions|formats|storages|schedules|quantities"
         ),
     ],
     words: Annotated[

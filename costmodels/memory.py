@@ -386,12 +386,32 @@ def offload_buffer_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
+    formula="gradient_bucket_parameters * weight_element_bytes",
+    source="github.com/deepspeedai/DeepSpeed@edaa722126, runtime/zero/stage_1_and_2.py, "
+    "setup_buckets: reduce_bucket_size elements of the weights' format, allocated as a whole; "
+    "Megatron-LM's buckets are parts of the gradients, those of FSDP2 layers",
+)
+def bucket_buffer_bytes(gradient_bucket_parameters: Column, weight_element_bytes: Column) -> Column:
+    """Return the buckets to which gradients are copied to be reduced [byte].
+
+    Examples
+    --------
+    >>> bucket_buffer_bytes(500_000_000, 2)
+    1000000000
+    """
+    return gradient_bucket_parameters * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
     formula="transient_bytes + dummy_gradient_bytes + pipeline_buffer_bytes"
     " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes"
-    " + offload_buffer_bytes",
+    " + offload_buffer_bytes + bucket_buffer_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
@@ -402,6 +422,7 @@ def buffers_bytes(
     context_buffer_bytes: Column,
     sharding_buffer_bytes: Column,
     offload_buffer_bytes: Column,
+    bucket_buffer_bytes: Column,
 ) -> Column:
     """Return the buffers of the backward, kernels, communication and sharding [byte]."""
     return (
@@ -412,6 +433,7 @@ def buffers_bytes(
         + context_buffer_bytes
         + sharding_buffer_bytes
         + offload_buffer_bytes
+        + bucket_buffer_bytes
     )
 
 

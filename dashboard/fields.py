@@ -69,7 +69,8 @@ class Field(NamedTuple):
 @cache
 def fields() -> tuple[Field, ...]:
     """Return every field that a form can state: presets first, then as they are declared."""
-    found = [_preset(section) for section in SECTIONS if section in FOLDERS]
+    # A plan is not known by its name: the preset that it came from is lost once fields differ.
+    found = [_preset(name) for name in SECTIONS if name in FOLDERS and name != "plan"]
     found.append(
         Field(
             MICROBATCHES,

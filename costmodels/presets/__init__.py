@@ -12,7 +12,7 @@ from costmodels.specs.model import Model
 from costmodels.specs.tables import build, merged
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
-    {"model": "models", "cluster": "clusters", "precision": "precisions"}
+    {"model": "models", "cluster": "clusters", "plan": "plans", "precision": "precisions"}
 )
 """Sections of a scenario that have presets, and the folder of each."""
 

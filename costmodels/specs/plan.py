@@ -114,6 +114,9 @@ class Plan(Spec, frozen=True, kw_only=True):
         Whether main weights and moments lie in the memory of the host between updates.
     cast_on_gather : bool
         Whether only sharded main weights are kept, and weights made of them as they are gathered.
+    gradient_bucket_parameters : int
+        Parameters whose gradients lie in buckets of their own while they are reduced; 0 where they
+        are reduced in place [count].
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -243,6 +246,15 @@ class Plan(Spec, frozen=True, kw_only=True):
         bool,
         choice("whether weights are made of main weights as they are gathered", "memory", "time"),
     ] = False
+    gradient_bucket_parameters: Annotated[
+        int,
+        size(
+            "parameters of the buckets to which gradients are copied; 0 reduces in place",
+            "memory",
+            least=0,
+            most=2**40,
+        ),
+    ] = 0
     rank_order: Annotated[
         tuple[RankAxis, ...],
         choice("axes from neighbouring ranks outwards", "communication", "time"),

@@ -167,7 +167,7 @@ def test_a_missing_file_is_named() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["model", "accelerator", "cluster", "precision"])
+@pytest.mark.parametrize("kind", ["model", "accelerator", "cluster", "plan", "precision"])
 def test_every_preset_is_shown(kind: str) -> None:
     for name in preset_names(kind):
         found = answer("show", kind, name)

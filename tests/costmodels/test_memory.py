@@ -303,6 +303,7 @@ def test_buffers_and_reserve_are_sums() -> None:
             context_buffer_bytes=50000,
             sharding_buffer_bytes=4000,
             offload_buffer_bytes=7000000,
+            bucket_buffer_bytes=80000000,
         )
         == 7654321
     )

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from costmodels import presets
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
 from costmodels.errors import PresetNotFoundError
 from costmodels.huggingface.importing import import_config
 from costmodels.presets import FOLDERS, preset_names, preset_table, preset_text, with_accelerator
 from costmodels.specs.base import SourcedSpec, Spec, field_types
 from costmodels.specs.cluster import Cluster
 from costmodels.specs.model import Model
+from costmodels.specs.plan import Plan
 from costmodels.specs.precision import Precision
 from costmodels.specs.tables import build
 from tests.costmodels.witnesses import SMALL, witness
@@ -24,6 +27,7 @@ DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
 DESCRIPTIONS: Mapping[str, type[Spec]] = {
     "model": Model,
     "cluster": Cluster,
+    "plan": Plan,
     "precision": Precision,
 }
 NAMES = [(section, name) for section in FOLDERS for name in preset_names(section)]
@@ -41,7 +45,7 @@ def test_a_preset_builds_and_has_the_name_of_its_file(section: str, name: str) -
     if section == "cluster":
         table["accelerator_count"] = 8
     spec: Any = build(DESCRIPTIONS[section], table, section)
-    assert spec.name == name
+    assert section == "plan" or spec.name == name
 
 
 @pytest.mark.parametrize("name", preset_names("cluster"))
@@ -182,6 +186,28 @@ def test_a_recipe_runs_on_a_gpu(name: str) -> None:
     kind = {"workload__kind": "decode"} if name.startswith("serve-") else {}
     described = witness("small", cluster="h100-sxm:8", precision=name, **kind)
     assert described.precision.name == name
+
+
+PLANS = {
+    "megatron-lm": ("bf16-mixed", 6 + 12 / 8, 0),
+    "torchtitan-fsdp2": ("bf16-mixed", 16 / 8, 0),
+    "deepspeed-zero-1": ("bf16-deepspeed", 4 + 12 / 8, 10**9),
+    "deepspeed-zero-2": ("bf16-deepspeed", 2 + 14 / 8, 10**9),
+    "deepspeed-zero-3": ("bf16-deepspeed", 16 / 8, 10**9),
+}
+"""Of each framework its recipe, bytes of states a parameter on 8 GPUs, and bytes of its buckets."""
+
+
+@pytest.mark.parametrize("name", preset_names("plan"))
+def test_states_of_frameworks(name: str) -> None:
+    recipe, state_bytes, buckets = PLANS[name]
+    scenario = witness("small", plan={"preset": name, "micro_batch_size": 2}, precision=recipe)
+    names = ("weights_bytes", "gradients_bytes", "optimizer_bytes")
+    values = evaluate(compile_columns(scenario), (*names, "bucket_buffer_bytes"))
+    states = sum(int(values[part][0][0]) for part in names)
+    assert states == pytest.approx(state_bytes * 8_030_261_248, rel=1e-6)
+    assert int(values["bucket_buffer_bytes"][0]) == buckets
+    assert scenario.plan.micro_batch_size == 2
 
 
 def test_a_preset_is_changed_field_by_field() -> None:
