@@ -305,6 +305,6 @@ def test_buffers_and_reserve_are_sums() -> None:
             offload_buffer_bytes=7000000,
             bucket_buffer_bytes=80000000,
         )
-        == 7654321
+        == 87654321
     )
     assert reserve_bytes(accelerator_context_bytes=1, accelerator_allocator_reserve_bytes=20) == 21
