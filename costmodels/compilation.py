@@ -29,10 +29,12 @@ from costmodels.leaves import (
 from costmodels.model_tensors import Role
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
+from costmodels.quantized_checkpoints import checkpoint_tensors
 from costmodels.specs.base import Spec, check_field
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
+from costmodels.specs.precision import Precision
 from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
 from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
@@ -127,8 +129,7 @@ def _stored_values(sections: Sections) -> dict[str, Any]:
         for what in ("bytes", "parameters"):
             groups[f"{group}_stored_{what}"] = [0] * len(layers)
     ends = {f"{end}_stored_{what}": 0 for end in ("embedding", "head") for what in _STORED}
-    name = sections.precision.stored_weights
-    for entry in _stored_tensors(sections.model, name):
+    for entry in tensors_as_stored(sections.model, sections.precision):
         tensor = entry.tensor
         if tensor.layer is None:
             end = "embedding" if tensor.name in _FIRST else "head"
@@ -148,7 +149,17 @@ def _stored_values(sections: Sections) -> dict[str, Any]:
     return ends | shares
 
 
-def _stored_tensors(model: Model, name: str | None) -> tuple[StoredTensor, ...]:
+def tensors_as_stored(model: Model, precision: Precision) -> tuple[StoredTensor, ...]:
+    """Return every tensor of weights that are stored in few bits; none where they are not.
+
+    Raises
+    ------
+    SpecError
+        If a tensor cannot be stored so.
+    """
+    if precision.quantization is not None:
+        return checkpoint_tensors(model, precision.quantization, wide=precision.weights)
+    name = precision.stored_weights
     if name is None:
         return ()
     try:

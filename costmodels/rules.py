@@ -879,14 +879,25 @@ def _check_lists(sections: Sections) -> None:
     _check_layouts(sections)
     _check_shared_sequences(sections)
     _check_saved_tensors(sections)
-    quantization = sections.precision.quantization
-    if quantization is not None:
+    _check_storage(sections)
+
+
+def _check_storage(sections: Sections) -> None:
+    """Raise if weights are stored in few bits in two ways, or trained so."""
+    quantization, stored = sections.precision.quantization, sections.precision.stored_weights
+    trains = sections.workload.kind is WorkloadKind.TRAINING
+    if quantization is not None and trains:
         raise NotModelledError(
-            f"precision.quantization ({quantization.weight_format}): quantized weights are not "
-            "modelled yet; leave it out, or choose a recipe such as precision = bf16-mixed"
+            f"precision.quantization ({quantization.weight_format}): training on quantized weights "
+            "is not modelled yet; leave it out, choose a recipe such as precision = bf16-mixed, or "
+            "set workload.kind to prefill or decode"
         )
-    stored = sections.precision.stored_weights
-    if stored is not None and sections.workload.kind is WorkloadKind.TRAINING:
+    if quantization is not None and stored is not None:
+        raise SpecError(
+            f"precision.stored_weights ({stored}): precision.quantization states how weights are "
+            "stored, too; leave one of them out"
+        )
+    if stored is not None and trains:
         raise NotModelledError(
             f"precision.stored_weights ({stored}): training on weights in few bits is not modelled "
             "yet; leave it out, or set workload.kind to prefill or decode"

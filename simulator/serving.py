@@ -2,13 +2,23 @@
 
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
-from costmodels.errors import NotModelledError
+from costmodels.errors import NotModelledError, SpecError
 from costmodels.formats import FORMATS
+from costmodels.quantized_checkpoints import METHODS, checkpoint_format, checkpoint_tensors
 from costmodels.scenario import Scenario
+from costmodels.specs.fields import LARGEST_SIZE
 from costmodels.specs.layouts import Chunked, Latent, Sliding
 from costmodels.specs.model import Positions, QueryKeyNorm
+from costmodels.specs.precision import (
+    ACTIVATION_FORMATS,
+    SCALE_FORMATS,
+    WEIGHT_FORMATS,
+    Quantization,
+)
 from costmodels.specs.workload import WorkloadKind
 from costmodels.weight_storage import stored_tensors, weight_recipe, weight_recipes
 from simulator.facts import NEEDED, Facts
@@ -85,6 +95,7 @@ def serving_notes(scenario: Scenario) -> tuple[str, ...]:
         _blocks(scenario),
         _widths(scenario),
         _narrow(scenario),
+        *_quantized(scenario),
         *(rule(facts) for rule in OF_MEMORY),
     ]
     return tuple(note for note in said if note)
@@ -202,7 +213,9 @@ def _as_stored(scenario: Scenario) -> list[str]:
     def size(name: str) -> int:
         return sum(entry.stored_bytes for entry in stored_tensors(model, weight_recipe(name)))
 
-    if stated is None and scenario.precision.weights not in weight_recipes():
+    if scenario.precision.quantization is not None or (
+        stated is None and scenario.precision.weights not in weight_recipes()
+    ):
         return []
     kept = size(stated or scenario.precision.weights)
     names = [name for name, entry in FORMATS.items() if entry.stored and name != stated]
@@ -218,3 +231,81 @@ def _narrow(scenario: Scenario) -> str:
     if stored is None or scenario.plan.tensor_parallel_size > 1:
         return ""
     return without_effect(["precision.weights"], f"weights are stored as {stored}")
+
+
+def _quantized(scenario: Scenario) -> list[str]:
+    """Return which other quantizations of a checkpoint take as many bytes."""
+    stated = scenario.precision.quantization
+    if stated is None:
+        return []
+    kept = _checkpoint_bytes(scenario, stated)
+    said = []
+    for field, values in _ALTERNATIVES.items():
+        twins = [
+            _SPOKEN.get(str(value), str(value))
+            for value in values
+            if value != getattr(stated, field)
+            and _checkpoint_bytes(scenario, replace(stated, **{field: value})) == kept
+        ]
+        if twins:
+            said.append(
+                f"precision.quantization.{field}: {' or '.join(twins)} would move nothing: weights "
+                "take as many bytes"
+            )
+    names = [
+        name
+        for name in ("lm_head", "model.embed_tokens")
+        if _checkpoint_bytes(scenario, replace(stated, excluded=(name,))) == kept
+    ]
+    if names and stated.excluded != tuple(names):
+        said.append(
+            f"precision.quantization.excluded: {' or '.join(names)} would move nothing: the method "
+            "leaves them as they are"
+        )
+    return [*said, *_as_many_groups(scenario, stated)]
+
+
+_ALTERNATIVES: dict[str, tuple[str | bool | None, ...]] = {
+    "method": tuple(METHODS),
+    "weight_format": WEIGHT_FORMATS,
+    "scale_format": SCALE_FORMATS,
+    "zero_points": (False, True),
+    "activation_format": (None, *ACTIVATION_FORMATS),
+}
+_SPOKEN = {"None": "leaving it out", "True": "true", "False": "false"}
+
+
+def _checkpoint_bytes(scenario: Scenario, quantization: Quantization) -> int | None:
+    """Return the bytes of a model under a quantization; None where it is refused."""
+    wide = scenario.precision.weights
+    try:
+        tensors = checkpoint_tensors(scenario.model, quantization, wide=wide)
+    except SpecError:
+        return None
+    return sum(entry.stored_bytes for entry in tensors)
+
+
+def _as_many_groups(scenario: Scenario, stated: Quantization) -> list[str]:
+    """Return which other sizes of groups cut the sides of every matrix into as many pieces."""
+    if stated.method == "bitsandbytes" and stated.group_columns:
+        return []
+    narrow = checkpoint_format(stated).name
+    tensors = checkpoint_tensors(scenario.model, stated, wide=scenario.precision.weights)
+    shapes = [entry.tensor for entry in tensors if entry.stored.name == narrow]
+    said = []
+    for side in ("rows", "columns"):
+        size = getattr(stated, f"group_{side}")
+        bounds = [_same_pieces(getattr(tensor, side), size) for tensor in shapes]
+        least, most = max(low for low, _ in bounds), min(high for _, high in bounds)
+        if least < most:
+            said.append(
+                f"precision.quantization.group_{side}: from {least} to {most} would move nothing: "
+                "as many groups"
+            )
+    return said
+
+
+def _same_pieces(side: int, size: int) -> tuple[int, int]:
+    """Return the sizes of groups that cut a side into as many pieces."""
+    pieces = 1 if size == 0 else -(-side // size)
+    return -(-side // pieces), LARGEST_SIZE if pieces == 1 else -(-side // (pieces - 1)) - 1

@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.huggingface.importing import import_config
+from costmodels.model_tensors import Role
 from costmodels.number_formats.ggml import BLOCKS_WITH_A_FORMULA, block_bytes
 from costmodels.number_formats.layouts import stored_format, stored_formats
 from costmodels.presets import preset_table
+from costmodels.quantized_checkpoints import checkpoint_tensors
 from costmodels.specs.model import Model
 from costmodels.specs.tables import build
 from costmodels.weight_storage import (
@@ -253,3 +256,80 @@ def _tolerance(row: Mapping[str, str]) -> tuple[float, str]:
         (half + _CONTAINER_BYTES) / size,
         f"half of the last digit ({_UNITS[unit]}), and 3 MB of container",
     )
+
+
+class PublishedCheckpoint(NamedTuple):
+    """The size of a checkpoint on the Hugging Face hub.
+
+    Attributes
+    ----------
+    size_bytes : int
+        What is published [byte].
+    container_fraction : float
+        Part of it that may be the container's.
+    source : str
+        Where it is stated.
+    """
+
+    size_bytes: int
+    container_fraction: float
+    source: str
+
+
+CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
+    {
+        "gpt-oss-120b": PublishedCheckpoint(
+            65_248_815_744, 0, "openai/gpt-oss-120b: model.safetensors.index.json, total_size"
+        ),
+        "gpt-oss-20b": PublishedCheckpoint(
+            13_761_264_768, 0, "openai/gpt-oss-20b: model.safetensors.index.json, total_size"
+        ),
+        "DeepSeek-V3": PublishedCheckpoint(
+            688_586_727_753, 2.5e-5, "deepseek-ai/DeepSeek-V3: the 163 files of weights"
+        ),
+    }
+)
+"""Quantized checkpoints whose size is published to the byte."""
+
+
+def checkpoint_cases() -> list[Case]:
+    """Return sizes of checkpoints whose `config.json` states the quantization."""
+    return [
+        Case(
+            suite=SUITE,
+            name=f"{name}: size of the checkpoint",
+            claim="the quantization that the config.json states gives the published bytes",
+            prediction=_checkpoint_bytes(name),
+            measurement=published.size_bytes,
+            unit="byte",
+            tolerance_fraction=published.container_fraction,
+            tolerance_reason="files also name their 92,000 tensors, 120 to 150 bytes each"
+            if published.container_fraction
+            else _EXACT,
+            method="tensors of validation/data/huggingface, and of DeepSeek-V3 what only its file "
+            "has: the layer that predicts a further token with copies of embedding and head, and "
+            "fp32 biases of the routers",
+            source=published.source,
+        )
+        for name, published in CHECKPOINTS.items()
+    ]
+
+
+def _checkpoint_bytes(name: str) -> int:
+    path = resources.files("validation") / "data" / "huggingface" / f"{name}.json"
+    imported = import_config(path.read_text(encoding="utf-8"), name=name, where=f"{name}.json")
+    model, recipe = imported.model, imported.precision
+    if recipe is None or recipe.quantization is None:
+        raise ValueError(f"{name}: states no quantization")
+    tensors = checkpoint_tensors(model, recipe.quantization, wide=recipe.weights)
+    found = sum(entry.stored_bytes for entry in tensors)
+    if not model.multi_token_prediction_layers:
+        return found
+    # DeepSeek-V3, README_WEIGHTS.md: layer 61 is as large as layer 60, with a projection from two
+    # hidden vectors to one, three norms, and copies of embedding and head, all in bf16.
+    last = model.num_hidden_layers - 1
+    hidden, vocabulary = model.hidden_size, model.vocabulary_size
+    layer = sum(entry.stored_bytes for entry in tensors if entry.tensor.layer == last)
+    own = 2 * (2 * vocabulary * hidden + 2 * hidden * hidden + 3 * hidden)
+    routed = [entry.tensor.rows for entry in tensors if entry.tensor.role is Role.ROUTER]
+    return found + layer + own + 4 * (sum(routed) + routed[-1])

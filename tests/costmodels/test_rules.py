@@ -499,7 +499,7 @@ def test_quantized_weights_are_refused_as_a_whole() -> None:
         "group_columns": 128,
         "scale_format": "fp16",
     }
-    message = r"precision.quantization \(int4\): quantized weights are not modelled yet; leave it"
+    message = r"precision.quantization \(int4\): training on quantized weights is not modelled yet"
     with pytest.raises(NotModelledError, match="^" + message):
         witness("small", precision__quantization=table)
     assert witness("small", precision__quantization="none").precision.quantization is None

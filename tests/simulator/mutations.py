@@ -36,7 +36,7 @@ QUANTIZED = {
     "group_columns": 128,
     "scale_format": "fp16",
 }
-"""A description that every scenario refuses as a whole, whatever its fields are."""
+"""A description that training refuses as a whole, whatever its fields are."""
 
 ROUNDING_FRACTION = 1e-12
 """Sums of a few hundred terms in another order, in double precision."""
@@ -349,7 +349,8 @@ def _mixture(scenario: Scenario, old: Any) -> Iterator[Any]:
 
 
 def _quantization(scenario: Scenario, old: Any) -> Iterator[Any]:
-    yield QUANTIZED
+    if old is None:
+        yield QUANTIZED
 
 
 def _quantized(*values: Any) -> Callable[[Scenario, Any], Iterator[Any]]:

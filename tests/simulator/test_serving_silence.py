@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from costmodels.errors import ShardwiseError
+from costmodels.leaves import field_value
 from costmodels.scenario import Scenario, scenario_from_table, scenario_to_table
 from simulator.accounting import MemoryAccount, memory_account
 from tests.simulator.mutations import (
@@ -27,6 +28,14 @@ BASE: dict[str, Any] = {
         "total_tokens": 10**9,
     },
 }
+BLOCKS = {
+    "method": "fp8",
+    "weight_format": "fp8-e4m3",
+    "group_rows": 128,
+    "group_columns": 128,
+    "scale_format": "fp32",
+    "activation_format": "fp8-e4m3",
+}
 SCENARIOS = {
     "dense": BASE,
     "latent": {**BASE, "model": "deepseek-v3"},
@@ -35,6 +44,14 @@ SCENARIOS = {
     "one rank": {**BASE, "plan": {}},
     "stored": {**BASE, "precision": "serve-nf4"},
     "stored on one rank": {**BASE, "precision": "serve-fp8", "plan": {}},
+}
+CHECKPOINTS = {
+    "groups": {**BASE, "precision": {"preset": "bf16-mixed", "quantization": QUANTIZED}},
+    "blocks": {
+        **BASE,
+        "precision": {"preset": "bf16-mixed", "quantization": BLOCKS},
+        "plan": {},
+    },
 }
 
 
@@ -49,7 +66,8 @@ def numbers(account: MemoryAccount) -> Any:
 def complaint(
     path: str, value: Any, base: Scenario, account: MemoryAccount, about: list[Remark]
 ) -> str:
-    holder = {QUANTIZATION: QUANTIZED} if path.startswith(QUANTIZATION + ".") else {}
+    inside = path.startswith(QUANTIZATION + ".") and base.precision.quantization is None
+    holder = {QUANTIZATION: QUANTIZED} if inside else {}
     try:
         changed = scenario_from_table(scenario_to_table(base), {**holder, path: value})
     except ShardwiseError as error:
@@ -79,4 +97,20 @@ def test_a_field_moves_memory_or_is_refused_or_noted(name: str) -> None:
         for value in candidates(base, path)
     ]
     assert len(complaints) > len(all_paths())
+    assert [entry for entry in complaints if entry] == []
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_field_of_a_quantization_moves_memory_or_is_refused_or_noted(name: str) -> None:
+    base = scenario_from_table(CHECKPOINTS[name])
+    account = memory_account(base)
+    said = remarks(account)
+    complaints = [
+        complaint(path, value, base, account, [entry for entry in said if entry.names(path)])
+        for path in all_paths()
+        if path.startswith(("precision.quantization.", "precision.stored", "precision.weights"))
+        for value in candidates(base, path)
+        if value != field_value(base, path)
+    ]
+    assert len(complaints) > 15
     assert [entry for entry in complaints if entry] == []

@@ -40,3 +40,9 @@ def test_errors_are_those_of_libraries() -> None:
     assert failed(format_errors.library_cases(shape)) == []
     assert failed(format_errors.gguf_cases(shape)) == []
     assert failed(format_errors.own_cases(shape)) == []
+
+
+def test_checkpoints_take_their_published_bytes() -> None:
+    cases = format_bytes.checkpoint_cases()
+    assert len(cases) == len(format_bytes.CHECKPOINTS) == 3
+    assert failed(cases) == []

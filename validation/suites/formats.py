@@ -12,6 +12,7 @@ def _jobs(settings: Settings) -> Sequence[Job]:
         Job(name="bytes of torchao", run=format_bytes.library_cases),
         Job(name="bytes of gguf", run=format_bytes.gguf_cases),
         Job(name="published files", run=format_bytes.file_cases),
+        Job(name="published checkpoints", run=format_bytes.checkpoint_cases),
     ]
     errors = [
         Job(name="error, torchao", run=format_errors.library_cases),
