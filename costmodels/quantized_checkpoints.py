@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from costmodels.errors import NotModelledError, SpecError, not_found_message
 from costmodels.model_tensors import Role, Tensor, model_tensors
@@ -154,7 +155,7 @@ def checkpoint_format(quantization: Quantization) -> StoredFormat:
         parts.append(_zero_points(quantization, bits, group))
     if method in _GPTQ:
         parts.append(Part(name="group of each input", bits=32, rows=0, optional=True))
-    whole = {"rows": 0, "columns": 0}
+    whole: dict[str, Any] = {"rows": 0, "columns": 0}
     if quantization.weight_format == "nvfp4":
         parts.append(Part(name="tensor scale", bits=32, **whole))
     if _has_input_scale(quantization):
@@ -174,7 +175,7 @@ def _has_input_scale(quantization: Quantization) -> bool:
     return quantization.weight_format == "nvfp4" or quantization.method.startswith("modelopt")
 
 
-def _packing(quantization: Quantization) -> dict[str, int]:
+def _packing(quantization: Quantization) -> dict[str, Any]:
     """Return how codes of integers stand in words of 32 bits."""
     form, method = quantization.weight_format, quantization.method
     if not form.startswith("int") or method in ("bitsandbytes", "mlx"):
@@ -184,20 +185,20 @@ def _packing(quantization: Quantization) -> dict[str, int]:
     return _along("pack_columns", _BITS[form], method)
 
 
-def _along(side: str, bits: int, method: str) -> dict[str, int]:
+def _along(side: str, bits: int, method: str) -> dict[str, Any]:
     if bits == 3 and method in _GPTQ:
         return {side: 32, "word_bits": 96}
     return {side: 32 // bits, "word_bits": 32}
 
 
-def _group(quantization: Quantization) -> dict[str, int]:
+def _group(quantization: Quantization) -> dict[str, Any]:
     rows, columns = quantization.group_rows, quantization.group_columns
     if quantization.method == "bitsandbytes" and columns:
         return {"flat": rows * columns}
     return {"rows": rows, "columns": columns}
 
 
-def _zero_points(quantization: Quantization, bits: int, group: dict[str, int]) -> Part:
+def _zero_points(quantization: Quantization, bits: int, group: dict[str, Any]) -> Part:
     name, method = "zero points", quantization.method
     if method == "mlx":
         return Part(name=name, bits=_SCALE_BITS[quantization.scale_format], **group)

@@ -69,6 +69,9 @@ def test_every_case_of_the_claims_passes_and_decides_a_known_claim(cases: list[C
     parallel = {name for name in known_claims() if name[:2] in ("TP", "SP", "PP", "3D")}
     assert parallel - decided == {"PP-8"}
     assert {name for name in known_claims() if name.startswith("FLT")} <= decided
+    assert {f"INT8-{number}" for number in range(1, 10)} <= decided
+    assert {"PTQ-1", "PTQ-2", "QAT-2", "LOR-1", "LOR-2", "LOR-3", "LOR-5"} <= decided
+    assert {"MOE-1", "MOE-2", "MOE-3"} <= decided
 
 
 @pytest.mark.torch

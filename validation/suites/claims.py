@@ -19,6 +19,30 @@ def _integers() -> Iterable[Case]:
     return integer_cases()
 
 
+def _quantizers() -> Iterable[Case]:
+    from validation.quantizer_claims import quantizer_cases
+
+    return quantizer_cases()
+
+
+def _training() -> Iterable[Case]:
+    from validation.quantizer_claims import training_cases
+
+    return training_cases()
+
+
+def _low_rank() -> Iterable[Case]:
+    from validation.compression_claims import low_rank_cases
+
+    return low_rank_cases()
+
+
+def _experts() -> Iterable[Case]:
+    from validation.compression_claims import expert_cases
+
+    return expert_cases()
+
+
 def _jobs(_: Settings) -> Sequence[Job]:
     return [
         Job(name="tensor parallelism", run=parallel_claims.tensor_cases),
@@ -27,14 +51,18 @@ def _jobs(_: Settings) -> Sequence[Job]:
         Job(name="3D parallelism", run=parallel_claims.three_dimensional_cases),
         Job(name="number formats", run=_formats),
         Job(name="eight-bit integers", run=_integers),
+        Job(name="quantizers", run=_quantizers),
+        Job(name="quantization in and after training", run=_training),
+        Job(name="low rank", run=_low_rank),
+        Job(name="experts", run=_experts),
     ]
 
 
 SUITE = Suite(
     name="claims",
-    description="Claims of a reader's notes on parallelism and number formats, each decided by "
-    "libraries, published formulas or the event simulator.",
+    description="Claims of a reader's notes on parallelism, number formats, quantization, low rank "
+    "and experts, each decided by libraries, published formulas or the event simulator.",
     page="notes-claims.md",
     jobs=_jobs,
-    needs=("ml_dtypes", "torch"),
+    needs=("ml_dtypes", "torch", "torchao"),
 )
