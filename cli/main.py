@@ -87,6 +87,9 @@ def dashboard(
         bool, typer.Option("--no-auth", help="let everybody in who reaches the address")
     ] = False,
     database: Annotated[Text, flag("--database", "where scenarios are saved", "ADDRESS")] = None,
+    reports: Annotated[
+        Path | None, typer.Option("--reports", metavar="FOLDER", help="of validation reports")
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="whether to open a browser")
     ] = True,
@@ -103,6 +106,7 @@ def dashboard(
         auth=auth,
         no_auth=no_auth,
         database=database,
+        reports=reports,
         opens_browser=browser,
         strict=strict,
     )

@@ -21,6 +21,7 @@ def serve_dashboard(
     auth: str | None,
     no_auth: bool,
     database: str | None,
+    reports: Path | None,
     opens_browser: bool,
     strict: bool,
 ) -> None:
@@ -31,6 +32,8 @@ def serve_dashboard(
     SpecError
         If the file is wrong, a package is missing, or others could reach it unasked.
     """
+    if reports is not None and not reports.is_dir():
+        raise SpecError(f"--reports ({reports}): is no folder; shardwise validate --out makes one")
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise SpecError(
@@ -39,6 +42,7 @@ def serve_dashboard(
         )
     from dashboard.app import create_app
     from dashboard.opening import opened
+    from dashboard.reports import DEFAULT_FOLDER
     from dashboard.security import Access, read_access
     from dashboard.serving import is_loopback, serve
     from dashboard.state import State, query_of
@@ -58,7 +62,7 @@ def serve_dashboard(
         name = "opened" if file is None or str(file) == "-" else file.stem
         state = State(base=str(opened(store, described, name).id))
     access = read_access(auth, Access().hosts if local else ())
-    app = create_app(store, access)
+    app = create_app(store, access, reports or DEFAULT_FOLDER)
     serve(
         app.server,
         host,

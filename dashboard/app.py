@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any
 
 from dash import (
@@ -43,8 +44,10 @@ from dashboard.pages import (
     pipeline,
     plan,
     scenarios,
+    validation,
 )
 from dashboard.pages.page import Asked, Page
+from dashboard.reports import DEFAULT_FOLDER, keep_reports
 from dashboard.security import HEALTH, Access, allow_scripts, read_access, secure
 from dashboard.state import State as Shown
 from dashboard.state import plain_text, query_of, read_state
@@ -60,12 +63,15 @@ PAGES: Mapping[str, Page] = {
         formats.PAGE,
         numbers.PAGE,
         compare.PAGE,
+        validation.PAGE,
     )
 }
 """Pages about a scenario by their address."""
 
 
-def create_app(store: Store | None = None, access: Access | None = None) -> Dash:
+def create_app(
+    store: Store | None = None, access: Access | None = None, reports: Path | None = None
+) -> Dash:
     """Return the application.
 
     Parameters
@@ -74,6 +80,8 @@ def create_app(store: Store | None = None, access: Access | None = None) -> Dash
         Saved scenarios; some that end with the process, if left out.
     access : Access, optional
         Who may ask; anybody who reaches the loopback address, if left out.
+    reports : Path, optional
+        Folder of validation reports; none, if left out.
 
     Returns
     -------
@@ -93,6 +101,7 @@ def create_app(store: Store | None = None, access: Access | None = None) -> Dash
     given = access or Access()
     secure(server, given)
     keep_store(server, store or Store())
+    keep_reports(server, reports)
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.layout = _frame()
     _register(app)
@@ -240,7 +249,9 @@ def show_page(pathname: str | None, search: str | None, moved: Any = None) -> li
         scenario = _base_scenario(state)
     return [
         html.H1(page.title, className="unseen"),
-        bar(state, scenario, page.path, page.without),
+        bar(state, scenario, page.path, page.without)
+        if page.about_scenario
+        else html.Div(id="banner", role="status", className="banner"),
         html.Div(list(page.controls(state, scenario)), className="controls"),
         dcc.Store(id="shown"),
         html.Div(id="result"),
@@ -459,10 +470,11 @@ def server() -> Flask:
 
     The environment says what the command line does: SHARDWISE_DATABASE_URL where scenarios are
     saved, SHARDWISE_HOSTS under which names the server is reached, by commas, SHARDWISE_AUTH the
-    user and password that it asks for.
+    user and password that it asks for, SHARDWISE_REPORTS a folder of validation reports.
     """
     stated = os.environ.get("SHARDWISE_HOSTS", "")
     hosts = tuple(name.strip() for name in stated.split(",") if name.strip()) or Access().hosts
     access = read_access(os.environ.get("SHARDWISE_AUTH"), hosts)
-    found: Flask = create_app(Store(database_url()), access).server
+    reports = Path(os.environ.get("SHARDWISE_REPORTS") or DEFAULT_FOLDER)
+    found: Flask = create_app(Store(database_url()), access, reports).server
     return found

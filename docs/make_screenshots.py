@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import msgspec
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
@@ -17,6 +19,10 @@ from dashboard.app import create_app
 from dashboard.opening import opened
 from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
+from validation.jobs import Settings
+from validation.report.comparison import RECORD
+from validation.running import run_suites
+from validation.suites import chosen_suites
 
 IMAGES = Path(__file__).resolve().parent / "images"
 
@@ -41,6 +47,7 @@ SHOTS = (
     Shot("attention", "/attention", "#later .main-svg", height=1500),
     Shot("formats", "/formats", "#later .main-svg", height=1500),
     Shot("numbers", "/numbers", "#result .card"),
+    Shot("validation", "/validation?view.suite=published-memory&view.case=0", ".main-svg", 1500),
     Shot("compare", "/compare?view.with=2,3&view.sweep=plan.micro_batch_size", "#later .card"),
     Shot("scenarios", "/scenarios?scenario=2", "#table-scenarios"),
 )
@@ -56,6 +63,11 @@ def _filled() -> Store:
     for name, changes in _SAVED:
         opened(store, scenario_of(DEFAULT, changes), name)
     return store
+
+
+def _write_report(folder: Path) -> None:
+    run = run_suites(chosen_suites(("published-memory",)), Settings(quick=True))
+    (folder / RECORD).write_bytes(msgspec.json.encode(run))
 
 
 def _take(browser: Any, base: str, shot: Shot) -> None:
@@ -77,7 +89,13 @@ def main(names: Sequence[str] = ()) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("no Chromium on PATH")
-    server = make_server("127.0.0.1", 0, create_app(_filled()).server, threaded=True)
+    with TemporaryDirectory() as folder:
+        _write_report(Path(folder))
+        app = create_app(_filled(), reports=Path(folder))
+        _take_all(make_server("127.0.0.1", 0, app.server, threaded=True), chromium, names)
+
+
+def _take_all(server: Any, chromium: str, names: Sequence[str]) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

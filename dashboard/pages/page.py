@@ -56,6 +56,8 @@ class Page(NamedTuple):
         Fields that those controls state, so that the bar does not.
     defaults : tuple of (str, str)
         What its controls show at first, which an address need not state.
+    about_scenario : bool
+        Whether the scenario bar stands above it.
     """
 
     path: str
@@ -65,3 +67,4 @@ class Page(NamedTuple):
     controls: Controls = _no_controls
     without: tuple[str, ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
+    about_scenario: bool = True

@@ -96,7 +96,7 @@ def test_a_remedy_is_one_click_away(page: Any) -> None:
 
 PAGES = (
     *("/", "/pipeline", "/communication", "/attention", "/formats"),
-    *("/numbers", "/compare", "/scenarios"),
+    *("/numbers", "/validation", "/compare", "/scenarios"),
 )
 
 
