@@ -1,5 +1,6 @@
 """Validation on the command line: running suites, comparing runs."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -248,6 +249,9 @@ def show_history(runs: Sequence[ValidationRun]) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep the chatter of libraries away from the report; their warnings stay."""
+    """Keep the chatter of libraries away from the report: what they say when they load."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("torchao").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.CRITICAL)

@@ -565,25 +565,29 @@ RULES = (
     Rule(
         field="plan.zero_stage",
         function=serving_keeps_weights_whole,
-        requirement="inference with sharded weights is not modelled; use 0",
+        requirement="inference with sharded weights is not modelled; use 0, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
         field="plan.virtual_stages",
         function=serving_has_one_chunk,
-        requirement="inference with several chunks of layers on a rank is not modelled; use 1",
+        requirement="inference with several chunks of layers on a rank is not modelled; use 1, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
         field="plan.sequence_parallel",
         function=serving_keeps_sequences_whole,
-        requirement="inference with sequence parallelism is not modelled; use false",
+        requirement="inference with sequence parallelism is not modelled; use false, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
         field="plan.context_parallel_size",
         function=serving_keeps_contexts_whole,
-        requirement="inference with shared sequences is not modelled yet; use 1",
+        requirement="inference with shared sequences is not modelled yet; use 1, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
@@ -591,13 +595,14 @@ RULES = (
         function=serving_keeps_experts_whole,
         requirement="inference with experts apart from other matrices, or with a capacity, is not "
         "modelled yet; use 1, and leave plan.expert_tensor_parallel_size and "
-        "plan.expert_capacity_factor out",
+        "plan.expert_capacity_factor out, or workload.kind=training",
         modelled=False,
     ),
     Rule(
         field="plan.attention_kernel",
         function=serving_is_fused,
-        requirement="inference is modelled with a fused kernel only; use flash",
+        requirement="inference is modelled with a fused kernel only; use flash, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
@@ -720,8 +725,8 @@ RULES = (
     Rule(
         field="plan.expert_tensor_parallel_size",
         function=expert_width_divides,
-        requirement="must divide the width of an expert ({expert_intermediate_size}, zero for "
-        "model.intermediate_size, {intermediate_size}); left out, it is "
+        requirement="must divide model.mixture.expert_intermediate_size "
+        "({expert_intermediate_size}, zero for model.intermediate_size, {intermediate_size}); left out, it is "
         "plan.tensor_parallel_size ({expert_tensor_size})",
     ),
     Rule(

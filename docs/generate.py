@@ -47,14 +47,22 @@ from costmodels.attention import layouts
 from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
-from docs import catalogue
+from docs import catalogue, validation_record
 from docs.markdown import markdown_table
 from docs.measure_agreement import TABLES as AGREEMENT
 from docs.measure_memory import TABLES as MEMORY
 from docs.measure_rates import TABLES as RATES
 from simulator.training import SIMULATED
 
-TABLES = {**AGREEMENT, **MEMORY, **RATES}
+TABLES: Mapping[str, Callable[[], str]] = {
+    **AGREEMENT,
+    **MEMORY,
+    **RATES,
+    "validation run": validation_record.run_table,
+    "validation errors": validation_record.near_table,
+    "validation failures": validation_record.failures_table,
+}
+"""The computed tables by the name under which a page asks for them."""
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

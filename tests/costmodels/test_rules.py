@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "expert_width_divides": (
         "mixture",
         {"plan__expert_tensor_parallel_size": 3},
-        r"plan.expert_tensor_parallel_size \(3\): must divide the width of an expert",
+        r"plan.expert_tensor_parallel_size \(3\): must divide model.mixture.expert_intermediate_size",
     ),
     "experts_apart_split_tokens": (
         "mixture",

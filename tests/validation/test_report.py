@@ -45,6 +45,19 @@ def test_the_page_holds_every_case_with_all_that_it_states(run: ValidationRun, h
     assert "no GPU on this machine" in html
 
 
+def test_claims_are_shown_only_where_a_case_decides_one(run: ValidationRun, html: str) -> None:
+    assert "Claims of a reader" not in html
+    suite = run.suites[0]
+    outcome = suite.outcomes[0]
+    tagged = msgspec.structs.replace(
+        outcome, case=msgspec.structs.replace(outcome.case, claims=("TP-1",))
+    )
+    changed = msgspec.structs.replace(suite, outcomes=(tagged, *suite.outcomes[1:]))
+    text = page(msgspec.structs.replace(run, suites=(changed, *run.suites[1:])))
+    assert "Claims of a reader" in text
+    assert text.count("no case ran") == 128
+
+
 def test_the_page_loads_nothing(html: str) -> None:
     own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!#)[^\"']*[\"']", own)
