@@ -411,7 +411,9 @@ def simulate(
     nics_per_node: Annotated[
         int | None,
         typer.Option(
-            "--nics-per-node", metavar="N", help="network cards that GPUs of a node share evenly"
+            "--nics-per-node",
+            metavar="N",
+            help="network cards that GPUs of a node share evenly; its bandwidth stays",
         ),
     ] = None,
     pcie: Annotated[
@@ -429,7 +431,9 @@ def simulate(
     scales: Annotated[
         str | None,
         typer.Option(
-            "--microbatch-sizes", metavar="S,S,...", help="tokens of each microbatch over the mean"
+            "--microbatch-sizes",
+            metavar="S,S,...",
+            help="tokens of each microbatch over the mean (average 1)",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="of the jitter")] = 0,
@@ -447,6 +451,7 @@ def simulate(
     described = read_scenario(scenario, {}, settings or (), strict=strict)
     variation = read_variation(jitter, stragglers or (), scales, seed)
     sharing = read_sharing(nics_per_node, pcie, contention=contention)
+    whatif.refuse_options(described, variation, sharing)
     verdict = whatif.verdict(described)
     shown = verdict.fits or ignore_memory
     played = whatif.simulate(described, variation) if shown else None

@@ -160,6 +160,47 @@ def routed_rows(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
+    formula="maximum(experts_per_token * sharded_tokens - routed_rows, 0)",
+    source=_CAPACITY,
+)
+def dropped_rows(experts_per_token: Column, sharded_tokens: Column, routed_rows: Column) -> Column:
+    """Return the rows that experts with a capacity leave out, for one microbatch [row].
+
+    Examples
+    --------
+    >>> dropped_rows(2, 1024, 2560), dropped_rows(2, 1024, 1024)
+    (0, 1024)
+    """
+    return maximum(experts_per_token * sharded_tokens - routed_rows, 0)
+
+
+@quantity(
+    "FLOP",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * expert_matrix_parameters * dropped_rows * context_parallel_size"
+    " * where(sequence_parallel, tensor_parallel_size, 1) // micro_batch_size",
+    source=_CAPACITY,
+)
+def layer_dropped_flop(
+    expert_matrix_parameters: Column,
+    dropped_rows: Column,
+    context_parallel_size: Column,
+    sequence_parallel: Column,
+    tensor_parallel_size: Column,
+    micro_batch_size: Column,
+) -> Column:
+    """Return the forward work of a layer that dropped rows save, for one sequence [FLOP]."""
+    parts = context_parallel_size * where(sequence_parallel, tensor_parallel_size, 1)
+    return 2 * expert_matrix_parameters * dropped_rows * parts // micro_batch_size
+
+
+@quantity(
+    "row",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
     formula="routed_rows * where(sequence_parallel + (tensor_parallel_size == 1) > 0,"
     " layer_split_size, 1)",
     source="Liu et al. 2025, arXiv:2504.14960, section 3: ranks that split an expert gather their rows; as "
@@ -437,7 +478,8 @@ def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -
     basis=Basis.EXACT,
     formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters"
     " + attention_compressing_parameters) + 2 * attended_pairs * num_attention_heads"
-    " * (attention_query_size + attention_value_size) + attention_state_model_flop",
+    " * (attention_query_size + attention_value_size) + attention_state_model_flop"
+    " - layer_dropped_flop",
     source=_NARAYANAN,
 )
 def layer_model_flop(
@@ -450,11 +492,13 @@ def layer_model_flop(
     attention_query_size: Column,
     attention_value_size: Column,
     attention_state_model_flop: Column,
+    layer_dropped_flop: Column,
 ) -> Column:
     """Return the forward work of a layer that the model needs, for one sequence [FLOP]."""
     weights = layer_multiplied_parameters + router_parameters + attention_compressing_parameters
     widths = num_attention_heads * (attention_query_size + attention_value_size)
-    return 2 * sequence_length * weights + 2 * attended_pairs * widths + attention_state_model_flop
+    attention = 2 * attended_pairs * widths + attention_state_model_flop
+    return 2 * sequence_length * weights + attention - layer_dropped_flop
 
 
 @quantity(

@@ -149,9 +149,12 @@ def cast_is_on_accelerator(cast_on_gather: Column, offload_optimizer: Column) ->
     return (cast_on_gather == 0) + (offload_optimizer == 0) > 0
 
 
-def offload_has_link(offload_optimizer: Column, stated_host_bytes_per_s: Column) -> Column:
+def offload_has_link(
+    kind_is_training: Column, offload_optimizer: Column, stated_host_bytes_per_s: Column
+) -> Column:
     """Return whether states on the host have a link whose bandwidth is known."""
-    return (offload_optimizer == 0) + (stated_host_bytes_per_s > 0) > 0
+    stays = (kind_is_training == 0) + (offload_optimizer == 0)
+    return stays + (stated_host_bytes_per_s > 0) > 0
 
 
 def saved_tensors_have_kernel(
@@ -308,13 +311,15 @@ def experts_apart_split_tokens(
     return (experts_apart == 0) + (tensor_parallel_size == 1) + (sequence_parallel == 1) > 0
 
 
-def sharding_group_divides(
-    stated_sharding_group_size: Column, reduction_size: Column, zero_stage: Column
-) -> Column:
-    """Return whether a stated sharding group shards, and fits the ranks with the same weights."""
+def sharding_group_shards(stated_sharding_group_size: Column, zero_stage: Column) -> Column:
+    """Return whether something is sharded where a sharding group is stated."""
+    return (stated_sharding_group_size == 0) + (zero_stage >= 1) > 0
+
+
+def sharding_group_divides(stated_sharding_group_size: Column, reduction_size: Column) -> Column:
+    """Return whether a stated sharding group fits the ranks with the same weights."""
     stated = stated_sharding_group_size
-    fit = (zero_stage >= 1) * (reduction_size % maximum(stated, 1) == 0)
-    return (stated == 0) + fit > 0
+    return (stated == 0) + (reduction_size % maximum(stated, 1) == 0) > 0
 
 
 def serving_keeps_weights_whole(kind_is_training: Column, zero_stage: Column) -> Column:
@@ -337,12 +342,14 @@ def serving_keeps_contexts_whole(kind_is_training: Column, context_parallel_size
     return (kind_is_training == 1) + (context_parallel_size == 1) > 0
 
 
-def serving_keeps_experts_whole(
-    kind_is_training: Column, experts_apart: Column, stated_capacity_factor: Column
-) -> Column:
-    """Return whether inference has all experts on every rank, and drops no token."""
-    whole = (experts_apart == 0) * (stated_capacity_factor == 0)
-    return (kind_is_training == 1) + whole > 0
+def serving_keeps_experts_whole(kind_is_training: Column, experts_apart: Column) -> Column:
+    """Return whether inference has all experts on every rank."""
+    return (kind_is_training == 1) + (experts_apart == 0) > 0
+
+
+def serving_drops_no_token(kind_is_training: Column, stated_capacity_factor: Column) -> Column:
+    """Return whether experts of inference take all tokens that choose them."""
+    return (kind_is_training == 1) + (stated_capacity_factor == 0) > 0
 
 
 def serving_is_fused(kind_is_training: Column, attention_kernel_is_flash: Column) -> Column:
@@ -593,9 +600,15 @@ RULES = (
     Rule(
         field="plan.expert_parallel_size",
         function=serving_keeps_experts_whole,
-        requirement="inference with experts apart from other matrices, or with a capacity, is not "
-        "modelled yet; use 1, and leave plan.expert_tensor_parallel_size and "
-        "plan.expert_capacity_factor out, or workload.kind=training",
+        requirement="inference with experts apart from other matrices is not modelled yet; use 1, "
+        "and leave plan.expert_tensor_parallel_size out, or workload.kind=training",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.expert_capacity_factor",
+        function=serving_drops_no_token,
+        requirement="inference with a capacity of experts is not modelled yet; leave it out, or "
+        "workload.kind=training",
         modelled=False,
     ),
     Rule(
@@ -738,9 +751,14 @@ RULES = (
     ),
     Rule(
         field="plan.sharding_group_size",
+        function=sharding_group_shards,
+        requirement="shards nothing with plan.zero_stage={zero_stage}: set plan.zero_stage to at "
+        "least 1, or leave it out",
+    ),
+    Rule(
+        field="plan.sharding_group_size",
         function=sharding_group_divides,
-        requirement="must divide the {reduction_size} data- and context-parallel ranks, and needs "
-        "plan.zero_stage ({zero_stage}) of at least 1",
+        requirement="must divide the {reduction_size} data- and context-parallel ranks",
     ),
     Rule(
         field="plan.expert_parallel_size",

@@ -232,12 +232,13 @@ def sharding_exposed_s(
     basis=Basis.ASSUMED,
     group="time",
     symbol="t_bubble",
-    formula="ideal_bubble_s + minimum(uneven_s, 0.0)",
+    formula="maximum(ideal_bubble_s + minimum(uneven_s, 0.0), 0.0)",
     source=_NARAYANAN + "; less what unequal stages fill of it",
 )
 def bubble_s(ideal_bubble_s: Column, uneven_s: Column) -> Column:
     """Return the time in which the pipeline fills and drains [s]."""
-    return ideal_bubble_s + minimum(uneven_s, 0.0)
+    # Without a bubble, the difference of two equal sums may round below zero.
+    return maximum(ideal_bubble_s + minimum(uneven_s, 0.0), 0.0)
 
 
 @quantity(

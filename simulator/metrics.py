@@ -49,7 +49,7 @@ def pipeline_metrics(trace: Trace) -> PipelineMetrics:
     """Return all quantities of a simulated step."""
     busy = busy_s(trace)
     phase_s = pipeline_makespan_s(trace)
-    idle = tuple(phase_s - rank_busy_s for rank_busy_s in busy)
+    idle = tuple(max(phase_s - rank_busy_s, 0.0) for rank_busy_s in busy)
     return PipelineMetrics(
         makespan_s=makespan_s(trace),
         pipeline_makespan_s=phase_s,

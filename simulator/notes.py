@@ -5,6 +5,7 @@ No input is silent: a field moves a number of the answer, is refused, or is name
 
 from collections.abc import Callable
 
+from costmodels.columns import ceiling
 from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers
@@ -119,6 +120,22 @@ def _uneven(facts: Facts) -> str:
     )
 
 
+def _dropped(facts: Facts) -> str:
+    """Return which part of the assignments of tokens to experts a capacity cuts."""
+    mixture, factor = facts.scenario.model.mixture, facts.scenario.plan.expert_capacity_factor
+    if mixture is None or factor is None:
+        return ""
+    rows = int(facts.values["sharded_tokens"]) * mixture.experts_per_token
+    kept = mixture.expert_count * ceiling(rows / mixture.expert_count * factor)
+    if kept >= rows:
+        return ""
+    return (
+        f"plan.expert_capacity_factor ({factor:g}) cuts {(rows - kept) / rows:.4g} of the "
+        "assignments of tokens to experts: model FLOP are without them, and the loss with them is "
+        "another"
+    )
+
+
 _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _unvalidated,
     _uneven,
@@ -130,4 +147,5 @@ _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _price,
     _run,
     _energy,
+    _dropped,
 )

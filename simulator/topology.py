@@ -35,7 +35,8 @@ class Sharing:
     Attributes
     ----------
     nics_per_node : int or None
-        Network cards of a node, which its GPUs share evenly; None for one for each GPU [count].
+        Network cards of a node, which its GPUs share evenly; None for one for each GPU. The
+        bandwidth of the node stays: fewer cards are faster ones [count].
     pcie_bytes_per_s : float or None
         Bandwidth between a GPU and its network card, in one direction; None where it never limits
         [byte/s].
@@ -114,14 +115,10 @@ def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
     Raises
     ------
     SpecError
-        If there are more network cards than accelerators in a node.
+        If the accelerators of a node cannot share its network cards evenly.
     """
+    refuse_uneven_sharing(cluster, sharing)
     per_node = cluster.accelerators_per_node
-    nics = sharing.nics_per_node or per_node
-    if nics > per_node:
-        raise SpecError(
-            f"nics_per_node ({nics}) is more than cluster.accelerators_per_node ({per_node})"
-        )
     scale_up = cluster.scale_up
     inside = scale_up.bandwidth_bytes_per_s * scale_up.efficiency_fraction
     ranks = range(layout.rank_count)
@@ -164,6 +161,27 @@ def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
 
 
 _WAYS = ("out", "in")
+
+
+def refuse_uneven_sharing(cluster: Cluster, sharing: Sharing) -> None:
+    """Raise unless as many accelerators of a node share each of its network cards.
+
+    Raises
+    ------
+    SpecError
+        If the number of cards is more than the number of accelerators, or does not divide it.
+    """
+    per_node = cluster.accelerators_per_node
+    nics = sharing.nics_per_node or per_node
+    if nics > per_node:
+        raise SpecError(
+            f"nics_per_node ({nics}) is more than cluster.accelerators_per_node ({per_node})"
+        )
+    if per_node % nics:
+        raise SpecError(
+            f"nics_per_node ({nics}) must divide cluster.accelerators_per_node ({per_node}): "
+            "accelerators share network cards evenly"
+        )
 
 
 def _out_of_node(

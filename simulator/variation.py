@@ -41,8 +41,22 @@ class Variation:
             if not factor > 0:
                 raise SpecError(f"straggler of rank {rank} ({factor}) must be a positive factor")
         for scale in self.microbatch_scales:
-            if not scale > 0:
-                raise SpecError(f"microbatch scale ({scale}) must be positive")
+            if not 0 < scale < math.inf:
+                raise SpecError(f"microbatch scale ({scale}) must be positive and finite")
+        self._refuse_other_mean()
+
+    def _refuse_other_mean(self) -> None:
+        """Raise unless sizes over their mean have a mean of one, to what a user types."""
+        scales = self.microbatch_scales
+        mean = math.fsum(scales) / len(scales) if scales else 1
+        if not math.isclose(mean, 1, rel_tol=1e-3):
+            stated, instead = (
+                ",".join(f"{scale / over:.6g}" for scale in scales) for over in (1, mean)
+            )
+            raise SpecError(
+                f"--microbatch-sizes ({stated}): tokens over those of the mean microbatch must "
+                f"average 1, not {mean:.6g}; these proportions are {instead}"
+            )
 
 
 def varied(program: PipelineProgram, variation: Variation) -> PipelineProgram:
@@ -65,10 +79,7 @@ def varied(program: PipelineProgram, variation: Variation) -> PipelineProgram:
     SpecError
         If a straggler is none of the ranks, or the scales are not one for each microbatch.
     """
-    ranks = len(program.order)
-    for rank in variation.stragglers:
-        if not 0 <= rank < ranks:
-            raise SpecError(f"straggler {rank} is none of the {ranks} ranks of the pipeline")
+    refuse_misfit(variation, ranks=len(program.order), microbatches=program.microbatch_count())
     if variation == Variation(seed=variation.seed):
         return program
     draws = random.Random(variation.seed)  # noqa: S311
@@ -78,6 +89,22 @@ def varied(program: PipelineProgram, variation: Variation) -> PipelineProgram:
     }
     scales = tuple(variation.microbatch_scales)
     return replace(program, durations_s=durations, microbatch_scales=scales)
+
+
+def refuse_misfit(variation: Variation, *, ranks: int, microbatches: int) -> None:
+    """Raise unless a variation is about a pipeline of so many ranks and microbatches.
+
+    Raises
+    ------
+    SpecError
+        If a straggler is none of the ranks, or the scales are not one for each microbatch.
+    """
+    for rank in variation.stragglers:
+        if not 0 <= rank < ranks:
+            raise SpecError(f"straggler {rank} is none of the {ranks} ranks of the pipeline")
+    sizes = len(variation.microbatch_scales)
+    if sizes and sizes != microbatches:
+        raise SpecError(f"microbatch_scales has {sizes} entries for {microbatches} microbatches")
 
 
 def _stages(program: PipelineProgram) -> range:
@@ -92,11 +119,6 @@ def _durations_s(
     draws: random.Random,
 ) -> list[float]:
     count = program.microbatch_count()
-    if variation.microbatch_scales and len(variation.microbatch_scales) != count:
-        raise SpecError(
-            f"microbatch_scales has {len(variation.microbatch_scales)} entries for {count} "
-            "microbatches"
-        )
     slower = variation.stragglers.get(program.stage_ranks()[stage], 1)
     duration_s = program.works(kind)[stage].duration_s * slower
     scales = variation.microbatch_scales or (1,) * count

@@ -55,7 +55,7 @@ from simulator.publishing import (
 )
 from simulator.serving import require_training
 from simulator.shared_step import Contention, contended_step
-from simulator.topology import Sharing
+from simulator.topology import Sharing, refuse_uneven_sharing
 from simulator.training import (
     ACTION_LIMIT,
     CONTENTION_ACTION_LIMIT,
@@ -68,7 +68,7 @@ from simulator.training import (
     simulated_inputs,
     step_program,
 )
-from simulator.variation import Variation, varied
+from simulator.variation import Variation, refuse_misfit, varied
 
 
 def estimate(
@@ -184,6 +184,21 @@ def contention(
     values = evaluate(columns, ("microbatch_count",))
     _refuse_actions(scenario, values, CONTENTION_ACTION_LIMIT)
     return contended_step(scenario, columns, sharing, variation)
+
+
+def refuse_options(scenario: Scenario, variation: Variation, sharing: Sharing) -> None:
+    """Raise unless what varies and is shared is about a scenario, whether it fits or not.
+
+    Raises
+    ------
+    SpecError
+        If a straggler, the sizes of microbatches or the network cards do not match it.
+    """
+    require_training(scenario)
+    values = evaluate(compile_columns(scenario), ("microbatch_count",))
+    ranks = scenario.plan.pipeline_parallel_size
+    refuse_misfit(variation, ranks=ranks, microbatches=scalar(values["microbatch_count"]))
+    refuse_uneven_sharing(scenario.cluster, sharing)
 
 
 def _refuse_actions(scenario: Scenario, values: Mapping[str, Any], limit: int) -> None:

@@ -190,8 +190,11 @@ def run_suites(
     SpecError
         If no job has a name of `only`.
     """
-    planned = [(suite, _planned(suite, settings, only)) for suite in suites]
-    _refuse_unknown(planned, only)
+    offered = [(suite, suite.jobs(settings)) for suite in suites]
+    _refuse_unknown(offered, only)
+    planned = [
+        (suite, [job for job in jobs if not only or job.name in only]) for suite, jobs in offered
+    ]
     run = _Run(settings=settings, total=sum(len(jobs) for _, jobs in planned), report=report)
     started, begin_s = datetime.now(UTC), time.perf_counter()
     results = [run.suite(suite, jobs) for suite, jobs in planned if jobs]
@@ -208,12 +211,8 @@ def run_suites(
     )
 
 
-def _planned(suite: Suite, settings: Settings, only: Sequence[str]) -> list[Job]:
-    return [job for job in suite.jobs(settings) if not only or job.name in only]
-
-
-def _refuse_unknown(planned: Sequence[tuple[Suite, Sequence[Job]]], only: Sequence[str]) -> None:
-    known = {job.name for _, jobs in planned for job in jobs}
+def _refuse_unknown(offered: Sequence[tuple[Suite, Sequence[Job]]], only: Sequence[str]) -> None:
+    known = {job.name for _, jobs in offered for job in jobs}
     for name in only:
         if name not in known:
             raise SpecError(not_found_message(what="job", name=name, known=sorted(known)))

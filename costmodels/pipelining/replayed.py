@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from costmodels.columns import Axis, Column
+from costmodels.columns import Axis, Column, maximum
 from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import RELEASING, Action, ActionKind, Order
 from costmodels.pipelining.placements import Placement
@@ -289,7 +289,7 @@ class ReplayedForms:
             ((mean_chunk_weight_gradient_s,) * chunks,),
             0.0,
         )
-        return whole - microbatch_count * mean_stage_s
+        return maximum(whole - microbatch_count * mean_stage_s, 0.0)
 
     def ideal_idle_fraction(
         self, ideal_bubble_s: Column, microbatch_count: Column, mean_stage_s: Column

@@ -75,6 +75,8 @@ def test_chance_and_sizes_change_what_is_played() -> None:
         (("--nics-per-node", "1"), "it needs --contention"),
         (("--pcie", "1 GB/s"), "it needs --contention"),
         (("--contention", "--nics-per-node", "99"), "nics_per_node (99) is more than"),
+        (("--contention", "--nics-per-node", "3"), "nics_per_node (3) must divide"),
+        (("--microbatch-sizes", "2,2"), "average 1, not 2; these proportions are 1,1"),
         (("--straggler", "one"), "expected RANK=FACTOR"),
         (("--straggler", "99=2"), "straggler 99 is none of the"),
         (("--microbatch-sizes", "1,x"), "expected a number"),
@@ -85,3 +87,9 @@ def test_chance_and_sizes_change_what_is_played() -> None:
 )
 def test_what_cannot_be_played_is_refused(arguments: tuple[str, ...], message: str) -> None:
     assert message in refused("simulate", FILE, *arguments)
+
+
+def test_options_are_checked_before_the_verdict_of_memory() -> None:
+    large = ("--set", "model.vocabulary_size=67108864")
+    assert run("simulate", FILE, *large, "--require-fit").code == 3
+    assert "straggler 99 is none of the" in refused("simulate", FILE, *large, "--straggler", "99=2")

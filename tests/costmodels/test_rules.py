@@ -161,6 +161,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"plan__expert_parallel_size": 2, "plan__tensor_parallel_size": 2},
         r"plan.expert_parallel_size \(2\): .* it needs plan.sequence_parallel=true",
     ),
+    "sharding_group_shards": (
+        "small",
+        {"plan__sharding_group_size": 2, "plan__zero_stage": 0},
+        r"plan.sharding_group_size \(2\): shards nothing with plan.zero_stage=0",
+    ),
     "sharding_group_divides": (
         "small",
         {"plan__sharding_group_size": 3, "plan__zero_stage": 1},
@@ -203,6 +208,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "mixture",
         {"workload__kind": "decode", "plan__expert_parallel_size": 2},
         r"plan.expert_parallel_size \(2\): inference with experts apart",
+    ),
+    "serving_drops_no_token": (
+        "mixture",
+        {"workload__kind": "decode", "plan__expert_capacity_factor": 1.5},
+        r"plan.expert_capacity_factor \(1.5\): inference with a capacity of experts",
     ),
     "serving_is_fused": (
         "small",

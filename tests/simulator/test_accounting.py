@@ -252,3 +252,24 @@ def test_accounts_are_plain_json() -> None:
     account = memory_account(witness("interleaved"))
     text = msgspec.json.encode(account)
     assert msgspec.json.decode(text, type=MemoryAccount) == account
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.0, 2.0])
+def test_model_flop_are_without_the_assignments_that_a_capacity_cuts(factor: float) -> None:
+    # Equal shares of 4096 x 2 rows on 8 experts: the factors cut whole rows.
+    table: dict[str, Any] = {
+        "model": "mixtral-8x7b",
+        "cluster": "h100-sxm:32",
+        "plan": {"expert_parallel_size": 8, "zero_stage": 1, "micro_batch_size": 2},
+        "workload": {"global_batch_size": 1024, "sequence_length": 4096},
+    }
+    names = ("layer_model_ffn_flop", "model_flop", "hardware_flop")
+    whole = evaluate(compile_columns(scenario_from_table(table)), names)
+    bounded = scenario_from_table(table, {"plan.expert_capacity_factor": factor})
+    found = evaluate(compile_columns(bounded), names)
+    kept = min(1, factor)
+    for ours, needed in zip(found[names[0]], whole[names[0]], strict=True):
+        assert int(ours[0]) == kept * int(needed[0])
+    assert float(found["model_flop"][0]) <= float(found["hardware_flop"][0])
+    said = [note for note in whatif.estimate(bounded, ignore_memory=True).notes if "cuts" in note]
+    assert [f"cuts {1 - kept:g} of the assignments" in note for note in said] == [True] * (kept < 1)

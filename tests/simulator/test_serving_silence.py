@@ -114,3 +114,20 @@ def test_a_field_of_a_quantization_moves_memory_or_is_refused_or_noted(name: str
     ]
     assert len(complaints) > 15
     assert [entry for entry in complaints if entry] == []
+
+
+@pytest.mark.parametrize("kind", ["decode", "prefill"])
+def test_fields_of_training_and_time_are_noted_and_not_refused(kind: str) -> None:
+    table = {**BASE, "workload": {**BASE["workload"], "kind": kind}}
+    fields = {
+        "plan.offload_optimizer": True,
+        "plan.recompute_method": "block",
+        "plan.recompute_num_layers": 1,
+        "plan.context_parallel_method": "ulysses",
+        "cluster.host_bandwidth_bytes_per_s": 5e10,
+    }
+    base = memory_account(scenario_from_table(table))
+    for path, value in fields.items():
+        account = memory_account(scenario_from_table(table, {path: value}))
+        assert numbers(account) == numbers(base)
+        assert any(remark.names(path) for remark in remarks(account)), path
