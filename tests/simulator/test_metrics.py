@@ -82,3 +82,11 @@ def test_what_is_released_is_free_for_the_next_action_at_the_same_time() -> None
 def test_nothing_took_no_time() -> None:
     metrics = pipeline_metrics(Trace(static_bytes=(3,)))
     assert (metrics.makespan_s, metrics.idle_fraction, metrics.peak_bytes) == (0, 0, (3,))
+
+
+def test_idle_time_does_not_round_below_zero() -> None:
+    assert (1.1 - 0.1) - ((0.2 - 0.1) + (1.1 - 0.2)) < 0
+    spans = [span(0, "F", 0, 0.1, 0.2), span(0, "B", 0, 0.2, 1.1)]
+    found = pipeline_metrics(Trace(static_bytes=(0,), spans=spans))
+    assert found.idle_s == (0.0,)
+    assert found.idle_fraction == 0
