@@ -404,15 +404,18 @@ def _other_groups(plan: Plan, chunk: int) -> str:
 _MOST_LAYERS = 2**16
 
 
-def _one_in_flight(facts: Facts) -> str:
+def _same_order(facts: Facts) -> str:
+    """Return which schedules do what the plan's does, with one chunk on each rank."""
     plan = facts.scenario.plan
-    same = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOPED_BFS)
-    if facts.microbatches > 1 or plan.virtual_stages > 1 or plan.schedule not in same:
+    same = [ScheduleName.GPIPE, ScheduleName.LOOPED_BFS]
+    reason = "with one chunk they do the same but for the order in which backwards go"
+    if facts.microbatches == 1:
+        same.insert(1, ScheduleName.ONE_F_ONE_B)
+        reason = "with one microbatch they do the same"
+    if plan.virtual_stages > 1 or plan.schedule not in same:
         return ""
     alike = [name.value for name in same if name is not plan.schedule]
-    return (
-        f"plan.schedule: {listed(alike)} would move nothing: with one microbatch they do the same"
-    )
+    return f"plan.schedule: {listed(alike)} would move nothing: {reason}"
 
 
 def _offload(facts: Facts) -> str:
@@ -536,7 +539,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _expert_split,
     _sharding_group,
     _capacity,
-    _one_in_flight,
+    _same_order,
     _offload,
     _moments,
     _peaks,

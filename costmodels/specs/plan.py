@@ -202,7 +202,9 @@ class Plan(Spec, frozen=True, kw_only=True):
         | None
     ) = None
     schedule: Annotated[
-        ScheduleName, choice("order of forwards and backwards", "memory", "time", "pipeline")
+        ScheduleName,
+        # V-shaped schedules put the embedding and the head on one rank.
+        choice("order of forwards and backwards", *_PARALLEL),
     ] = ScheduleName.ONE_F_ONE_B
     micro_batch_size: Annotated[
         int, size("sequences of a microbatch", *_MICROBATCH, most=2**20)
