@@ -292,6 +292,11 @@ def _structural_leaves() -> dict[str, Leaf]:
             "truth",
             "whether chunks go round the ranks, from the last to the first",
         ),
+        "schedule_splits_backward": Leaf(
+            "plan.schedule",
+            "truth",
+            "whether input and weight gradients are actions of their own",
+        ),
         "schedule_ends_in_turn": Leaf(
             "plan.schedule",
             "truth",

@@ -52,15 +52,21 @@ def last_reduction_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="maximum(reduction_s - first(chunk_backward_work_s), last_reduction_s)",
+    formula="maximum(reduction_s - where(schedule_splits_backward, first(chunk_weight_gradient_s),"
+    " first(chunk_backward_work_s)), last_reduction_s)",
     source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the rest hides behind the last "
-    "backward of the first chunk",
+    "backward of the first chunk; of a split backward, behind its weight gradients",
 )
 def exposed_reduction_s(
-    reduction_s: Column, chunk_backward_work_s: Axis, last_reduction_s: Column
+    reduction_s: Column,
+    schedule_splits_backward: Column,
+    chunk_weight_gradient_s: Axis,
+    chunk_backward_work_s: Axis,
+    last_reduction_s: Column,
 ) -> Column:
     """Return the time that the end of a step waits for the reduction of gradients [s]."""
-    return maximum(reduction_s - chunk_backward_work_s[0], last_reduction_s)
+    hiding_s = where(schedule_splits_backward, chunk_weight_gradient_s[0], chunk_backward_work_s[0])
+    return maximum(reduction_s - hiding_s, last_reduction_s)
 
 
 @quantity(

@@ -407,15 +407,25 @@ _MOST_LAYERS = 2**16
 def _same_order(facts: Facts) -> str:
     """Return which schedules do what the plan's does, with one chunk on each rank."""
     plan = facts.scenario.plan
-    same = [ScheduleName.GPIPE, ScheduleName.LOOPED_BFS]
+    same = {ScheduleName.GPIPE, ScheduleName.LOOPED_BFS}
     reason = "with one chunk they do the same but for the order in which backwards go"
     if facts.microbatches == 1:
-        same.insert(1, ScheduleName.ONE_F_ONE_B)
+        same.add(ScheduleName.ONE_F_ONE_B)
         reason = "with one microbatch they do the same"
+    if _halves_follow(facts) and (facts.microbatches == 1 or plan.schedule not in same):
+        same = same if facts.microbatches == 1 else set()
+        same |= {ScheduleName.ONE_F_ONE_B, ScheduleName.ZB_H1, ScheduleName.ZB_H2}
+        reason = "with one pipeline rank, and no reduction to hide, they do the same"
     if plan.virtual_stages > 1 or plan.schedule not in same:
         return ""
-    alike = [name.value for name in same if name is not plan.schedule]
+    alike = [name.value for name in ScheduleName if name in same - {plan.schedule}]
     return f"plan.schedule: {listed(alike)} would move nothing: {reason}"
+
+
+def _halves_follow(facts: Facts) -> bool:
+    """Return whether the halves of a backward take as long apart as together."""
+    plan = facts.scenario.plan
+    return plan.pipeline_parallel_size == 1 and (facts.copies == 1 or plan.zero_stage >= 2)
 
 
 def _offload(facts: Facts) -> str:

@@ -44,12 +44,17 @@ def test_a_reduction_hides_behind_the_last_backward_of_the_first_chunk(
     first_s: float, last_s: float, expected: float
 ) -> None:
     """10 s of reduction; the second chunk, done before, hides none of it."""
-    assert (
-        exposed_reduction_s(
-            reduction_s=10.0, chunk_backward_work_s=[first_s, 100.0], last_reduction_s=last_s
+    for splits in (0, 1):
+        hiding = {"chunk_backward_work_s": [first_s, 100.0], "chunk_weight_gradient_s": [1.0, 50.0]}
+        if splits:  # the weight gradients come last, so that they alone hide it
+            hiding = {
+                "chunk_backward_work_s": [100.0, 100.0],
+                "chunk_weight_gradient_s": [first_s, 50.0],
+            }
+        found = exposed_reduction_s(
+            reduction_s=10.0, schedule_splits_backward=splits, last_reduction_s=last_s, **hiding
         )
-        == expected
-    )
+        assert found == expected
 
 
 def test_copies_of_a_tied_embedding_take_two_steps() -> None:
