@@ -9,6 +9,7 @@ from itertools import permutations
 
 import msgspec
 
+from costmodels.analysis import evaluate
 from costmodels.columns import ceiling
 from costmodels.formats import FORMATS, format_named
 from costmodels.leaves import declared_type, leaves, wide_format
@@ -415,7 +416,9 @@ def _same_order(facts: Facts) -> str:
     if _halves_follow(facts) and (facts.microbatches == 1 or plan.schedule not in same):
         same = same if facts.microbatches == 1 else set()
         same |= {ScheduleName.ONE_F_ONE_B, ScheduleName.ZB_H1, ScheduleName.ZB_H2}
-        reason = "with one pipeline rank, and no reduction to hide, they do the same"
+        reason = (
+            "with one pipeline rank, and what must hide behind a backward hidden, they do the same"
+        )
     if plan.virtual_stages > 1 or plan.schedule not in same:
         return ""
     alike = [name.value for name in ScheduleName if name in same - {plan.schedule}]
@@ -423,9 +426,15 @@ def _same_order(facts: Facts) -> str:
 
 
 def _halves_follow(facts: Facts) -> bool:
-    """Return whether the halves of a backward take as long apart as together."""
-    plan = facts.scenario.plan
-    return plan.pipeline_parallel_size == 1 and (facts.copies == 1 or plan.zero_stage >= 2)
+    """Return whether a step of one pipeline rank is as long with halves of backwards as with wholes.
+
+    It is where even the weight gradients hide all of the reduction but its last part.
+    """
+    if facts.scenario.plan.pipeline_parallel_size > 1:
+        return False
+    names = ("reduction_s", "last_reduction_s", "chunk_weight_gradient_s")
+    reduction, last, weights = evaluate(facts.columns, names).values()
+    return bool(reduction[0][0] - weights[0][0][0] <= last[0][0])
 
 
 def _offload(facts: Facts) -> str:

@@ -38,7 +38,7 @@ def path_metrics(program: PipelineProgram) -> PipelineMetrics:
     ends = [played.ends_s[rank] for rank, actions in enumerate(program.order) if actions]
     phase_s = max(ends, default=0) - min((of[0] for of in played.starts_s if of), default=0)
     busy = tuple(load.busy_s for load in loads)
-    idle = tuple(phase_s - rank_busy_s for rank_busy_s in busy)
+    idle = tuple(max(phase_s - rank_busy_s, 0.0) for rank_busy_s in busy)
     parts = list(_end_parts(program, played))
     sent: Counter[str] = Counter()
     for load in loads:

@@ -66,7 +66,12 @@ class Mixture(SourcedSpec, frozen=True, kw_only=True):
     experts_per_token: Annotated[
         int,
         size(
-            "experts that the router chooses for a token", "parameters", "memory", "compute", "time"
+            "experts that the router chooses for a token",
+            "parameters",
+            "memory",
+            "compute",
+            "communication",
+            "time",
         ),
     ]
     expert_intermediate_size: (

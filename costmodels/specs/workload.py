@@ -68,6 +68,6 @@ class Workload(Spec, frozen=True, kw_only=True):
     total_tokens: (
         Annotated[int, size("tokens of the whole run", "cost", most=LARGEST_COUNT)] | None
     ) = None
-    optimizer: Annotated[Optimizer, choice("how weights are updated", "memory", "time")] = (
-        Optimizer.ADAM
-    )
+    optimizer: Annotated[
+        Optimizer, choice("how weights are updated", "memory", "communication", "time")
+    ] = Optimizer.ADAM

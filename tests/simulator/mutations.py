@@ -16,6 +16,7 @@ from costmodels.formats import FORMATS
 from costmodels.leaves import SECTIONS, field_value
 from costmodels.scenario import Scenario, field_paths, scenario_from_table, scenario_to_table
 from costmodels.specs.base import declaration, field_types, plain_type
+from costmodels.specs.cluster import PEAK_FORMATS
 from costmodels.specs.plan import RankAxis
 from costmodels.stages import balanced_layers
 from simulator import whatif
@@ -138,7 +139,7 @@ def all_paths() -> tuple[str, ...]:
     """Return every field, whether a description is there at all included."""
     optional = [MIXTURE, QUANTIZATION]
     return tuple(path for path in (*field_paths(), *optional) if path != PEAKS) + tuple(
-        f"{PEAKS}.{name}" for name in FORMATS
+        f"{PEAKS}.{name}" for name in FORMATS if name in PEAK_FORMATS
     )
 
 
