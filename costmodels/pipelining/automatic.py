@@ -116,7 +116,7 @@ def automatic_order(
     ...     forward_s=(1.0, 1.0), input_gradient_s=(1.0, 1.0), weight_gradient_s=(1.0, 1.0)
     ... )
     >>> order = automatic_order(times, microbatch_count=3, held_limit=2)
-    >>> max(held_most(row) for row in order)
+    >>> max(int(held_most(row)) for row in order)
     2
     """
     if microbatch_count < 1 or held_limit < 1:

@@ -152,17 +152,6 @@ def test_recomputation_changes_no_gradient(recompute: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
 
 
-def test_a_layout_without_a_module_is_refused() -> None:
-    import msgspec
-
-    from costmodels.specs.layouts import Sliding
-    from validation.torch_programs.blocks import Block
-
-    model = msgspec.structs.replace(model_of("gated"), layouts=(Sliding(window=4),))
-    with pytest.raises(ValueError, match="layout \\(Sliding\\): there is no module"):
-        Block(model, 0)
-
-
 def test_another_width_would_be_noticed() -> None:
     *_, (_, _, prediction, counted) = parameters_compared(scenario_of(model_table()))
     *_, (_, _, _, wider) = parameters_compared(scenario_of(model_table(intermediate_size=41)))
