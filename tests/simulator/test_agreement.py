@@ -33,7 +33,7 @@ GAP_BOUND_FRACTION = {
 drawn scenarios reached. GPipe, and the schedules whose list is played, are exact but for the end of
 the step."""
 
-PLAYED_GAP_FRACTION = 0.2
+PLAYED_GAP_FRACTION = 0.125
 TWO_CHUNKS = (ScheduleName.ZB_V, ScheduleName.DUAL_PIPE_V)
 
 WITNESS_BOUND_FRACTION = {ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.025}

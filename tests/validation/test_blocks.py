@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from tests.validation.shapes import KINDS, tables
+from costmodels.specs.layouts import LAYOUTS, type_of
+from tests.validation.shapes import KINDS, LAID_OUT, tables
 from validation.cases import Case, passed
 from validation.module_parameters import parameter_cases, parameters_compared
 from validation.small_models import MODELS, model_table, scenario_of
@@ -157,3 +158,29 @@ def test_another_width_would_be_noticed() -> None:
     *_, (_, _, _, wider) = parameters_compared(scenario_of(model_table(intermediate_size=41)))
     assert counted == prediction
     assert wider - counted == 2 * 2 * 24
+
+
+MODULES = {
+    "dense": "Attention",
+    "latent": "LatentAttention",
+    **dict.fromkeys(("sliding", "chunked", "dilated", "infini"), "LaidOutAttention"),
+    "gated-delta": "GatedDeltaAttention",
+    "lightning": "LightningAttention",
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_every_layout_has_a_module(kind: str) -> None:
+    """Drawn models, which closed forms are compared with, leave no layout out."""
+    from validation.torch_programs.blocks import Block
+
+    assert kind in (*KINDS, *LAID_OUT)
+
+    @settings(max_examples=5)
+    @given(tables(kind))
+    def check(table: dict[str, Any]) -> None:
+        model = scenario_of(table).model
+        assert type_of(model.layouts[0]) == kind
+        assert type(Block(model, 0).attention).__name__ == MODULES[kind]
+
+    check()
