@@ -17,6 +17,7 @@ from costmodels import (
     communication,
     components,
     conventions,
+    exchanges,
     flops,
     memory,
     messages,
@@ -43,7 +44,7 @@ from costmodels.leaves import leaves
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import KIND, Quantity, parameters_of, quantities_of
 
-_MODULES = (
+MODULES = (
     parameters,
     prediction,
     layouts,
@@ -56,6 +57,7 @@ _MODULES = (
     memory,
     components,
     placement,
+    exchanges,
     communication,
     traffic,
     messages,
@@ -69,9 +71,10 @@ _MODULES = (
     pricing,
     serving,
 )
+"""The modules of closed forms, in the order of derivation."""
 
 CATALOGUE: Mapping[str, Quantity] = MappingProxyType(
-    {entry.name: entry for entry in chain.from_iterable(map(quantities_of, _MODULES))}
+    {entry.name: entry for entry in chain.from_iterable(map(quantities_of, MODULES))}
 )
 """Every quantity of the closed forms by name, in the order of derivation."""
 

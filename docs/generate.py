@@ -20,32 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.main import main as shardwise
-from costmodels import (
-    activations,
-    communication,
-    components,
-    conventions,
-    flops,
-    memory,
-    messages,
-    optimizer_states,
-    parameters,
-    placement,
-    pricing,
-    roofline,
-    saved_tensors,
-    step,
-    step_end,
-    throughput,
-    timing,
-    traffic,
-    transients,
-    work,
-)
-from costmodels.analysis import CATALOGUE, inputs_of
-from costmodels.attention import layouts
+from costmodels.analysis import CATALOGUE, MODULES, inputs_of
 from costmodels.leaves import leaves
-from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import Basis, Quantity, Scope, quantities_of
 from docs import catalogue, validation_record
 from docs.markdown import markdown_table
@@ -66,31 +42,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-
-_MODULES = (
-    parameters,
-    layouts,
-    flops,
-    saved_tensors,
-    activations,
-    pipelining,
-    transients,
-    optimizer_states,
-    memory,
-    components,
-    placement,
-    communication,
-    traffic,
-    messages,
-    work,
-    conventions,
-    roofline,
-    timing,
-    step_end,
-    step,
-    throughput,
-    pricing,
-)
 
 _SYMBOLS = {
     "tensor_parallel_size": "t",
@@ -263,7 +214,7 @@ def quantities() -> str:
 
 def _homes() -> Mapping[str, str]:
     """Return for each quantity the module that defines it."""
-    return {entry.name: module.__name__ for module in _MODULES for entry in quantities_of(module)}
+    return {entry.name: module.__name__ for module in MODULES for entry in quantities_of(module)}
 
 
 def _quantity(entry: Quantity) -> str:
