@@ -2,6 +2,7 @@
 
 import pytest
 
+from costmodels.number_formats.scalars import LIBRARIES, scalar_formats
 from validation import format_codes
 from validation.cases import passed
 
@@ -14,14 +15,18 @@ def test_codes_are_those_of_the_libraries() -> None:
     cases = format_codes.code_cases()
     assert [case.name for case in cases if not passed(case)] == []
     names = {case.name for case in cases}
-    for name in ("bf16, torch", "fp8_e4m3fn, torch", "fp8_e4m3fn, ml_dtypes", "e8m0, torch"):
-        assert {f"{name}, to codes", f"{name}, from codes"} <= names
-    assert len(cases) == 2 * 19 - 2
+    assert len(names) == len(cases)
+    for target in scalar_formats().values():
+        for library in LIBRARIES:
+            cast = f"{target.name}, {library}"
+            assert (f"{cast}, to codes" in names) == (getattr(target, library) is not None)
+            both_ways = getattr(target, library) is not None and target.bits <= 16
+            assert (f"{cast}, from codes" in names) == both_ways
+    assert {"bf16, torch, from codes", "fp8_e4m3fn, ml_dtypes, to codes"} <= names
 
 
 def test_a_wrong_format_is_found_out() -> None:
     from costmodels.number_formats.encoding import encode
-    from costmodels.number_formats.scalars import scalar_formats
 
     target = scalar_formats()["fp8_e4m3fn"]
     numbers = format_codes.sample(target)
