@@ -70,7 +70,7 @@ def labelled(label: str) -> Iterator[None]:
 
 def backend_calls() -> int:
     """Return the operations of all of this process's groups so far, as the backends count them."""
-    groups = dist.distributed_c10d._world.pg_map  # noqa: SLF001
+    groups: list[Any] = list(dist.distributed_c10d._world.pg_map)  # noqa: SLF001
     return sum(int(group._get_sequence_number_for_group()) for group in groups)  # noqa: SLF001
 
 
