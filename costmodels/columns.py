@@ -168,12 +168,15 @@ def first_of_largest(labels: Axis, values: Axis) -> Column:
     return label
 
 
-def stacked(values: Axis) -> Column:
-    """Return an axis as one array, its members first and rows after.
+def present(counts: Axis, values: Axis) -> list[tuple[Column, Column]]:
+    """Return the members of an axis that some row counts, each with its value.
+
+    For sums and maxima that a member with a count of zero does not move.
 
     Examples
     --------
-    >>> stacked([1, 2]).tolist()
-    [1, 2]
+    >>> present([2, 0, 1], ["first", "absent", "last"])
+    [(2, 'first'), (1, 'last')]
     """
-    return np.stack(np.broadcast_arrays(*values))
+    pairs = zip(counts, values, strict=True)
+    return [(count, value) for count, value in pairs if np.any(np.asarray(count) != 0)]

@@ -252,6 +252,12 @@ def _structural_leaves() -> dict[str, Leaf]:
         "stated_stage_count": Leaf(stages, "count", "virtual stages, zero where not stated"),
         "stated_layer_count": Leaf(stages, "count", "layers of all stages, zero where not stated"),
         "class_stage_count": Leaf(stages, "count", "stages of each class", (STAGE,)),
+        "run_stage_count": Leaf(
+            stages,
+            "count",
+            "stages of each run of neighbours with equal work, at its first class; zero elsewhere",
+            (STAGE,),
+        ),
         "stage_index": Leaf(stages, "index", "first stage of each class", (STAGE,)),
         "stage_layer_count": Leaf(stages, "count", "layers of a stage by kind", (STAGE, KIND)),
         "chunk_layer_count": Leaf(

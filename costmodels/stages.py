@@ -216,6 +216,26 @@ def _padded(members: tuple[Any, ...], size: int, *, filler: int | None = None) -
     return (*members[:-1], *(copy,) * (size - len(members)), members[-1])
 
 
+def _runs(table: Sequence[StageClass]) -> tuple[int, ...]:
+    """Return for each class the stages of a run of equal work that begins there, zero within one.
+
+    Classes of a run differ only in what they hold in flight.
+
+    Examples
+    --------
+    >>> _runs(stage_classes((0,) * 6, 4, 1, 4, ScheduleName.ONE_F_ONE_B, None))
+    (1, 2, 0, 1)
+    """
+    counts: list[int] = []
+    begun = 0
+    for index, entry in enumerate(table):
+        counts.append(0)
+        if index and entry[1:] != table[begun][1:]:
+            begun = index
+        counts[begun] += len(entry.stages)
+    return tuple(counts)
+
+
 class _Pool:
     """Columns and tuples of them, equal ones as one object.
 
@@ -231,8 +251,11 @@ class _Pool:
     def column(self, entries: Iterable[int]) -> Column:
         """Return the rows' column of a number for each table, of length one if all are equal."""
         table = np.fromiter(entries, dtype=np.int64)
-        rows = table[:1] if (table == table[0]).all() else table[self._inverse]
-        return self._columns.setdefault(rows.tobytes(), rows)
+        table = table[:1] if (table == table[0]).all() else table
+        key = table.tobytes()
+        if key not in self._columns:
+            self._columns[key] = table if len(table) == 1 else table[self._inverse]
+        return self._columns[key]
 
     def tuple_of(self, members: Iterable[Any]) -> tuple[Any, ...]:
         """Return a tuple of pooled members, itself pooled."""
@@ -251,6 +274,7 @@ def stage_columns(
         _padded(tuple(len(entry.stages) for entry in table), class_count, filler=0)
         for table in tables
     ]
+    runs = [_padded(_runs(table), class_count, filler=0) for table in tables]
     pool = _Pool(inverse)
     kinds = range(kind_count)
 
@@ -291,6 +315,7 @@ def stage_columns(
 
     return {
         "class_stage_count": tuple(map(pool.column, zip(*counts, strict=True))),
+        "run_stage_count": tuple(map(pool.column, zip(*runs, strict=True))),
         "stage_index": tuple(
             pool.column(table[index].stages[0] for table in padded) for index in range(class_count)
         ),

@@ -96,6 +96,7 @@ def hand_over_gaps() -> Iterator[Gap]:
             hop_s=hop_s,
             hop_occupancy_s=0.0,
             class_stage_count=[p],
+            run_stage_count=[p],
             stage_microbatch_s=[stage_s],
             slowest_stage_s=stage_s,
             mean_chunk_forward_s=10.0,

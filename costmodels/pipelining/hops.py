@@ -4,7 +4,7 @@ Each is counted on the schedule's own order, and equals what playing it gives wh
 equal and a hop takes no longer than a chunk.
 """
 
-from costmodels.columns import Axis, Column, largest, maximum, minimum, stacked
+from costmodels.columns import Axis, Column, largest, maximum, minimum, present
 
 
 def gpipe_hops_s(
@@ -36,7 +36,7 @@ def one_f_one_b_hops_s(
     hop_occupancy_s: Column,
     pipeline_parallel_size: Column,
     microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     stage_microbatch_s: Axis,
     slowest_stage_s: Column,
 ) -> Column:
@@ -51,7 +51,8 @@ def one_f_one_b_hops_s(
 
     Any n neighbouring stages make such a loop, and take their mean work and 2 (n - 1) / n hops
     for a microbatch. What the slowest stage takes anyhow hides the rest: the loop that takes
-    longest decides how much is left.
+    longest decides how much is left. It begins and ends with a run of equal stages: with some more
+    of them, the mean moves towards theirs all the way.
 
     Examples
     --------
@@ -64,7 +65,7 @@ def one_f_one_b_hops_s(
     trip = 2 * (p - 1) * hop_s
     single = minimum(p - 1, 1)
     steady = (later // p) * trip + single * 2 * maximum(later % p - 1, 0) * hop_s
-    loop = _slowest_loop_s(hop_s, class_stage_count, stage_microbatch_s)
+    loop = _slowest_loop_s(hop_s, run_stage_count, stage_microbatch_s)
     share = maximum(loop - slowest_stage_s, 0.0) / maximum(trip / p, SMALLEST_S)
     queued = later * maximum(hop_occupancy_s - slowest_stage_s, 0.0)
     return trip + maximum(steady * share, single * queued)
@@ -74,19 +75,18 @@ SMALLEST_S = 1e-30
 """In place of a time of zero below a fraction bar, where the numerator is zero too [s]."""
 
 
-def _slowest_loop_s(hop_s: Column, class_stage_count: Axis, stage_microbatch_s: Axis) -> Column:
-    """Return the time for a microbatch of the slowest loop through neighbouring classes [s]."""
+def _slowest_loop_s(hop_s: Column, run_stage_count: Axis, stage_microbatch_s: Axis) -> Column:
+    """Return the time for a microbatch of the slowest loop through neighbouring stages [s]."""
     works: list[Column] = [0.0]
     counts: list[Column] = [0]
-    for count, work in zip(class_stage_count, stage_microbatch_s, strict=True):
+    for count, work in present(run_stage_count, stage_microbatch_s):
         works.append(works[-1] + count * (work + 2 * hop_s))
         counts.append(counts[-1] + count)
-    works, counts = stacked(works), stacked(counts)
     longest: Column = 0.0
     for last in range(1, len(works)):
-        # All loops that end here at once: a maximum has the same bits in any order.
-        work = works[last] - (works[:last] + 2 * hop_s)
-        longest = maximum(longest, (work / maximum(counts[last] - counts[:last], 1)).max(axis=0))
+        for before in range(last):
+            work = works[last] - (works[before] + 2 * hop_s)
+            longest = maximum(longest, work / maximum(counts[last] - counts[before], 1))
     return longest
 
 

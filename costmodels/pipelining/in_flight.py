@@ -265,37 +265,6 @@ def _interleaved_moments(
     stage_index: Column,
 ) -> list[tuple[Column, Column]]:
     """Return the backwards done, and the bytes held, at every moment that may be the peak."""
-    moments = []
-    for index in range(len(chunk_activation_bytes)):
-        backward_count = index * microbatches_per_round(
-            pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
-        )
-        in_flight = [
-            _interleaved_held_count(
-                backward_count,
-                chunk,
-                pipeline_parallel_size=pipeline_parallel_size,
-                virtual_stages=virtual_stages,
-                microbatch_count=microbatch_count,
-                stage_index=stage_index,
-            )
-            for chunk in range(len(chunk_activation_bytes))
-        ]
-        moments.append((backward_count, weighted_total(in_flight, chunk_activation_bytes)))
-    # Once all forwards are done the rank only releases, so a multiple past the end does no harm.
-    return moments
-
-
-def _interleaved_held_count(
-    backward_count: Column,
-    chunk_index: Column,
-    *,
-    pipeline_parallel_size: Column,
-    virtual_stages: Column,
-    microbatch_count: Column,
-    stage_index: Column,
-) -> Column:
-    """Return what a rank holds of a chunk just before a backward, after one forward more [count]."""
     round_size = microbatches_per_round(
         pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
     )
@@ -305,7 +274,28 @@ def _interleaved_held_count(
         microbatch_count=microbatch_count,
         stage_index=stage_index,
     )
-    forward_count = minimum(warmup_count + 1 + backward_count, virtual_stages * microbatch_count)
+    last = virtual_stages * microbatch_count
+    moments = []
+    for index in range(len(chunk_activation_bytes)):
+        backward_count = index * round_size
+        forward_count = minimum(warmup_count + 1 + backward_count, last)
+        in_flight = [
+            _held_of_chunk(forward_count, backward_count, chunk, virtual_stages, round_size)
+            for chunk in range(len(chunk_activation_bytes))
+        ]
+        moments.append((backward_count, weighted_total(in_flight, chunk_activation_bytes)))
+    # Once all forwards are done the rank only releases, so a multiple past the end does no harm.
+    return moments
+
+
+def _held_of_chunk(
+    forward_count: Column,
+    backward_count: Column,
+    chunk_index: Column,
+    virtual_stages: Column,
+    round_size: Column,
+) -> Column:
+    """Return what a rank holds of a chunk after so many forwards and backwards [count]."""
     return _done_of_chunk(forward_count, chunk_index, virtual_stages, round_size) - _done_of_chunk(
         backward_count, virtual_stages - 1 - chunk_index, virtual_stages, round_size
     )
@@ -316,8 +306,9 @@ def _done_of_chunk(
 ) -> Column:
     """Return how many of a rank's first passes belong to the chunk at this place of the cycle."""
     cycle_size = virtual_stages * round_size
-    in_cycle = done_count % cycle_size - place * round_size
-    return done_count // cycle_size * round_size + minimum(maximum(in_cycle, 0), round_size)
+    cycles = done_count // cycle_size
+    in_cycle = done_count - cycles * cycle_size - place * round_size
+    return cycles * round_size + minimum(maximum(in_cycle, 0), round_size)
 
 
 def at_once_peak_backward_count(microbatch_count: Column) -> Column:
@@ -386,12 +377,19 @@ def interleaved_chunk_in_flight_count(
     >>> [interleaved_chunk_in_flight_count(0, chunk, 1, 2, 2, 2, 0) for chunk in (0, 1)]
     [2, 2]
     """
-    held = _interleaved_held_count(
-        peak_backward_count,
-        chunk_index,
+    round_size = microbatches_per_round(
+        pipeline_parallel_size=pipeline_parallel_size, microbatch_count=microbatch_count
+    )
+    warmup_count = interleaved_warmup_count(
         pipeline_parallel_size=pipeline_parallel_size,
         virtual_stages=virtual_stages,
         microbatch_count=microbatch_count,
         stage_index=stage_index,
+    )
+    forward_count = minimum(
+        warmup_count + 1 + peak_backward_count, virtual_stages * microbatch_count
+    )
+    held = _held_of_chunk(
+        forward_count, peak_backward_count, chunk_index, virtual_stages, round_size
     )
     return held * chunk_exists

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from costmodels.analysis import CATALOGUE
+from costmodels.pipelining.hops import one_f_one_b_hops_s
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from costmodels.quantities import parameters_of
 from simulator.metrics import pipeline_makespan_s
@@ -48,6 +49,7 @@ def closed_s(
         "virtual_stages": v,
         "microbatch_count": m,
         "class_stage_count": [1] * p,
+        "run_stage_count": [1] * p,
         "stage_index": list(range(p)),
         "chunk_forward_s": stages_f,
         "chunk_backward_s": stages_b,
@@ -94,6 +96,26 @@ def test_1f1b_is_exact_for_one_slow_stage_wherever_it_is(
     times[place % p] *= slower
     args = (ScheduleName.ONE_F_ONE_B, 1, m, times, [2 * f for f in times], 0.0)
     assert closed_s(*args) == pytest.approx(played_s(*args), rel=1e-12)
+
+
+@given(
+    st.lists(st.tuples(durations, st.integers(1, 6)), min_size=1, max_size=6),
+    microbatches,
+    st.floats(0.0, 4.0),
+)
+def test_1f1b_loops_of_whole_runs_are_the_slowest(
+    runs: list[tuple[float, int]], m: int, hop: float
+) -> None:
+    """Counted by run, or stage by stage: no loop that cuts a run takes longer."""
+    stages = [work for work, count in runs for _ in range(count)]
+    by_run: list[int] = []
+    for _, count in runs:
+        by_run += [count] + [0] * (count - 1)
+    waits = [
+        one_f_one_b_hops_s(hop, 0.0, len(stages), m, counts, stages, max(stages))
+        for counts in (by_run, [1] * len(stages))
+    ]
+    assert waits[0] == pytest.approx(waits[1], rel=1e-9, abs=1e-9)
 
 
 @given(st.lists(durations, min_size=2, max_size=10), microbatches, st.floats(0.0, 0.5))
