@@ -43,6 +43,14 @@ PlotTraffic = Annotated[
 PlotWork = Annotated[
     Path | None, typer.Option("--plot", metavar="OUT.html", help="also draw work by stage")
 ]
+OrderFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--order",
+        metavar="ORDER.csv",
+        help="what each rank does, in torch's format, in place of the plan's schedule",
+    ),
+]
 Text = str | None
 
 

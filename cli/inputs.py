@@ -10,6 +10,7 @@ from typing import Any
 
 from costmodels.errors import SpecError, UnitError
 from costmodels.huggingface.importing import Imported, import_config
+from costmodels.pipelining.given_orders import GivenOrder, given_order
 from costmodels.presets import model_preset, preset_names
 from costmodels.scenario import Scenario, scenario_from_table, table_from_toml
 from costmodels.specs.model import Model
@@ -356,6 +357,22 @@ def read_text(file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
         raise SpecError(f"cannot read {file}: {reason}") from None
+
+
+def read_order(file: Path | None) -> GivenOrder | None:
+    """Return the order of a file, None where there is none.
+
+    Raises
+    ------
+    SpecError
+        If it cannot be read, or cannot be played.
+    """
+    if file is None:
+        return None
+    try:
+        return given_order(read_text(file), name=_shown(file.name))
+    except SpecError as error:
+        raise SpecError(f"--order ({file}): {error}") from None
 
 
 def one_question(largest: str | None, smallest: str | None) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from cli.flags import (
     IgnoreMemory,
     Largest,
     OptionalFile,
+    OrderFile,
     Plot,
     PlotTraffic,
     PlotWork,
@@ -396,6 +397,7 @@ def _attention_figure(question: Any, *, pattern: bool) -> Any:
 def simulate(
     scenario: ScenarioFile,
     settings: Settings = None,
+    order: OrderFile = None,
     trace: Annotated[
         Path | None,
         typer.Option("--trace", metavar="OUT.json", help="write a trace for Perfetto or Chrome"),
@@ -443,7 +445,7 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Play one step of one replica in the event simulator: spans, idle time, a trace."""
-    from cli.inputs import check_drawing, read_scenario
+    from cli.inputs import check_drawing, read_order, read_scenario
     from cli.simulations import read_sharing, read_variation
     from simulator import whatif
 
@@ -452,20 +454,24 @@ def simulate(
     variation = read_variation(jitter, stragglers or (), scales, seed)
     sharing = read_sharing(nics_per_node, pcie, contention=contention)
     whatif.refuse_options(described, variation, sharing)
-    verdict = whatif.verdict(described)
+    given = read_order(order)
+    verdict = whatif.verdict(described, order=given)
     shown = verdict.fits or ignore_memory
-    played = whatif.simulate(described, variation) if shown else None
-    contended = whatif.contention(described, sharing, variation) if shown and contention else None
+    played = whatif.simulate(described, variation, order=given) if shown else None
+    contended = None
+    if shown and contention:
+        contended = whatif.contention(described, sharing, variation, order=given)
     if played is not None:
         _write_simulation(played, trace, gantt)
     elif trace or gantt:
         files = " and ".join(str(file) for file in (trace, gantt) if file)
         typer.echo(f"not written: {files}, since the plan does not fit", err=True)
     if as_json:
-        _print_json(_simulation_object(verdict, played, contended))
+        _print_json(_simulation_object(verdict, played, contended, given))
     else:
-        from cli.simulations import show_simulation
+        from cli.simulations import show_order_used, show_simulation
 
+        show_order_used(described, given)
         show_simulation(verdict, played, contended)
     if require_fit and not verdict.fits:
         raise typer.Exit(DOES_NOT_FIT)
@@ -514,6 +520,7 @@ def schedules(
             help="with --search: microbatches that a rank may hold; left out, the pipeline ranks",
         ),
     ] = None,
+    order: OrderFile = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -524,6 +531,8 @@ def schedules(
         raise typer.BadParameter(
             "give one of a scenario to compare schedules for, --show NAME or --search F,I,W[,HOP]"
         )
+    if order is not None and scenario is None:
+        raise typer.BadParameter("--order needs a scenario to compare schedules for")
     if held_limit is not None and search is None:
         raise typer.BadParameter("--held-limit needs --search F,I,W[,HOP]")
     if search is not None:
@@ -538,11 +547,11 @@ def schedules(
         return
     if csv is not None:
         raise typer.BadParameter("--csv needs --show NAME or --search F,I,W[,HOP]")
-    from cli.inputs import read_scenario
+    from cli.inputs import read_order, read_scenario
     from simulator.schedule_choices import compare_schedules
 
     described = read_scenario(scenario, {}, settings or (), strict=strict)
-    comparison = compare_schedules(described, equal=equal)
+    comparison = compare_schedules(described, equal=equal, order=read_order(order))
     if as_json:
         _print_json(comparison)
     else:
@@ -874,13 +883,17 @@ def _print_json(value: Any) -> None:
     typer.echo(_json_text(value))
 
 
-def _simulation_object(verdict: Any, played: Any, contended: Any) -> dict[str, Any]:
+def _simulation_object(verdict: Any, played: Any, contended: Any, given: Any) -> dict[str, Any]:
     import msgspec
 
     from cli.simulations import contention_object, simulation_object
 
     found = msgspec.to_builtins(verdict) | simulation_object(played)
-    return dict(found) | ({} if contended is None else contention_object(contended))
+    return (
+        dict(found)
+        | ({} if given is None else {"order": given.name})
+        | ({} if contended is None else contention_object(contended))
+    )
 
 
 def _write_simulation(played: Any, trace: Path | None, gantt: Path | None) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from cli.tables import console, print_table, show_verdict, table_of
 from costmodels.errors import SpecError
+from costmodels.pipelining.given_orders import GivenOrder
+from costmodels.scenario import Scenario
 from costmodels.units import (
     format_bytes,
     format_flop,
@@ -111,6 +113,17 @@ def contention_object(contended: Contention) -> dict[str, Any]:
             ],
         }
     }
+
+
+def show_order_used(scenario: Scenario, order: GivenOrder | None) -> None:
+    """Print whose order is played, where it is not the schedule's."""
+    if order is not None:
+        console().print(
+            f"order of {order.name}: {counted(order.rank_count, 'rank')}, "
+            f"{counted(order.chunk_count, 'virtual stage')} on each, "
+            f"{counted(order.microbatch_count, 'microbatch', 'microbatches')}; "
+            f"plan.schedule ({scenario.plan.schedule.value}) is not used"
+        )
 
 
 def show_simulation(

@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 
 from costmodels.errors import ShardwiseError, SpecError
+from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
 from costmodels.version import VERSION
-from simulator.whatif import estimate
+from simulator.trace import PIPELINE_AXIS
+from simulator.whatif import estimate, ordered_metrics, verdict
 
 SCHEMA_VERSION = 1
 CHUNKS = (1, 2, 3, 4)
@@ -80,7 +82,9 @@ class ScheduleComparison(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, str]
 
 
-def compare_schedules(scenario: Scenario, *, equal: str = "devices") -> ScheduleComparison:
+def compare_schedules(
+    scenario: Scenario, *, equal: str = "devices", order: GivenOrder | None = None
+) -> ScheduleComparison:
     """Return what a scenario takes under each schedule, on the same devices.
 
     Parameters
@@ -90,16 +94,25 @@ def compare_schedules(scenario: Scenario, *, equal: str = "devices") -> Schedule
     equal : str, optional
         What choices have in common beyond the devices: nothing (``devices``), one copy of the
         layers (``copies``), or that they fit the memory (``memory``).
+    order : GivenOrder, optional
+        An order to compare with them.
 
     Raises
     ------
     SpecError
-        If `equal` is another word.
+        If `equal` is another word, or the order does not fit the scenario.
     """
     if equal not in EQUAL:
         raise SpecError(f"--equal ({equal}): expected one of {', '.join(EQUAL)}")
     choices: list[ScheduleChoice] = []
     refused: dict[str, str] = {}
+    if order is not None:
+        choice = _given_choice(scenario, order)
+        left_out = _left_out(choice, equal)
+        if left_out:
+            refused[order.name] = left_out
+        else:
+            choices.append(choice)
     for name in ScheduleName:
         reasons = []
         before = len(choices)
@@ -163,6 +176,22 @@ def _choice(scenario: Scenario, name: ScheduleName, chunks: int) -> ScheduleChoi
         fits=answer.fits,
         parameter_copies=ORDERINGS[name].copies,
         sent_bytes=sum(sent),
+    )
+
+
+def _given_choice(scenario: Scenario, order: GivenOrder) -> ScheduleChoice:
+    metrics = ordered_metrics(scenario, order)
+    found = verdict(scenario, order=order)
+    return ScheduleChoice(
+        schedule=order.name,
+        virtual_stages=order.chunk_count,
+        step_s=metrics.makespan_s,
+        idle_fraction=metrics.idle_fraction,
+        idle_over_work_ratio=metrics.idle_to_busy_fraction,
+        peak_bytes=max(metrics.peak_bytes),
+        fits=found.fits,
+        parameter_copies=1,
+        sent_bytes=float(metrics.sent_bytes.get(PIPELINE_AXIS, 0)),
     )
 
 

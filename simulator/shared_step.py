@@ -13,7 +13,7 @@ from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
 from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import ActionKind
-from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.scenario import Scenario
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
 from simulator.fluid import Loss
@@ -78,6 +78,7 @@ def contended_step(
     columns: Columns,
     sharing: Sharing | None = None,
     variation: Variation | None = None,
+    given: GivenOrder | None = None,
 ) -> Contention:
     """Return a step of one replica on links that its traffic shares, beside the same step alone.
 
@@ -91,13 +92,15 @@ def contended_step(
         What GPUs of a node share; by default nothing but the fabric.
     variation : Variation, optional
         Microbatches of different sizes, slow ranks, chance; collectives keep their sizes.
+    given : GivenOrder, optional
+        An order in place of the schedule's.
 
     Returns
     -------
     Contention
         Trace, quantities, and the difference that sharing makes.
     """
-    step = shared_step(scenario, columns, sharing or Sharing())
+    step = shared_step(scenario, columns, sharing or Sharing(), given)
     step = replace(step, program=varied(step.program, variation or Variation()))
     shared = play_shared(step)
     alone_s = makespan_s(play_shared(step, is_shared=False).trace)
@@ -134,7 +137,9 @@ def _cause(difference_s: float, whole_s: float, losses: Mapping[Loss, float]) ->
     return reason
 
 
-def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> SharedStep:
+def shared_step(
+    scenario: Scenario, columns: Columns, sharing: Sharing, given: GivenOrder | None = None
+) -> SharedStep:
     """Return one step of one replica with its traffic apart from its work.
 
     Parameters
@@ -145,19 +150,22 @@ def shared_step(scenario: Scenario, columns: Columns, sharing: Sharing) -> Share
         The scenario's inputs, of length one.
     sharing : Sharing
         What GPUs of a node share.
+    given : GivenOrder, optional
+        An order in place of the schedule's.
 
     Returns
     -------
     SharedStep
         For `simulator.contention.play_shared`.
     """
-    if SCHEDULES[scenario.plan.schedule].splits:
+    base = step_program(scenario, columns, given)
+    if base.weight_gradient:
+        name = given.name if given else scenario.plan.schedule.value
         raise NotModelledError(
-            f"plan.schedule ({scenario.plan.schedule.value}): contention is not modelled yet for "
-            "backwards in two halves"
+            f"plan.schedule ({name}): contention is not modelled yet for backwards in two halves"
         )
     values = evaluate(columns, _INPUTS)
-    plan, base = scenario.plan, step_program(scenario, columns)
+    plan = scenario.plan
     classes = classes_of(scenario, int(scalar(values["microbatch_count"])))
     places = chunk_places(scenario, classes)
     stages = range(base.stage_count)

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns, trained_depth
+from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
 from costmodels.scenario import Scenario
+from costmodels.specs.plan import Plan
 from costmodels.stages import layer_kinds, stage_classes
 from simulator.metrics import PipelineMetrics, pipeline_metrics
 from simulator.pipeline import simulate_pipeline
@@ -164,8 +166,10 @@ class Simulation:
     metrics: PipelineMetrics
 
 
-def action_count(scenario: Scenario, microbatch_count: int) -> int:
+def action_count(scenario: Scenario, microbatch_count: int, given: GivenOrder | None = None) -> int:
     """Return the most actions that one step of one replica may have [count]."""
+    if given is not None:
+        return given.action_count
     plan = scenario.plan
     halves = 3 if SCHEDULES[plan.schedule].splits else 2
     return halves * microbatch_count * plan.pipeline_parallel_size * plan.virtual_stages
@@ -195,7 +199,9 @@ def simulate_step(program: PipelineProgram) -> Simulation:
     return Simulation(program=program, trace=trace, metrics=pipeline_metrics(trace))
 
 
-def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
+def step_program(
+    scenario: Scenario, columns: Columns, given: GivenOrder | None = None
+) -> PipelineProgram:
     """Return one step of one replica as the simulator plays it.
 
     Parameters
@@ -204,6 +210,8 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
         What is trained, and how.
     columns : Columns
         The scenario's inputs, of length one.
+    given : GivenOrder, optional
+        An order in place of the schedule's, with its virtual stages on the same ranks.
 
     Returns
     -------
@@ -215,15 +223,14 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
     microbatches = int(scalar(values["microbatch_count"]))
     classes = classes_of(scenario, microbatches)
     schedule = SCHEDULES[plan.schedule]
+    rows = given.rows if given else schedule.rows_of(**_sizes(plan, microbatches))
+    splits = given.splits if given else schedule.splits
     places = chunk_places(scenario, classes)
     backward = [_work("backward", place, values) for place in places]
-    weight = [_weight_gradient(place, values) for place in places] if schedule.splits else []
+    weight = [_weight_gradient(place, values) for place in places] if splits else []
     return PipelineProgram(
-        order=schedule.order(
-            pipeline_parallel_size=plan.pipeline_parallel_size,
-            virtual_stages=plan.virtual_stages,
-            microbatch_count=microbatches,
-        ),
+        order=tuple(row.actions for row in rows),
+        overlapped=[row.overlapped for row in rows] if any(row.overlapped for row in rows) else (),
         forward=[_work("forward", place, values) for place in places],
         backward=backward,
         input_gradient=[_without(*both) for both in zip(backward, weight, strict=False)],
@@ -238,6 +245,14 @@ def step_program(scenario: Scenario, columns: Columns) -> PipelineProgram:
         ],
         links=_links(plan.pipeline_parallel_size, values),
     )
+
+
+def _sizes(plan: Plan, microbatch_count: int) -> dict[str, int]:
+    return {
+        "pipeline_parallel_size": plan.pipeline_parallel_size,
+        "virtual_stages": plan.virtual_stages,
+        "microbatch_count": microbatch_count,
+    }
 
 
 def with_free_links(program: PipelineProgram) -> PipelineProgram:

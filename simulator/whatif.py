@@ -24,6 +24,7 @@ from typing import Any
 from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import Columns, compile_columns
 from costmodels.errors import ShardwiseError, SpecError
+from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.quantities import Quantity, weakest
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
 from costmodels.units import format_bytes
@@ -42,6 +43,7 @@ from simulator.comparison import differences
 from simulator.derivation import derive, quantity_named, simulated, withheld
 from simulator.facts import NEEDED, Facts
 from simulator.gaps import gap_note
+from simulator.given_steps import under_order
 from simulator.metrics import PipelineMetrics
 from simulator.notes import notes
 from simulator.path_metrics import path_metrics
@@ -124,7 +126,11 @@ def estimate(
 
 
 def simulate(
-    scenario: Scenario, variation: Variation | None = None, *, most_actions: int | None = None
+    scenario: Scenario,
+    variation: Variation | None = None,
+    *,
+    order: GivenOrder | None = None,
+    most_actions: int | None = None,
 ) -> Simulation:
     """Return one step of one replica as the event simulator plays it.
 
@@ -134,6 +140,8 @@ def simulate(
         What is asked about.
     variation : Variation, optional
         Microbatches of different sizes, slow ranks, chance.
+    order : GivenOrder, optional
+        What ranks do, in place of the plan's schedule.
     most_actions : int, optional
         Actions above which nothing is played; `ACTION_LIMIT`, if left out [count].
 
@@ -145,18 +153,21 @@ def simulate(
     Raises
     ------
     SpecError
-        If the step has more actions than are simulated, or the variation does not fit it.
+        If the step has more actions than are simulated, or variation or order do not fit it.
     """
-    require_training(scenario)
-    columns = compile_columns(scenario)
+    scenario, columns = _ordered(scenario, order)
     most = ACTION_LIMIT if most_actions is None else most_actions
-    _refuse_actions(scenario, evaluate(columns, ("microbatch_count",)), most)
-    program = step_program(scenario, columns)
+    _refuse_actions(scenario, columns, most, order)
+    program = step_program(scenario, columns, order)
     return simulate_step(program if variation is None else varied(program, variation))
 
 
 def contention(
-    scenario: Scenario, sharing: Sharing | None = None, variation: Variation | None = None
+    scenario: Scenario,
+    sharing: Sharing | None = None,
+    variation: Variation | None = None,
+    *,
+    order: GivenOrder | None = None,
 ) -> Contention:
     """Return one step of one replica on links that its traffic shares, and what that costs.
 
@@ -167,6 +178,8 @@ def contention(
     sharing : Sharing, optional
         What GPUs of a node share beside what the cluster describes.
     variation : Variation, optional
+        As of `simulate`.
+    order : GivenOrder, optional
         As of `simulate`.
 
     Returns
@@ -180,10 +193,16 @@ def contention(
     SpecError
         If the step has more actions than are simulated.
     """
-    columns = compile_columns(scenario)
-    values = evaluate(columns, ("microbatch_count",))
-    _refuse_actions(scenario, values, CONTENTION_ACTION_LIMIT)
-    return contended_step(scenario, columns, sharing, variation)
+    scenario, columns = _ordered(scenario, order)
+    _refuse_actions(scenario, columns, CONTENTION_ACTION_LIMIT, order)
+    return contended_step(scenario, columns, sharing, variation, order)
+
+
+def _ordered(scenario: Scenario, order: GivenOrder | None) -> tuple[Scenario, Columns]:
+    """Return a scenario, its plan's schedule replaced by an order, and its columns."""
+    require_training(scenario)
+    changed = scenario if order is None else under_order(scenario, order)
+    return changed, compile_columns(changed)
 
 
 def refuse_options(scenario: Scenario, variation: Variation, sharing: Sharing) -> None:
@@ -201,8 +220,11 @@ def refuse_options(scenario: Scenario, variation: Variation, sharing: Sharing) -
     refuse_uneven_sharing(scenario.cluster, sharing)
 
 
-def _refuse_actions(scenario: Scenario, values: Mapping[str, Any], limit: int) -> None:
-    actions = action_count(scenario, scalar(values["microbatch_count"]))
+def _refuse_actions(
+    scenario: Scenario, columns: Columns, limit: int, order: GivenOrder | None = None
+) -> None:
+    values = evaluate(columns, ("microbatch_count",))
+    actions = action_count(scenario, scalar(values["microbatch_count"]), order)
     if actions > limit:
         raise SpecError(
             f"workload.global_batch_size ({scenario.workload.global_batch_size}): makes "
@@ -265,22 +287,47 @@ def what_if(
     return Comparison(base=base, cases=tuple(compared))
 
 
-def verdict(scenario: Scenario) -> Verdict:
-    """Return whether a scenario fits, and by how much: what introduces a simulation of it."""
-    require_training(scenario)
-    names = ("fits", "headroom_bytes", "worst_stage_index")
-    values = evaluate(compile_columns(scenario), names)
+def verdict(scenario: Scenario, *, order: GivenOrder | None = None) -> Verdict:
+    """Return whether a scenario fits, and by how much: what introduces a simulation of it.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is asked about.
+    order : GivenOrder, optional
+        As of `simulate`; what it holds decides.
+    """
+    headroom_bytes, worst_stage_index = _room(scenario, order)
     step = quantity_named("time.simulated_step_s")
     inputs = [basis_of(scenario, name) for name in simulated_inputs(step.name)]
     return Verdict(
         schema_version=SCHEMA_VERSION,
         shardwise_version=VERSION,
         scenario_hash=scenario_hash(scenario),
-        fits=bool(scalar(values["fits"])),
-        headroom_bytes=scalar(values["headroom_bytes"]),
-        worst_stage_index=scalar(values["worst_stage_index"]),
+        fits=headroom_bytes >= 0,
+        headroom_bytes=headroom_bytes,
+        worst_stage_index=worst_stage_index,
         basis=weakest([step.basis, *inputs]),
     )
+
+
+def ordered_metrics(scenario: Scenario, order: GivenOrder) -> PipelineMetrics:
+    """Return what a step takes under an order, by the fast engine; errors as of `simulate`."""
+    changed, columns = _ordered(scenario, order)
+    _refuse_actions(changed, columns, PATH_ACTION_LIMIT, order)
+    return path_metrics(step_program(changed, columns, order))
+
+
+def _room(scenario: Scenario, order: GivenOrder | None) -> tuple[int, int]:
+    """Return the memory left on the fullest GPUs, and their stage."""
+    require_training(scenario)
+    if order is None:
+        names = ("headroom_bytes", "worst_stage_index")
+        values = evaluate(compile_columns(scenario), names)
+        return scalar(values["headroom_bytes"]), scalar(values["worst_stage_index"])
+    peaks = ordered_metrics(scenario, order).peak_bytes
+    memory = scenario.cluster.accelerator.memory_bytes
+    return memory - max(peaks), peaks.index(max(peaks))
 
 
 def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> Derivation:
@@ -317,8 +364,7 @@ def explain(scenario: Scenario, path: str, *, ignore_memory: bool = False) -> De
             )
     columns = compile_columns(scenario)
     if entry in SIMULATED:
-        values = evaluate(columns, ("microbatch_count",))
-        _refuse_actions(scenario, values, PATH_ACTION_LIMIT)
+        _refuse_actions(scenario, columns, PATH_ACTION_LIMIT)
         value = entry.chosen(None)(path_metrics(step_program(scenario, columns)))
         given = list(value) if isinstance(value, tuple) else value
         return simulated(entry, given, scenario, columns)

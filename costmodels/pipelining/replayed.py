@@ -14,7 +14,7 @@ import numpy as np
 
 from costmodels.columns import Axis, Column, maximum
 from costmodels.errors import NotModelledError
-from costmodels.pipelining.actions import RELEASING, Action, ActionKind, Order
+from costmodels.pipelining.actions import RELEASING, Action, ActionKind, Row
 from costmodels.pipelining.placements import Placement
 from costmodels.pipelining.playing import play
 
@@ -29,8 +29,8 @@ class Listed(NamedTuple):
     ----------
     name : str
         Name in messages.
-    order : callable
-        Its order, from the three sizes.
+    rows : callable
+        Its order with the actions that overlap, from the three sizes.
     placement : callable
         Where its virtual stages are, from p and v.
     legal : callable
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
     """
 
     name: str
-    order: Callable[..., Order]
+    rows: Callable[..., tuple[Row, ...]]
     placement: Callable[..., Placement]
     legal: Callable[..., Column]
 
@@ -67,9 +67,10 @@ def held_at_peaks(listed: Listed, p: int, v: int, m: int) -> tuple[tuple[Held, .
     out.
     """
     placement = listed.placement(pipeline_parallel_size=p, virtual_stages=v)
-    order = listed.order(pipeline_parallel_size=p, virtual_stages=v, microbatch_count=m)
+    rows = listed.rows(pipeline_parallel_size=p, virtual_stages=v, microbatch_count=m)
     return tuple(
-        tuple(_largest_moments(row, placement.stages_of(rank))) for rank, row in enumerate(order)
+        tuple(_largest_moments(row.actions, placement.stages_of(rank)))
+        for rank, row in enumerate(rows)
     )
 
 
@@ -356,9 +357,9 @@ def _at(value: Any, row: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _made(listed: Listed, p: int, v: int, m: int) -> tuple[Order, Placement]:
-    order = listed.order(pipeline_parallel_size=p, virtual_stages=v, microbatch_count=m)
-    return order, listed.placement(pipeline_parallel_size=p, virtual_stages=v)
+def _made(listed: Listed, p: int, v: int, m: int) -> tuple[tuple[Row, ...], Placement]:
+    rows = listed.rows(pipeline_parallel_size=p, virtual_stages=v, microbatch_count=m)
+    return rows, listed.placement(pipeline_parallel_size=p, virtual_stages=v)
 
 
 @lru_cache(maxsize=256)
@@ -375,10 +376,11 @@ def _played_s(
     named = {"pipeline_parallel_size": p, "virtual_stages": v, "microbatch_count": m}
     if not listed.legal(**named) or sum(class_stage_count) != p:
         return 0.0
-    order, placement = _made(listed, p, v, m)
+    rows, placement = _made(listed, p, v, m)
     of_rank = [index for index, count in enumerate(class_stage_count) for _ in range(count)]
     durations = by_stage(placement, of_rank, forward, backward, weight)
-    return play(order, placement, durations, hop_s=hop_s).makespan_s
+    order, overlapped = tuple(row.actions for row in rows), [row.overlapped for row in rows]
+    return play(order, placement, durations, hop_s=hop_s, overlapped=overlapped).makespan_s
 
 
 def by_stage(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from costmodels.columns import Axis, Column
+from costmodels.pipelining.actions import Row
 from costmodels.pipelining.bubble import SLOT_FORMULAS, slots_bubble_s, slots_idle_fraction
 from costmodels.pipelining.hops import gpipe_hops_s, interleaved_hops_s, one_f_one_b_hops_s
 from costmodels.pipelining.imbalance import (
@@ -120,6 +121,8 @@ class Schedule:
         The same as a column function.
     order : OrderFunction
         What each rank does, in order.
+    rows_of : callable
+        The same with the actions that overlap.
     placement : PlacementFunction
         Where its virtual stages are.
     splits : bool
@@ -150,6 +153,7 @@ class Schedule:
     requirement: str
     legal: LegalFunction
     order: OrderFunction
+    rows_of: Callable[..., tuple[Row, ...]]
     placement: PlacementFunction
     splits: bool
     held_key: Callable[..., Hashable]
@@ -182,7 +186,7 @@ def _schedule(
     ordering = ORDERINGS[name]
     forms = {**closed, **(_SLOTS if whole_backwards else {})}
     replayed = ReplayedForms(
-        Listed(ordering.name.value, ordering.order, ordering.placement, ordering.legal)
+        Listed(ordering.name.value, ordering.rows_of, ordering.placement, ordering.legal)
     )
     formulas = SLOT_FORMULAS if whole_backwards else {}
     given = {form: forms.get(form, getattr(replayed, form)) for form in _FORMS}
@@ -193,6 +197,7 @@ def _schedule(
         requirement=requirement or ordering.requirement,
         legal=legal or ordering.legal,
         order=ordering.order,
+        rows_of=ordering.rows_of,
         placement=ordering.placement,
         splits=ordering.splits,
         formulas=formulas,

@@ -89,6 +89,24 @@ def test_what_cannot_be_played_is_refused(arguments: tuple[str, ...], message: s
     assert message in refused("simulate", FILE, *arguments)
 
 
+def test_an_order_of_a_file_is_played(tmp_path: Path) -> None:
+    plan = witness("interleaved").plan
+    sizes = ("-p", str(plan.pipeline_parallel_size), "-v", str(plan.virtual_stages))
+    played = simulate(witness("interleaved"))
+    count = 1 + max(span.microbatch or 0 for span in played.trace.spans)
+    file = tmp_path / "mine.csv"
+    show = ("schedules", "--show", "interleaved-1f1b", *sizes, "-m", str(count))
+    done(*show, "--csv", str(file))
+    found = json.loads(done("simulate", FILE, "--order", str(file), "--json"))
+    assert found["order"] == "mine.csv"
+    assert found["metrics"]["makespan_s"] == played.metrics.makespan_s
+    told = done("simulate", FILE, "--order", str(file))
+    assert "plan.schedule (interleaved-1f1b) is not used" in told
+    file.write_text("0F0,0B0\n", encoding="utf-8")
+    assert "the order of mine.csv has 1 rank" in refused("simulate", FILE, "--order", str(file))
+    assert "--order needs a scenario" in refused(*show, "--order", str(file))
+
+
 def test_options_are_checked_before_the_verdict_of_memory() -> None:
     large = ("--set", "model.vocabulary_size=67108864")
     assert run("simulate", FILE, *large, "--require-fit").code == 3
