@@ -345,8 +345,8 @@ def pipeline_cases() -> Iterator[Case]:
     shares = {
         (4, 1): ("PP-1", "PP-3"),
         (4, 4): ("PP-1", "PP-3"),
-        (4, 8): ("PP-3", "PP-4"),
-        (8, 8): ("PP-3", "PP-4"),
+        (4, 8): ("PP-3", "PP-4", "PP-8"),
+        (8, 8): ("PP-3", "PP-4", "PP-8"),
         (8, 32): ("PP-3", "PP-4"),
     }
     for (ranks, microbatches), claims in shares.items():

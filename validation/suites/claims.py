@@ -43,12 +43,33 @@ def _experts() -> Iterable[Case]:
     return expert_cases()
 
 
+def _segments() -> Iterable[Case]:
+    from validation.memory_claims import segment_cases
+
+    return segment_cases()
+
+
+def _memories() -> Iterable[Case]:
+    from validation.memory_claims import compression_cases, order_cases
+
+    return [*order_cases(), *compression_cases()]
+
+
+def _autoencoders() -> Iterable[Case]:
+    from validation.memory_claims import autoencoder_cases
+
+    return autoencoder_cases()
+
+
 def _jobs(_: Settings) -> Sequence[Job]:
     return [
         Job(name="tensor parallelism", run=parallel_claims.tensor_cases),
         Job(name="sequence parallelism", run=parallel_claims.sequence_cases),
         Job(name="pipeline parallelism", run=parallel_claims.pipeline_cases),
         Job(name="3D parallelism", run=parallel_claims.three_dimensional_cases),
+        Job(name="segments", run=_segments),
+        Job(name="compressive memories", run=_memories),
+        Job(name="autoencoders", run=_autoencoders),
         Job(name="number formats", run=_formats),
         Job(name="eight-bit integers", run=_integers),
         Job(name="quantizers", run=_quantizers),
@@ -60,8 +81,8 @@ def _jobs(_: Settings) -> Sequence[Job]:
 
 SUITE = Suite(
     name="claims",
-    description="Claims of a reader's notes on parallelism, number formats, quantization, low rank "
-    "and experts, each decided by libraries, published formulas or the event simulator.",
+    description="Claims of a reader's notes on parallelism, memories, number formats, quantization, "
+    "low rank and experts, each decided by libraries, published formulas or the event simulator.",
     page="notes-claims.md",
     jobs=_jobs,
     needs=("ml_dtypes", "torch", "torchao"),

@@ -43,7 +43,7 @@ def _error(key_size: int, stored: int, segment: int, *, is_delta: bool, orthogon
     keys = torch.randn(size, dtype=torch.float64, generator=generator)
     values = torch.randn(size, dtype=torch.float64, generator=generator)
     if orthogonal:
-        read = _plain_memory(functional.normalize(keys, dim=-1), values, segment, is_delta=is_delta)
+        read = plain_memory(functional.normalize(keys, dim=-1), values, segment, is_delta=is_delta)
     else:
         state = None
         for start in range(0, stored, segment):
@@ -54,9 +54,10 @@ def _error(key_size: int, stored: int, segment: int, *, is_delta: bool, orthogon
     return float(((read - values).norm(dim=-1) / values.norm(dim=-1)).mean())
 
 
-def _plain_memory(
+def plain_memory(
     keys: torch.Tensor, values: torch.Tensor, segment: int, *, is_delta: bool
 ) -> torch.Tensor:
+    """Return what (batch, heads, n, width) keys of length one read back, without a map."""
     matrix = keys.new_zeros(1, 1, keys.shape[-1], values.shape[-1])
     for start in range(0, keys.shape[2], segment):
         own = slice(start, start + segment)
