@@ -176,7 +176,7 @@ def compression_cases() -> Iterator[Case]:
         yield _case(
             f"reach with {own} own tokens, {memory} of memory, {compressed} slots of {rate}",
             "each compressed slot stands for c tokens, so that a layer looks back on m + c cm",
-            reach.compressive_tokens(10**9, 1, memory, compressed, rate, own),
+            reach.compressive_tokens(1 << 20, 1, memory, compressed, rate, own),
             compressed_reach(own, memory, compressed, rate),
             ("INF-16",),
             unit="token",
