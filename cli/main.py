@@ -114,6 +114,47 @@ def dashboard(
 
 
 @app.command()
+def worker(
+    database: Annotated[Text, flag("--database", "where jobs are, as of dashboard", "ADDRESS")] = (
+        None
+    ),
+    reports: Annotated[
+        Path | None, typer.Option("--reports", metavar="FOLDER", help="of validation reports")
+    ] = None,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="end once no job waits")] = False,
+    parent: Annotated[
+        int | None,
+        typer.Option("--parent", metavar="PID", help="end after this process has", hidden=True),
+    ] = None,
+) -> None:
+    """Do the dashboard's jobs, one after the other, beside a server or several."""
+    from cli.jobs import do_jobs
+
+    do_jobs(database, reports, until_idle=until_idle, parent=parent)
+
+
+@app.command()
+def jobs(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[cancel N...]", help="jobs to end; all are listed where none is"),
+    ] = None,
+    database: Annotated[Text, flag("--database", "where they are, as of dashboard", "ADDRESS")] = (
+        None
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """List the dashboard's jobs, large simulations and validation runs, or cancel some."""
+    from cli.jobs import chosen, show_jobs
+
+    found = chosen(words or (), database)
+    if as_json:
+        _print_json(found)
+    else:
+        show_jobs(found)
+
+
+@app.command()
 @describes_scenario
 def memory(
     context: typer.Context,
@@ -779,12 +820,21 @@ def validate(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="write page, Markdown, JSON and JUnit XML"),
     ] = None,
+    progress_json: Annotated[
+        bool,
+        typer.Option(
+            "--progress-json",
+            help="for programs: a line of JSON before each job, and one with the verdict",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare predictions with running torch programs and published measurements."""
     from cli import validating
 
     words = words or []
+    if progress_json and (as_json or words[:1] in (["list"], ["diff"], ["history"])):
+        raise typer.BadParameter("--progress-json is for runs of suites, without --json")
     if words[:1] == ["list"]:
         validating.show_suites()
     elif words[:1] == ["diff"]:
@@ -796,8 +846,13 @@ def validate(
     else:
         validating.quiet_libraries()
         settings = validating.settings_of(quick=quick, device=device, seed=seed)
-        run = validating.validated(words, settings, jobs=job or (), out=out)
-        _print_json(run) if as_json else validating.show_run(run, out)
+        run = validating.validated(
+            words, settings, jobs=job or (), out=out, progress_json=progress_json
+        )
+        if progress_json:
+            validating.tell_run(run, out)
+        else:
+            _print_json(run) if as_json else validating.show_run(run, out)
         raise typer.Exit(INTERRUPTED if run.interrupted else validating.exit_code(run))
 
 

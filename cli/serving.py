@@ -1,6 +1,7 @@
 """The command that serves the dashboard."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,22 @@ from cli.inputs import read_scenario
 from costmodels.errors import SpecError
 
 _NEEDED = ("alembic", "dash", "plotly", "sqlalchemy", "waitress")
+
+
+def check_packages() -> None:
+    """Raise unless what the dashboard needs is installed.
+
+    Raises
+    ------
+    SpecError
+        If a package is missing.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise SpecError(
+            f"the dashboard needs {', '.join(missing)}: pip install -c constraints.txt "
+            "-e '.[dashboard]'"
+        )
 
 
 def serve_dashboard(
@@ -34,19 +51,16 @@ def serve_dashboard(
     """
     if reports is not None and not reports.is_dir():
         raise SpecError(f"--reports ({reports}): is no folder; shardwise validate --out makes one")
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise SpecError(
-            f"the dashboard needs {', '.join(missing)}: pip install -c constraints.txt "
-            "-e '.[dashboard]'"
-        )
+    check_packages()
     from dashboard.app import create_app
+    from dashboard.jobs.keeping import kept_worker
     from dashboard.opening import opened
     from dashboard.reports import DEFAULT_FOLDER
     from dashboard.security import Access, read_access
     from dashboard.serving import is_loopback, serve
     from dashboard.state import State, query_of
-    from dashboard.store.scenarios import Store, database_url
+    from dashboard.store.database import database_url
+    from dashboard.store.scenarios import Store
 
     local = is_loopback(host)
     if not local and not auth and not no_auth:
@@ -63,11 +77,18 @@ def serve_dashboard(
         state = State(base=str(opened(store, described, name).id))
     access = read_access(auth, Access().hosts if local else ())
     app = create_app(store, access, reports or DEFAULT_FOLDER)
-    serve(
-        app.server,
-        host,
-        port,
-        query=query_of(state),
-        announce=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"),
-        opens_browser=opens_browser,
+    # Jobs are done by a process of their own, which a database within this one does not reach.
+    worker = (
+        kept_worker(store.jobs.url, reports or DEFAULT_FOLDER)
+        if store.jobs.is_shared
+        else nullcontext()
     )
+    with worker:
+        serve(
+            app.server,
+            host,
+            port,
+            query=query_of(state),
+            announce=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"),
+            opens_browser=opens_browser,
+        )

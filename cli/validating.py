@@ -5,9 +5,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cli.tables import console, print_table, table_of
 from costmodels.errors import SpecError
@@ -52,9 +55,17 @@ def _device(asked: str) -> str:
 
 
 def validated(
-    names: Sequence[str], settings: Settings, *, jobs: Sequence[str], out: Path | None
+    names: Sequence[str],
+    settings: Settings,
+    *,
+    jobs: Sequence[str],
+    out: Path | None,
+    progress_json: bool = False,
 ) -> ValidationRun:
     """Run suites, show how far they are, and write the report.
+
+    With `progress_json`, programs are told how far they are: a line of JSON before each job, on
+    standard output.
 
     Raises
     ------
@@ -67,7 +78,7 @@ def validated(
     if settings.quick and not any(suite.jobs(settings) for suite in suites):
         left_out = ", ".join(suite.name for suite in suites)
         raise SpecError(f"--quick: leaves out all of {left_out}; run it without")
-    with _progress() as report:
+    with _progress(progress_json) as report:
         run = run_suites(suites, settings, only=jobs, report=report)
     if out is not None:
         try:
@@ -86,8 +97,11 @@ def _check_report(out: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
-    """Show a bar on a terminal's error stream; elsewhere nothing."""
+def _progress(as_json: bool) -> Iterator[Any]:
+    """Show a bar on a terminal's error stream, or tell programs; else nothing."""
+    if as_json:
+        yield lambda progress: _print_line(asdict(progress))
+        return
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -110,6 +124,25 @@ def _progress() -> Iterator[Any]:
             bar.update(task, total=progress.total, completed=progress.done, description=text)
 
         yield report
+
+
+def _print_line(told: dict[str, Any]) -> None:
+    # At once: who reads it wants to know now.
+    print(msgspec.json.encode(told).decode(), flush=True)
+
+
+def tell_run(run: ValidationRun, out: Path | None) -> None:
+    """Print the verdict for programs, as the last line of JSON."""
+    _print_line(
+        {
+            "verdict": sentence(run),
+            "cases": run.case_count,
+            "failures": run.failure_count,
+            "troubles": run.trouble_count,
+            "interrupted": run.interrupted,
+            "report": None if out is None else str(out),
+        }
+    )
 
 
 def exit_code(run: ValidationRun) -> int:

@@ -51,7 +51,8 @@ from dashboard.reports import DEFAULT_FOLDER, keep_reports
 from dashboard.security import HEALTH, Access, allow_scripts, read_access, secure
 from dashboard.state import State as Shown
 from dashboard.state import plain_text, query_of, read_state
-from dashboard.store.scenarios import Store, database_url
+from dashboard.store.database import database_url
+from dashboard.store.scenarios import Store
 
 PAGES: Mapping[str, Page] = {
     page.path: page

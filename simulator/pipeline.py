@@ -6,7 +6,9 @@ carries one message after the other for one sender, so that it is known when a m
 soon as it is sent. `simulator.contention` plays links that several senders share.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import TypeAlias
 
 from simpy import Environment
 from simpy.events import ProcessGenerator
@@ -19,17 +21,24 @@ from simulator.resources import Arrival, Link
 from simulator.tasks import UNKNOWN, Tasks, tasks_of
 from simulator.trace import Trace
 
+Report: TypeAlias = Callable[[int, int], object]
+"""Takes how many actions have ended, and how many there are [count]."""
+
+_EVENTS_BETWEEN_REPORTS = 20_000
+
 _WAITED = UNKNOWN - 1.0
 """Noted where an arrival is not yet known and a rank waits for it."""
 
 
-def simulate_pipeline(program: PipelineProgram) -> Trace:
+def simulate_pipeline(program: PipelineProgram, report: Report | None = None) -> Trace:
     """Return what happens when the ranks of a pipeline play a program.
 
     Parameters
     ----------
     program : PipelineProgram
         What they are to do.
+    report : callable, optional
+        Takes the actions that have ended and all of them, again and again while they are played.
 
     Returns
     -------
@@ -42,10 +51,10 @@ def simulate_pipeline(program: PipelineProgram) -> Trace:
         If ranks wait for each other forever: the message says where.
     """
     tasks = tasks_of(program)
-    return trace_of(program, tasks, record_pipeline(program, tasks))
+    return trace_of(program, tasks, record_pipeline(program, tasks, report))
 
 
-def record_pipeline(program: PipelineProgram, tasks: Tasks) -> Record:
+def record_pipeline(program: PipelineProgram, tasks: Tasks, report: Report | None = None) -> Record:
     """Return when everything happens; arguments and errors as of `simulate_pipeline`."""
     env = Environment()
     record = Record.empty(len(program.order))
@@ -57,9 +66,22 @@ def record_pipeline(program: PipelineProgram, tasks: Tasks) -> Record:
             env.process(_rank_units(env, rank, units, tasks, links, waits, record))
         else:
             env.process(_rank_step(env, rank, actions, tasks, links, waits, record))
-    env.run()
+    if report is None:
+        env.run()
+    else:
+        _run_telling(env, record, sum(map(len, program.order)), report)
     refuse_deadlock(program, list(map(len, record.ends_s)))
     return record
+
+
+def _run_telling(env: Environment, record: Record, total: int, report: Report) -> None:
+    """Run until nothing is left to happen, and say every so often how far it is."""
+    while env.peek() < inf:
+        for _ in range(_EVENTS_BETWEEN_REPORTS):
+            if env.peek() == inf:
+                break
+            env.step()
+        report(sum(map(len, record.ends_s)), total)
 
 
 def _rank_step(

@@ -18,7 +18,7 @@ from costmodels.scenario import Scenario
 from costmodels.specs.plan import Plan
 from costmodels.stages import layer_kinds, stage_classes
 from simulator.metrics import PipelineMetrics, pipeline_metrics
-from simulator.pipeline import simulate_pipeline
+from simulator.pipeline import Report, simulate_pipeline
 from simulator.program import ActionWork, PipelineProgram, StepEnd
 from simulator.publishing import scalar
 from simulator.resources import FREE_LINK, LinkSpec
@@ -193,9 +193,9 @@ def classes_of(scenario: Scenario, microbatch_count: int) -> tuple[int, ...]:
     return tuple(of_stage[stage] for stage in range(plan.pipeline_parallel_size))
 
 
-def simulate_step(program: PipelineProgram) -> Simulation:
-    """Return what happens when a program is played."""
-    trace = simulate_pipeline(program)
+def simulate_step(program: PipelineProgram, report: Report | None = None) -> Simulation:
+    """Return what happens when a program is played; `report` as of `simulate_pipeline`."""
+    trace = simulate_pipeline(program, report)
     return Simulation(program=program, trace=trace, metrics=pipeline_metrics(trace))
 
 

@@ -47,6 +47,7 @@ from simulator.given_steps import under_order
 from simulator.metrics import PipelineMetrics
 from simulator.notes import notes
 from simulator.path_metrics import path_metrics
+from simulator.pipeline import Report
 from simulator.publishing import (
     assumptions,
     available,
@@ -131,6 +132,7 @@ def simulate(
     *,
     order: GivenOrder | None = None,
     most_actions: int | None = None,
+    report: Report | None = None,
 ) -> Simulation:
     """Return one step of one replica as the event simulator plays it.
 
@@ -144,6 +146,8 @@ def simulate(
         What ranks do, in place of the plan's schedule.
     most_actions : int, optional
         Actions above which nothing is played; `ACTION_LIMIT`, if left out [count].
+    report : callable, optional
+        Told how many actions have been played, and of how many, again and again.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def simulate(
     most = ACTION_LIMIT if most_actions is None else most_actions
     _refuse_actions(scenario, columns, most, order)
     program = step_program(scenario, columns, order)
-    return simulate_step(program if variation is None else varied(program, variation))
+    return simulate_step(program if variation is None else varied(program, variation), report)
 
 
 def contention(

@@ -27,8 +27,8 @@ def test_the_example_fits_and_is_simulated() -> None:
     assert answer["time"]["simulated_step_s"] == pytest.approx(answer["time"]["step_s"], rel=0.02)
 
 
-# They take minutes, or run until they are stopped; tests of their own start them.
-RUN_ELSEWHERE = {"calibrate", "dashboard", "validate"}
+# They take minutes, run until they are stopped, or look into the user's store; tests of their own start them.
+RUN_ELSEWHERE = {"calibrate", "dashboard", "jobs", "validate", "worker"}
 
 
 def test_the_first_command_runs_the_example() -> None:

@@ -1,28 +1,19 @@
 """Saving, finding and deleting scenarios: nothing is overwritten, and deleting can be undone."""
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import func, insert, select, update
 
 from costmodels.errors import ShardwiseError, SpecError
 from costmodels.scenario import scenario_from_table, scenario_hash
 from costmodels.version import VERSION
-from dashboard.store.migrate import upgrade
+from dashboard.store.database import IN_MEMORY, Database
+from dashboard.store.jobs import Jobs
 from dashboard.store.tables import SCENARIOS, VERSIONS
 from simulator.answer import Answer
-
-IN_MEMORY = "sqlite://"
-"""A store that ends with the process."""
-
-DATABASE_VARIABLE = "SHARDWISE_DATABASE_URL"
 
 MOST_BYTES = 1_000_000
 """Largest scenario that is kept [byte]."""
@@ -84,23 +75,6 @@ class Saved(NamedTuple):
         return found
 
 
-def database_url(stated: str | None = None) -> str:
-    """Return where scenarios are kept: as stated, as the environment says, or in the data folder.
-
-    Parameters
-    ----------
-    stated : str, optional
-        An address such as ``postgresql+psycopg://user@host/name``.
-    """
-    found = stated or os.environ.get(DATABASE_VARIABLE)
-    if found:
-        return found
-    home = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA")
-    folder = (Path(home) if home else Path.home() / ".local" / "share") / "shardwise"
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'scenarios.sqlite'}"
-
-
 class Store:
     """Saved scenarios.
 
@@ -109,6 +83,11 @@ class Store:
     url : str
         Address of the database, as SQLAlchemy writes it; its tables are brought up to date.
 
+    Attributes
+    ----------
+    jobs : Jobs
+        Long work, in the same database.
+
     Raises
     ------
     SpecError
@@ -116,23 +95,12 @@ class Store:
     """
 
     def __init__(self, url: str = IN_MEMORY) -> None:
-        try:
-            self._engine = _engine(url)
-            upgrade(self._engine)
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise SpecError(
-                f"--database ({url}): {str(error).splitlines()[0]}; expected an address such as "
-                "sqlite:///scenarios.sqlite or postgresql+psycopg://user@host/name"
-            ) from None
-        except SQLAlchemyError as error:
-            raise SpecError(f"--database: {_reason(error)}") from None
-        if url != IN_MEMORY:
-            # A server may fork from here on, and connections cannot be shared.
-            self._engine.dispose()
+        self._database = Database(url)
+        self.jobs = Jobs(self._database)
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def save_new(
         self, table: Mapping[str, Any], answer: Answer, *, name: str, tags: str = "", note: str = ""
@@ -145,7 +113,7 @@ class Store:
             If the name is empty or too long, or the scenario too large.
         """
         row = _row(table, answer, name=name, tags=tags, note=note)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             made = connection.execute(insert(SCENARIOS).values(version=1).returning(SCENARIOS.c.id))
             identity = int(made.scalar_one())
             connection.execute(insert(VERSIONS).values(scenario_id=identity, number=1, **row))
@@ -183,7 +151,7 @@ class Store:
             As `save_new`, or if there is no such scenario.
         """
         row = _row(table, answer, name=name, tags=tags, note=note)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             # The comparison and the change are one statement, so that of two savers one loses.
             raised = connection.execute(
                 update(SCENARIOS)
@@ -209,7 +177,7 @@ class Store:
         """
         wanted = SCENARIOS.c.version if version is None else version
         query = _SELECT.where(SCENARIOS.c.id == identity, VERSIONS.c.number == wanted)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(query).first()
         if row is None:
             shown = identity if version is None else f"{identity}.{version}"
@@ -219,7 +187,7 @@ class Store:
     def history(self, identity: int) -> list[Saved]:
         """Return all versions of a scenario, the newest first."""
         query = _SELECT.where(SCENARIOS.c.id == identity).order_by(VERSIONS.c.number.desc())
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return [_saved(row) for row in connection.execute(query)]
 
     def listed(self, *, deleted: bool = False) -> list[Saved]:
@@ -231,7 +199,7 @@ class Store:
             .order_by(VERSIONS.c.saved_at.desc(), VERSIONS.c.id.desc())
             .limit(_MOST_LISTED)
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return [_saved(row) for row in connection.execute(query)]
 
     def find(self, digest: str) -> Saved | None:
@@ -241,7 +209,7 @@ class Store:
             VERSIONS.c.number == SCENARIOS.c.version,
             SCENARIOS.c.deleted_at.is_(None),
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(query).first()
         return None if row is None else _saved(row)
 
@@ -254,7 +222,7 @@ class Store:
         self._mark(identity, None)
 
     def _mark(self, identity: int, when: datetime | None) -> None:
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             found = connection.execute(
                 update(SCENARIOS)
                 .where(SCENARIOS.c.id == identity)
@@ -266,16 +234,8 @@ class Store:
 
     def count(self) -> int:
         """Return how many scenarios there are, deleted ones too [count]."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return int(connection.execute(select(func.count()).select_from(SCENARIOS)).scalar_one())
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise SpecError(f"the database of scenarios: {_reason(error)}") from None
 
 
 _MOST_LISTED = 1_000
@@ -292,32 +252,6 @@ _SELECT = select(
     VERSIONS.c.shardwise_version,
     VERSIONS.c.saved_at,
 ).join_from(SCENARIOS, VERSIONS, VERSIONS.c.scenario_id == SCENARIOS.c.id)
-
-
-def _engine(url: str) -> Engine:
-    if url == IN_MEMORY:
-        pooled: dict[str, Any] = {
-            "poolclass": StaticPool,
-            "connect_args": {"check_same_thread": False},
-        }
-        return create_engine(url, **pooled)
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    """Let readers and a writer work side by side, and writers wait for each other."""
-    del record
-    for setting in ("journal_mode=WAL", "busy_timeout=5000", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {setting}")
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split())[:300]
 
 
 def _row(

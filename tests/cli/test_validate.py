@@ -73,9 +73,32 @@ def test_json_is_the_record(
     assert [case["case"]["name"] for case in record["suites"][0]["outcomes"]] == ["a", "b"]
 
 
+def test_progress_is_told_to_programs_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code = run_main(
+        monkeypatch, "--progress-json", "--out", str(tmp_path / "report"), suites=[GOOD, BAD]
+    )
+    *before, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert code == 1
+    assert [line["done"] for line in before] == list(range(before[0]["total"]))
+    assert before[0] == {
+        "suite": GOOD.name,
+        "job": "equal",
+        "done": 0,
+        "total": len(before),
+        "cases": 0,
+        "failures": 0,
+    }
+    assert last["failures"] >= before[-1]["failures"]
+    assert (last["report"], last["interrupted"]) == (str(tmp_path / "report"), False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--progress-json", "--json"], "--progress-json is for runs of suites, without --json"),
+        (["list", "--progress-json"], "--progress-json is for runs of suites, without --json"),
         (["--device", "tpu"], "auto, cpu, cuda"),
         (["--seed", "-1"], "--seed (-1): must be at least 0"),
         (["--job", "equl"], "equl"),

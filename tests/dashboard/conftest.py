@@ -1,8 +1,11 @@
-"""A server in this process, and a browser that watches for errors."""
+"""A server in this process, a browser that watches for errors, and databases."""
 
+import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +73,55 @@ def watch(page: Any, address: str, problems: list[str]) -> None:
             else None
         ),
     )
+
+
+def _postgres_folder() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a server of its own."""
+    binaries = _postgres_folder()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    as_root = os.geteuid() == 0
+    if as_root and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    user = ["runuser", "-u", "postgres", "--"] if as_root else []
+    folder = Path(subprocess.check_output([*user, "mktemp", "-d"], text=True, cwd="/").strip())
+
+    def run(*arguments: str) -> None:
+        subprocess.run(
+            [*user, str(binaries / arguments[0]), *arguments[1:]],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+        )
+
+    data, log = str(folder / "data"), str(folder / "log")
+    run("initdb", "-D", data, "-A", "trust", "-U", "shard", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-F -c listen_addresses= -c unix_socket_directories={folder}"
+    run("pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
+    yield f"postgresql+psycopg://shard@/postgres?host={folder}"
+    run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    subprocess.run([*user, "rm", "-r", str(folder)], check=True, cwd="/")
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "memory":
+        yield "sqlite://"
+    elif request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'scenarios.sqlite'}"
+    else:
+        found: str = request.getfixturevalue("postgresql")
+        yield found
+        from sqlalchemy import create_engine
+
+        from dashboard.store.migrate import downgrade
+
+        engine = create_engine(found)
+        downgrade(engine, "base")
+        engine.dispose()

@@ -12,6 +12,7 @@ from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind, Order
 from costmodels.pipelining.bubble import bubble_fraction
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from simulator import pipeline
 from simulator.metrics import (
     busy_s,
     flop,
@@ -182,6 +183,17 @@ def test_memory_peak_is_the_closed_form(program: PipelineProgram) -> None:
 @given(unequal_programs())
 def test_equal_programs_give_equal_traces(program: PipelineProgram) -> None:
     assert simulate_pipeline(program) == simulate_pipeline(program)
+
+
+def test_a_step_that_tells_how_far_it_is_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_EVENTS_BETWEEN_REPORTS", 7)
+    program = equal_program(Size(ScheduleName.ONE_F_ONE_B, 4, 1, 16).order(), 4)
+    told: list[tuple[int, int]] = []
+    trace = simulate_pipeline(program, lambda done, total: told.append((done, total)))
+    assert trace == simulate_pipeline(program)
+    assert told[-1] == (2 * 4 * 16, 2 * 4 * 16)
+    assert len(told) > 5
+    assert told == sorted(told)
 
 
 def test_integer_durations_give_integer_times() -> None:

@@ -1,0 +1,1 @@
+"""Long work: what kinds there are, and the processes that do it."""
