@@ -56,8 +56,8 @@ def serve_dashboard(
     from dashboard.jobs.keeping import kept_worker
     from dashboard.opening import opened
     from dashboard.reports import DEFAULT_FOLDER
-    from dashboard.security import Access, read_access
-    from dashboard.serving import is_loopback, serve
+    from dashboard.security import Access, is_loopback, read_access
+    from dashboard.serving import serve
     from dashboard.state import State, query_of
     from dashboard.store.database import database_url
     from dashboard.store.scenarios import Store

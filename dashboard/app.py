@@ -45,6 +45,7 @@ from dashboard.pages import (
     plan,
     scenarios,
     validation,
+    work,
 )
 from dashboard.pages.page import Asked, Page
 from dashboard.reports import DEFAULT_FOLDER, keep_reports
@@ -186,6 +187,7 @@ def _register(app: Dash) -> None:
         Input({"type": FIELD, "path": ALL}, "value"),
         Input({"type": STEPS, "path": ALL, "values": ALL, "initial": ALL}, "value"),
         Input({"type": VIEW, "name": ALL}, "value"),
+        Input(work.REFRESHED, "data"),
         State("url", "pathname"),
         State("url", "search"),
         State("shown", "data"),
@@ -216,6 +218,7 @@ def _register(app: Dash) -> None:
         prevent_initial_call=True,
     )(zoom)
     scenarios.register(app)
+    work.register(app)
     app.clientside_callback(
         ClientsideFunction("shardwise", "links"),
         Output({"type": "nav", "path": ALL}, "href"),
@@ -255,6 +258,7 @@ def show_page(pathname: str | None, search: str | None, moved: Any = None) -> li
         else html.Div(id="banner", role="status", className="banner"),
         html.Div(list(page.controls(state, scenario)), className="controls"),
         dcc.Store(id="shown"),
+        dcc.Store(id=work.REFRESHED),
         html.Div(id="result"),
         html.Div(id="later", className="later"),
     ]
@@ -278,11 +282,13 @@ def show_answer(
     values: list[Any],
     steps: list[Any],
     views: list[Any],
+    refreshed: Any,
     pathname: str | None,
     search: str | None,
     shown: Any = None,
 ) -> tuple[Any, ...]:
     """Return the answer to what the controls state, or what is wrong with it beside its field."""
+    del refreshed  # A job has ended: the same question may have another answer now.
     paths = [entry["id"]["path"] for entry in ctx.inputs_list[0]]
     wraps = [entry["id"]["path"] for entry in ctx.outputs_list[4]]
     errors = [entry["id"]["path"] for entry in ctx.outputs_list[5]]

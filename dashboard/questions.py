@@ -12,7 +12,7 @@ from costmodels.compilation import compile_columns, compile_fields
 from costmodels.errors import SpecError
 from costmodels.rules import valid
 from costmodels.scenario import Scenario
-from dashboard.figures.schedule import Prepared, prepared
+from dashboard.figures.played import Played, played_of
 from dashboard.state import scenario_of
 from simulator import whatif
 from simulator.accounting import TrafficAccount, traffic_account
@@ -21,10 +21,13 @@ from simulator.format_comparison import FormatComparison, compare_formats
 from simulator.limits import Limit, limit
 from simulator.matrix import TrafficMatrix, traffic_matrix
 from simulator.publishing import scalar
-from simulator.training import Simulation
+from simulator.training import ACTION_LIMIT, Simulation, action_count
 
 MOST_ACTIONS = 100_000
 """Actions of a step up to which a page waits for its simulation."""
+
+MOST_JOB_ACTIONS = ACTION_LIMIT
+"""Actions of a step up to which it can be simulated at all, as a job."""
 
 
 class Question(NamedTuple):
@@ -135,9 +138,15 @@ def simulation(asked: Question) -> Simulation:
 
 
 @lru_cache(maxsize=4)
-def drawing(asked: Question) -> Prepared:
-    """Return what drawings of the simulation start from."""
-    return prepared(simulation(asked).trace)
+def played(asked: Question) -> Played:
+    """Return what is shown of the simulation."""
+    return played_of(simulation(asked))
+
+
+def actions(asked: Question) -> int:
+    """Return the most actions that a step may have [count]."""
+    scenario = asked.scenario
+    return action_count(scenario, microbatch_count(scenario))
 
 
 def legal(scenario: Scenario, path: str, values: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from flask import Flask, Response, current_app, request
@@ -69,10 +70,36 @@ def secure(server: Flask, access: Access) -> None:
         realm = {"WWW-Authenticate": 'Basic realm="Shardwise", charset="UTF-8"'}
         return Response("a user and a password are needed", 401, realm)
 
+    server.config[_ACCESS_KEY] = access
     server.before_request(check)
     server.after_request(_add_headers)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_trusted() -> bool:
+    """Return whether who asks may run programs: with a password, or from this very machine."""
+    access: Access = current_app.config[_ACCESS_KEY]
+    if access.password:
+        return True
+    # A proxy in front asks from this machine too, but by another name.
+    local = bool(access.hosts) and all(is_loopback(name) for name in access.hosts)
+    return local and is_loopback(request.remote_addr or "")
+
+
+_ACCESS_KEY = "SHARDWISE_ACCESS"
 _POLICY_KEY = "SHARDWISE_POLICY"
 
 

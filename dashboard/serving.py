@@ -4,7 +4,6 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from flask import Flask
 from waitress.server import create_server
@@ -13,20 +12,6 @@ from costmodels.errors import SpecError
 
 _THREADS = 8
 _BODY_BYTES = 4 * 1024 * 1024
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def serve(

@@ -101,10 +101,9 @@ def _indices(values: Sequence[int | None]) -> _Ints:
     return np.asarray([-1 if value is None else value for value in values], dtype=np.int64)
 
 
-def legend(trace: Trace) -> list[Style]:
+def legend(spans: Spans) -> list[Style]:
     """Return what the colours of a schedule mean, in the order in which kinds first appear."""
-    names = dict.fromkeys(str(span.name) for span in trace.spans)
-    return [*(style_of(name) for name in names), IDLE]
+    return [*(style_of(name) for name in spans.names), IDLE]
 
 
 class Held(NamedTuple):
@@ -474,9 +473,8 @@ def _idle(trace: Trace, spans: list[Span], first_s: float, last_s: float) -> Idl
     return IdleTime(spans[0].start_s - first_s, travelling, waiting, last_s - spans[-1].end_s)
 
 
-def idle_bars(trace: Trace) -> dict[str, Any]:
+def idle_bars(causes: Sequence[IdleTime]) -> dict[str, Any]:
     """Return why each rank waits, as stacked bars."""
-    causes = idle_by_cause(trace)
     data = [
         {
             "type": "bar",

@@ -1,16 +1,17 @@
 """The page of a pipeline: its schedule in simulated time, where it waits and what it holds."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dash import dcc, html
 
 from costmodels.errors import ShardwiseError
 from costmodels.scenario import Scenario
 from costmodels.units import format_change, format_fraction, format_seconds
-from dashboard import questions
+from dashboard import library, questions
 from dashboard.bar import slider, view_choice
 from dashboard.fields import MICROBATCHES, field_named
+from dashboard.figures.played import Played
 from dashboard.figures.schedule import (
     DETAIL_SPANS,
     Window,
@@ -18,12 +19,14 @@ from dashboard.figures.schedule import (
     legend,
     schedule,
 )
+from dashboard.jobs.kinds import SIMULATION
+from dashboard.library import NotPlayedError, store
 from dashboard.pages.page import Asked, Page
+from dashboard.pages.work import Offer, work_part
 from dashboard.parts import card, figure, message, number, table
 from dashboard.questions import Question
 from dashboard.state import State, query_of
 from simulator.answer import Answer
-from simulator.training import Simulation
 
 AGAINST, ALTHOUGH = "against", "although"
 """What is shown beside a schedule: another one; a schedule although the plan does not fit."""
@@ -121,15 +124,18 @@ def render(asked: Asked) -> Sequence[Any]:
             )
         ]
     try:
-        first = questions.simulation(asked.question)
+        first = library.played(asked.question)
+    except NotPlayedError as error:
+        return [_large(asked, error), card("Closed form", _comparison(answer), key="closed-form")]
     except ShardwiseError as error:
         return [message(str(error)), _comparison(answer)]
-    second_question, refused = _other(asked)
-    second = questions.simulation(second_question) if second_question else None
-    until_s = max(played.metrics.makespan_s for played in (first, second) if played)
-    cards = [_schedule_card("first", asked.question, first, until_s, _links(asked))]
-    if second_question and second:
-        cards.append(_schedule_card("second", second_question, second, until_s, []))
+    second, refused = _other(asked)
+    until_s = max(first.makespan_s, second.played.makespan_s if second else 0.0)
+    is_small = questions.actions(asked.question) <= questions.MOST_ACTIONS
+    links = _links(asked) if is_small else []
+    cards = [_schedule_card("first", asked.question, first, until_s, links)]
+    if second:
+        cards.append(_schedule_card("second", second.question, second.played, until_s, []))
     if refused:
         cards.append(message(refused))
     return [
@@ -138,11 +144,11 @@ def render(asked: Asked) -> Sequence[Any]:
             [
                 card(
                     "Idle time of each rank, by cause",
-                    figure("idle", idle_bars(first.trace), "Idle time of each rank by cause"),
-                    note=f"{format_fraction(first.metrics.idle_fraction)} of the pipeline's time",
+                    figure("idle", idle_bars(first.idle), "Idle time of each rank by cause"),
+                    note=f"{format_fraction(first.idle_fraction)} of the pipeline's time",
                     key="idle",
                 ),
-                card("Closed form and simulation", _comparison(answer), key="closed-form"),
+                card("Closed form and simulation", _comparison(answer, first), key="closed-form"),
             ],
             className="columns",
         ),
@@ -162,7 +168,34 @@ def _links(asked: Asked) -> list[Any]:
     ]
 
 
-def _other(asked: Asked) -> tuple[Question | None, str]:
+def _large(asked: Asked, error: NotPlayedError) -> Any:
+    """Return what stands in place of a schedule that takes long to play."""
+    if error.count > questions.MOST_JOB_ACTIONS:
+        return message(
+            f"The step has {error.count:,} actions, more than the {questions.MOST_JOB_ACTIONS:,} "
+            "that are played; the closed forms answer."
+        )
+    told = html.P(
+        f"The step has {error.count:,} actions, more than the {questions.MOST_ACTIONS:,} that a "
+        "page waits for."
+    )
+    if not store().jobs.is_shared:
+        return message(
+            f"{told.children} The store ends with this process, so that no worker can play it: "
+            "start with --database, or without for a file in your data folder."
+        )
+    plan = asked.question.scenario.plan
+    title = f"{plan.schedule.value} of {error.count:,} actions"
+    offer = Offer("Simulate it in the background", SIMULATION, title)
+    return card("Schedule", told, work_part(error.job, [offer]), key="large")
+
+
+class _Second(NamedTuple):
+    question: Question
+    played: Played
+
+
+def _other(asked: Asked) -> tuple[_Second | None, str]:
     """Return the scenario with the other schedule, its chunks made legal if need be."""
     name = asked.state.viewed(AGAINST)
     if not name:
@@ -172,33 +205,30 @@ def _other(asked: Asked) -> tuple[Question | None, str]:
     for count in dict.fromkeys((chunks, 1, 2, 3, 4, 7)):
         changed = asked.question.changed({_SCHEDULE: name, _CHUNKS: str(count)})
         try:
-            questions.simulation(changed)
+            return _Second(changed, library.played(changed)), ""
         except ShardwiseError as error:
             refused = refused or str(error)
-            continue
-        return changed, ""
     return None, f"The second schedule: {refused}"
 
 
 def _schedule_card(
-    which: str, asked: Question, played: Simulation, until_s: float, links: Iterable[Any]
+    which: str, asked: Question, played: Played, until_s: float, links: Iterable[Any]
 ) -> Any:
     plan = asked.scenario.plan
     count = questions.microbatch_count(asked.scenario)
     chunks = f" x {plan.virtual_stages} chunks" if plan.virtual_stages > 1 else ""
-    drawn = draw(asked, None, until_s)
-    metrics = played.metrics
+    drawn = draw(asked, played, None, until_s)
     note = (
-        f"{format_seconds(metrics.makespan_s)}, idle {format_fraction(metrics.idle_fraction)}, "
-        f"{len(played.trace.spans):,} spans"
+        f"{format_seconds(played.makespan_s)}, idle {format_fraction(played.idle_fraction)}, "
+        f"{played.span_count:,} spans"
     )
     swatches = [
         html.Span([html.I(style={"background": style.colour}), style.label], className="swatch")
-        for style in legend(played.trace)
+        for style in legend(played.drawing.spans)
     ]
     zoom = (
         f" Drag to zoom: bars appear below {DETAIL_SPANS:,} spans in view, double click shows all."
-        if len(played.trace.spans) > DETAIL_SPANS
+        if played.span_count > DETAIL_SPANS
         else " Drag to zoom, double click shows all."
     )
     return card(
@@ -216,10 +246,10 @@ def _schedule_card(
     )
 
 
-def draw(asked: Question, window: Window | None, until_s: float) -> dict[str, Any]:
+def draw(asked: Question, played: Played, window: Window | None, until_s: float) -> dict[str, Any]:
     """Return the figure of a schedule within a window."""
     return schedule(
-        questions.drawing(asked),
+        played.drawing,
         window=window,
         until_s=until_s,
         capacity_bytes=asked.scenario.cluster.accelerator.memory_bytes,
@@ -230,15 +260,16 @@ def zoomed(
     asked: Asked, which: str, window: Window | None, until_s: float
 ) -> dict[str, Any] | None:
     """Return the figure of a window, None where the browser has all that it needs."""
-    question = asked.question if which == "first" else _other(asked)[0]
-    if question is None:
+    if which == "first":
+        shown: _Second | None = _Second(asked.question, library.played(asked.question))
+    else:
+        shown, _ = _other(asked)
+    if shown is None or shown.played.span_count <= DETAIL_SPANS:
         return None
-    if len(questions.drawing(question).spans.start_s) <= DETAIL_SPANS:
-        return None
-    return draw(question, window, until_s)
+    return draw(shown.question, shown.played, window, until_s)
 
 
-def _comparison(answer: Answer) -> Any:
+def _comparison(answer: Answer, played: Played | None = None) -> Any:
     time, pipeline = answer.time, answer.pipeline
     rows = []
     for label, closed, simulated in (
@@ -251,6 +282,8 @@ def _comparison(answer: Answer) -> Any:
     ):
         group = time if closed.startswith("time") else pipeline
         values = [group[path.partition(".")[2]] for path in (closed, simulated)]
+        if values[1] is None and played is not None:
+            values[1] = _FROM_PLAYED[simulated](played)
         known = None not in values
         gap = format_change(closed, values[1] - values[0]) if known else "-"
         rows.append(
@@ -268,6 +301,10 @@ def _comparison(answer: Answer) -> Any:
     return table("closed-form", ("", "closed form", "simulated", "gap"), rows)
 
 
+_FROM_PLAYED: Mapping[str, Callable[[Played], float]] = {
+    "time.simulated_step_s": lambda played: played.makespan_s,
+    "pipeline.simulated_idle_fraction": lambda played: played.idle_fraction,
+}
 _HOPS = ("pipeline_exposed_s", "exposed hand-overs")
 
 PAGE = Page(

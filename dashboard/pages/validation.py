@@ -10,9 +10,13 @@ from costmodels.scenario import Scenario
 from dashboard.bar import view_choice
 from dashboard.figures.style import in_page
 from dashboard.figures.validation import errors, over_time, predictions
+from dashboard.jobs.kinds import VALIDATION
+from dashboard.library import store
 from dashboard.pages.page import Asked, Page
+from dashboard.pages.work import Offer, validation_job, work_part
 from dashboard.parts import card, figure, message, more, table
 from dashboard.reports import DEFAULT_FOLDER, Report, folder, reports
+from dashboard.security import is_trusted
 from dashboard.state import State, query_of
 from validation.claims import claim_rows, counted
 from validation.report.summary import number, percent, provenance, sentence, summaries
@@ -49,7 +53,7 @@ def controls(state: State, scenario: Scenario | None) -> Sequence[Any]:
 def render(asked: Asked) -> Sequence[Any]:
     """Return a run: its verdict, suites, figures, cases and claims; then all runs over time."""
     found, refused = _found()
-    told = [message(text) for text in refused]
+    told = [*_work(found, asked.state.viewed(SUITE)), *(message(text) for text in refused)]
     if not found:
         return [
             *told,
@@ -79,6 +83,20 @@ def render(asked: Asked) -> Sequence[Any]:
             key="runs",
         ),
     ]
+
+
+def _work(found: Sequence[Report], suite: str) -> list[Any]:
+    """Return the button that starts a quick validation, or how far the one that runs is."""
+    if folder() is None or not store().jobs.is_shared:
+        return []
+    job = validation_job()
+    if not is_trusted():
+        return [work_part(job, [])] if job is not None and job.is_open else []
+    offers = [Offer("Run the quick validation", VALIDATION)]
+    if any(each.name == suite for report in found for each in report.run.suites):
+        offers.append(Offer(f"Run {suite} only", VALIDATION, suite))
+    note = "minutes, in the background, with torch in a process of its own"
+    return [card("Measure here", work_part(job, offers), note=note, key="work")]
 
 
 def _chosen(found: Sequence[Report], name: str) -> Report:

@@ -50,6 +50,7 @@ def answer_body(
             inputs("field", [{"path": path} for path in paths], [changes.get(p) for p in paths]),
             [],
             inputs("view", [{"name": name} for name in views], list(views.values())),
+            {"id": "refreshed", "property": "data", "value": None},
         ],
         "changedPropIds": [f"{identity({'path': first, 'type': 'field'})}.value"],
         "state": [

@@ -6,18 +6,33 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 pytest.importorskip("dash")
 
 
+class Place(NamedTuple):
+    """What the application of the tests writes to."""
+
+    store: Any
+    reports: Path
+
+
 @pytest.fixture(scope="session")
-def app() -> Any:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    from dashboard.store.scenarios import Store
+
+    folder = tmp_path_factory.mktemp("dashboard")
+    return Place(Store(f"sqlite:///{folder / 'store.sqlite'}"), folder / "reports")
+
+
+@pytest.fixture(scope="session")
+def app(place: Place) -> Any:
     from dashboard.app import create_app
 
-    return create_app()
+    return create_app(place.store, None, place.reports)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,20 @@
 """The pages in a real browser: what people do, and that nothing goes wrong on the way."""
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dashboard import questions
+from dashboard.jobs.kinds import ask_validation
+from dashboard.jobs.worker import Worker
+from dashboard.pages import work
 from dashboard.state import DEFAULT, read_state, scenario_of
 from simulator.whatif import estimate
+from tests.dashboard.conftest import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWPORT = {"width": 1280, "height": 900}
@@ -120,6 +127,49 @@ def test_a_schedule_is_played_zoomed_and_compared(page: Any) -> None:
     page.get_by_role("option", name="bf16", exact=True).click()
     page.wait_for_url("**/*precision=bf16*")
     wait_for_answer(page, "160 microbatches")
+
+
+@pytest.fixture
+def at_work(place: Place) -> Iterator[None]:
+    """Let a worker do jobs."""
+    made = Worker(place.store.jobs, place.reports, lambda _: None)
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    yield
+    made.stop()
+    thread.join()
+
+
+def test_a_large_schedule_is_played_in_the_background(
+    page: Any, place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "MOST_ACTIONS", 1_000)
+    open_page(page, "/pipeline?microbatches=200")
+    page.get_by_role("button", name="Simulate it").click()
+    page.locator("#job", has_text="waits for a worker").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#job", has_text="cancelled").wait_for()
+    page.get_by_role("button", name="Simulate it").click()
+    page.locator("#job progress").wait_for()
+    page.reload()
+    page.locator("#job", has_text="waits for a worker").wait_for()
+    request.getfixturevalue("at_work")
+    page.locator("[data-card=first] .heatmaplayer image").first.wait_for()
+    assert page.locator("#job").count() == 0
+
+
+def test_a_validation_is_started_by_a_button(
+    page: Any, place: Place, at_work: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One suite that needs no torch stands for all of them.
+    monkeypatch.setattr(
+        work, "ask_validation", lambda jobs, _: ask_validation(jobs, ("published-memory",))
+    )
+    open_page(page, "/validation")
+    page.get_by_role("button", name="Run the quick validation").click()
+    page.locator("#job progress").wait_for()
+    page.locator("#result .card .verdict", has_text="cases passed").wait_for()
+    page.get_by_role("button", name="Run the quick validation").wait_for()
 
 
 def test_what_is_saved_is_compared_deleted_and_taken_back(page: Any) -> None:

@@ -43,7 +43,7 @@ def test_arrays_hold_every_span(trace: Trace) -> None:
     spans = spans_of(trace)
     assert spans.start_s.tolist() == [span.start_s for span in trace.spans]
     assert [spans.names[kind] for kind in spans.kind] == [str(span.name) for span in trace.spans]
-    assert [style.label for style in legend(trace)][-1] == IDLE.label
+    assert [style.label for style in legend(spans_of(trace))][-1] == IDLE.label
 
 
 def test_few_spans_are_bars_and_many_a_raster(trace: Trace) -> None:
@@ -98,7 +98,7 @@ def test_causes_add_up_to_the_idle_time(trace: Trace) -> None:
     for cause, idle_s in zip(idle_by_cause(trace), metrics.idle_s, strict=True):
         assert min(cause) >= -1e-9
         assert sum(cause) == pytest.approx(idle_s, rel=1e-9, abs=1e-9)
-    bars = idle_bars(trace)["data"]
+    bars = idle_bars(idle_by_cause(trace))["data"]
     assert sum(sum(entry["y"]) for entry in bars) == pytest.approx(sum(metrics.idle_s))
 
 
