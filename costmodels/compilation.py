@@ -171,7 +171,7 @@ def tensors_as_stored(model: Model, precision: Precision) -> tuple[StoredTensor,
 
 _STORED = ("bytes", "parameters")
 _FIRST = frozenset({"embedding", "positions", "embedding norm"})
-_WHOLE = frozenset({"query down", "key and value down"})
+_WHOLE = frozenset({"query down", "key and value down", "compressor"})
 _KEPT = frozenset({Role.VECTORS, Role.ROUTER})
 
 

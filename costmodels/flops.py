@@ -249,7 +249,8 @@ def layer_multiplied_parameters(
     formula="2 * microbatch_tokens * (attention_matrix_parameters"
     " + layer_copied_matrix_parameters + shared_matrix_parameters) // tensor_parallel_size"
     " + 2 * expert_rows * expert_matrix_parameters // layer_split_size"
-    " + 2 * sharded_tokens * (router_parameters + attention_compressing_parameters)",
+    " + 2 * sharded_tokens * (router_parameters + attention_compressing_parameters)"
+    " + micro_batch_size * attention_repeated_flop // tensor_parallel_size",
     source=_NARAYANAN,
 )
 def layer_matmul_flop(
@@ -264,6 +265,8 @@ def layer_matmul_flop(
     sharded_tokens: Column,
     router_parameters: Column,
     attention_compressing_parameters: Column,
+    micro_batch_size: Column,
+    attention_repeated_flop: Column,
 ) -> Column:
     """Return the forward work of a layer's weights, for one microbatch [FLOP]."""
     whole = router_parameters + attention_compressing_parameters
@@ -271,7 +274,8 @@ def layer_matmul_flop(
     parameters = attention + shared_matrix_parameters
     split = 2 * microbatch_tokens * parameters // tensor_parallel_size
     experts = 2 * expert_rows * expert_matrix_parameters // layer_split_size
-    return split + experts + 2 * sharded_tokens * whole
+    again = micro_batch_size * attention_repeated_flop // tensor_parallel_size
+    return split + experts + 2 * sharded_tokens * whole + again
 
 
 @quantity(
@@ -315,7 +319,9 @@ def layer_attention_flop(
     basis=Basis.EXACT,
     formula="2 * layer_attention_flop + attention_kernel_is_flash"
     " * (2 * micro_batch_size * executed_pairs * num_attention_heads * attention_query_size"
-    " // (tensor_parallel_size * context_parallel_size))",
+    " // (tensor_parallel_size * context_parallel_size))"
+    " - micro_batch_size * attention_state_spared_flop"
+    " // (tensor_parallel_size * context_parallel_size)",
     source=_DAO + ": the scores are computed again",
 )
 def layer_attention_backward_flop(
@@ -327,12 +333,14 @@ def layer_attention_backward_flop(
     attention_query_size: Column,
     tensor_parallel_size: Column,
     context_parallel_size: Column,
+    attention_state_spared_flop: Column,
 ) -> Column:
     """Return the backward work of a layer's attention, for one microbatch [FLOP]."""
     pairs = micro_batch_size * executed_pairs * num_attention_heads
     ranks = tensor_parallel_size * context_parallel_size
     scores = 2 * pairs * attention_query_size // ranks
-    return 2 * layer_attention_flop + attention_kernel_is_flash * scores
+    spared = micro_batch_size * attention_state_spared_flop // ranks
+    return 2 * layer_attention_flop + attention_kernel_is_flash * scores - spared
 
 
 @quantity(
@@ -479,7 +487,7 @@ def stage_microbatch_flop(chunk_forward_flop: Axis, chunk_backward_flop: Axis) -
     formula="2 * sequence_length * (layer_multiplied_parameters + router_parameters"
     " + attention_compressing_parameters) + 2 * attended_pairs * num_attention_heads"
     " * (attention_query_size + attention_value_size) + attention_state_model_flop"
-    " - layer_dropped_flop",
+    " + attention_repeated_flop - layer_dropped_flop",
     source=_NARAYANAN,
 )
 def layer_model_flop(
@@ -492,13 +500,15 @@ def layer_model_flop(
     attention_query_size: Column,
     attention_value_size: Column,
     attention_state_model_flop: Column,
+    attention_repeated_flop: Column,
     layer_dropped_flop: Column,
 ) -> Column:
     """Return the forward work of a layer that the model needs, for one sequence [FLOP]."""
     weights = layer_multiplied_parameters + router_parameters + attention_compressing_parameters
     widths = num_attention_heads * (attention_query_size + attention_value_size)
     attention = 2 * attended_pairs * widths + attention_state_model_flop
-    return 2 * sequence_length * weights + attention - layer_dropped_flop
+    again = attention_repeated_flop
+    return 2 * sequence_length * weights + attention + again - layer_dropped_flop
 
 
 @quantity(

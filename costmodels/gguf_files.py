@@ -173,7 +173,11 @@ _CATEGORIES = {"key and value up": _VALUES, "query, key, value": _VALUES}
 
 def _blocks(case: _Case) -> str:
     tensor = case.tensor
-    if tensor.role in (Role.VECTORS, Role.ROUTER) or tensor.name in ("positions", "convolution"):
+    if tensor.role in (Role.VECTORS, Role.ROUTER) or tensor.name in (
+        "positions",
+        "convolution",
+        "compressor",
+    ):
         return "f32"
     if case.file_type in _FLOATS:
         return case.default

@@ -9,7 +9,7 @@ from costmodels.formats import format_named
 from costmodels.quantities import BRANCH, CHUNK, KIND, STAGE
 from costmodels.specs.base import Spec, declaration, field_types, plain_type
 from costmodels.specs.cluster import Cluster
-from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS
+from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, TRUTHS
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RankAxis
 from costmodels.specs.precision import Precision
@@ -179,7 +179,7 @@ def leaves() -> Mapping[str, Leaf]:
 def _layout_leaves() -> dict[str, Leaf]:
     found = {}
     for name, text in LAYOUT_FIELDS.items():
-        unit = "truth" if name == "causal" else "count"
+        unit = "truth" if name in TRUTHS else "count"
         found[name] = Leaf("model.layouts", unit, text, (KIND,))
     for name, text in LAYOUT_LISTS.items():
         found[name] = Leaf("model.layouts", "token", text, (KIND, BRANCH))

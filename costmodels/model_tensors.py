@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from costmodels.specs.layouts import GatedDelta, Latent, Layout, Lightning, type_of
+from costmodels.specs.layouts import Compressive, GatedDelta, Infini, Latent, Layout, Lightning
 from costmodels.specs.model import Model, Norm, Positions, QueryKeyNorm
 
 
@@ -127,12 +127,16 @@ def _matrices(model: Model, layout: Layout) -> list[tuple[str, int, int]]:
         ]
     kept = model.num_key_value_heads * model.head_size
     gate = [("gate", width, hidden)] if model.attention_output_gate else []
+    squeezing = []
+    if isinstance(layout, Compressive):
+        squeezing = [("compressor", hidden, layout.compression_rate * hidden)]
     return [
         ("query", width, hidden),
         *gate,
         ("key", kept, hidden),
         ("value", kept, hidden),
         ("output", hidden, width),
+        *squeezing,
     ]
 
 
@@ -171,12 +175,16 @@ def _attention_vectors(model: Model, layout: Layout) -> int:
     both = heads + model.num_key_value_heads
     biased = both + model.num_key_value_heads + model.attention_output_gate * heads
     normed = {QueryKeyNorm.HEAD: 2, QueryKeyNorm.FULL: both}.get(model.query_key_norm, 0)
-    gate = heads if type_of(layout) == "infini" else 0
+    own = 0
+    if isinstance(layout, Infini):
+        own = heads + 2 * layout.decayed * model.num_key_value_heads
+    elif isinstance(layout, Compressive):
+        own = model.hidden_size
     return (
         model.attention_bias * biased * model.head_size
         + _norm(model, normed * model.head_size)
         + model.attention_sinks * heads
-        + gate
+        + own
         + output_bias
     )
 

@@ -27,6 +27,7 @@ from costmodels.quantities import (
     ALGORITHM,
     CHUNK,
     KIND,
+    OF_SOFTMAX_HEADS,
     STAGE,
     Basis,
     Quantity,
@@ -532,7 +533,7 @@ HELD_HEADS = Quantity(
     source=_COPIES,
     variants=MappingProxyType(
         dict.fromkeys(
-            ("dense", "sliding", "chunked", "dilated", "infini", "latent"),
+            (*OF_SOFTMAX_HEADS, "latent"),
             softmax_held_heads_count,
         )
         | dict.fromkeys(("gated-delta", "lightning"), other_held_heads_count)

@@ -180,6 +180,12 @@ def renamed(
     return call
 
 
+OF_SOFTMAX_HEADS = (
+    *("dense", "sliding", "chunked", "dilated", "dilated-heads"),
+    *("infini", "linear", "compressive"),
+)
+"""Layouts with the heads and the projections that the model states, one for queries, keys, values."""
+
 _Formula = TypeVar("_Formula", bound=Callable[..., Column])
 
 

@@ -49,6 +49,7 @@ _ATTENTION = {
     "gate": "q_proj in_proj_z in_proj_qkvz output_gate",
     "decay and step": "in_proj_a in_proj_b in_proj_ba",
     "convolution": "conv1d",
+    "compressor": "compressor",
     "query down": "q_a_proj",
     "query up": "q_b_proj",
     "key and value down": "kv_a_proj_with_mqa",
@@ -219,7 +220,7 @@ def _may_be_quantized(tensor: Tensor, method: str) -> bool:
     if method == "mxfp4":
         return tensor.role is Role.EXPERTS
     if tensor.role in _MATRICES:
-        return tensor.name != "convolution"
+        return tensor.name not in ("convolution", "compressor")
     if tensor.role is Role.HEAD:
         return method in _ALL_LINEAR
     return method == "mlx" and tensor.name == "embedding"

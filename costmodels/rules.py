@@ -17,10 +17,10 @@ from costmodels.leaves import Sections, field_value
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import Rule, parameters_of
 from costmodels.serving import CACHE_ELEMENTS
-from costmodels.specs.layouts import Dense, Dilated, type_of
-from costmodels.specs.model import Model
+from costmodels.specs.layouts import Compressive, Dense, Dilated, DilatedHeads, Layout, type_of
+from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import RankAxis, SavedTensors
-from costmodels.specs.workload import WorkloadKind
+from costmodels.specs.workload import Optimizer, WorkloadKind
 
 LARGEST_COUNT = 2.0**62
 """Bound of every count for one GPU and microbatch, which are 64-bit integers."""
@@ -386,15 +386,21 @@ def _state_elements(
     attention_query_size: Axis,
     segment_length: Axis,
     block_length: Axis,
+    scan_length: Axis,
     value_heads: Axis,
     key_head_size: Axis,
     value_head_size: Axis,
 ) -> Column:
-    """Return a bound of a layer's state, zero where no layer has one [element]."""
+    """Return a bound of a layer's state, zero where no layer has one in chunks [element]."""
     softmax = [
-        1.0 * minimum(segment + block, 1) * heads * size * (size + 1)
-        for heads, size, segment, block in zip(
-            num_attention_heads, attention_query_size, segment_length, block_length, strict=True
+        1.0 * minimum(segment + block + scan, 1) * heads * size * (size + 1)
+        for heads, size, segment, block, scan in zip(
+            num_attention_heads,
+            attention_query_size,
+            segment_length,
+            block_length,
+            scan_length,
+            strict=True,
         )
     ]
     delta = [
@@ -402,6 +408,18 @@ def _state_elements(
         for heads, key, value in zip(value_heads, key_head_size, value_head_size, strict=True)
     ]
     return largest([*softmax, *delta])
+
+
+def _seen_again(segment_length: Axis, memory_tokens: Axis, compressed_tokens: Axis) -> Column:
+    """Return the most states of memories that a token's segment projects, for each token [count]."""
+    return largest(
+        [
+            (plain + squeezed) / maximum(segment, 1.0)
+            for segment, plain, squeezed in zip(
+                segment_length, memory_tokens, compressed_tokens, strict=True
+            )
+        ]
+    )
 
 
 def counts_fit(
@@ -426,6 +444,11 @@ def counts_fit(
     key_head_size: Axis,
     value_head_size: Axis,
     dilation_rates: Axis,
+    scan_length: Axis,
+    keys_per_query: Axis,
+    memory_tokens: Axis,
+    compressed_tokens: Axis,
+    compression_rate: Axis,
 ) -> Column:
     """Return whether every count for one GPU and microbatch stays below 2^62.
 
@@ -435,6 +458,8 @@ def counts_fit(
     over the layers of a GPU: at most twenty times a layer's multiply-adds, sixteen bytes of state
     for each parameter, eight bytes for each score of a naive kernel. Each branch of dilated
     attention may be as large as dense attention; a state for each token bounds one for each chunk.
+    A compressor multiplies each token at most once on every rank, and memories at most what their
+    segments see.
     """
     tokens = 1.0 * microbatch_tokens
     heads = _branches(dilation_rates) * largest(
@@ -445,6 +470,7 @@ def counts_fit(
         attention_query_size,
         segment_length,
         block_length,
+        scan_length,
         value_heads,
         key_head_size,
         value_head_size,
@@ -455,14 +481,26 @@ def counts_fit(
     held = largest(
         [1.0 * f * e for f, e in zip(layer_intermediate_size, expert_count, strict=True)]
     ) + largest(shared_intermediate_size)
-    scores = tokens * sequence_length
+    # A scan token by token has as much work as one in chunks of one token.
+    widest = [
+        1.0 * a * d * (d + 1)
+        for a, d in zip(num_attention_heads, attention_query_size, strict=True)
+    ]
+    states = maximum(states, largest(widest))
+    rate = largest([1.0 * each for each in compression_rate])
+    squeezed = minimum(rate, 1.0) * hidden_size * hidden_size
+    again = _seen_again(segment_length, memory_tokens, compressed_tokens)
+    scores = tokens * maximum(sequence_length, largest([1.0 * keys for keys in keys_per_query]))
     kept = where(attention_kernel_is_flash, 0.0, 8.0 * scores * largest(num_attention_heads))
     kept = kept * _branches(dilation_rates)
-    products = hidden_size * (4.0 * heads + 3.0 * active) + states
+    products = hidden_size * (4.0 * heads * (1.0 + again) + 3.0 * active) + states
+    products = products + squeezed * tensor_parallel_size
     layer = 20.0 * (tokens * products + scores * heads) + kept
     layers = num_hidden_layers / pipeline_parallel_size + 2.0
     ends = 8.0 * (tokens + 16.0) * hidden_size * vocabulary_size
-    state = 16.0 * (hidden_size * (4.0 * heads + 3.0 * held) + position_parameters)
+    state = 16.0 * (
+        hidden_size * (4.0 * heads + 3.0 * held) + position_parameters + rate * squeezed
+    )
     shared = layer * maximum(layers / tensor_parallel_size, 1.0)
     return shared + ends + state * maximum(layers, 1.0) < LARGEST_COUNT
 
@@ -488,6 +526,11 @@ def step_counts_fit(
     key_head_size: Axis,
     value_head_size: Axis,
     dilation_rates: Axis,
+    scan_length: Axis,
+    keys_per_query: Axis,
+    memory_tokens: Axis,
+    compressed_tokens: Axis,
+    tensor_parallel_size: Column,
 ) -> Column:
     """Return whether tokens of a step, and activations of all its microbatches, stay below 2^62.
 
@@ -502,6 +545,7 @@ def step_counts_fit(
         attention_query_size,
         segment_length,
         block_length,
+        scan_length,
         value_heads,
         key_head_size,
         value_head_size,
@@ -517,7 +561,10 @@ def step_counts_fit(
         attention_kernel_is_flash, 0.0, 1.0 * sequence_length * largest(num_attention_heads)
     )
     elements = 5.0 * hidden_size + 4.0 * heads + 3.0 * active + 2.0 * routed
-    elements = elements + scores * branches + states
+    again = _seen_again(segment_length, memory_tokens, compressed_tokens)
+    gathered = largest([1.0 * keys for keys in keys_per_query])
+    beside = heads * (again + gathered) + hidden_size * again * tensor_parallel_size
+    elements = elements + scores * branches + states + beside
     token_bytes = 20.0 * (num_hidden_layers * elements + vocabulary_size)
     kept = 1.0 * microbatch_count * microbatch_tokens * token_bytes
     return maximum(kept, 1.0 * global_batch_size * sequence_length) < LARGEST_COUNT
@@ -927,6 +974,56 @@ def _check_storage(sections: Sections) -> None:
         )
 
 
+def _check_branches(layout: Dilated | DilatedHeads) -> None:
+    lengths, rates = layout.segment_lengths, layout.dilation_rates
+    if len(lengths) != len(rates):
+        raise SpecError(
+            f"model.layouts ({type_of(layout)}, {len(lengths)} segment_lengths): must have as many "
+            f"dilation_rates ({len(rates)})"
+        )
+
+
+def _check_dilations(model: Model, layout: DilatedHeads) -> None:
+    """Raise unless keys are chosen in one way, and every dilation has as many heads."""
+    keys, shares = layout.keys_per_query, len(layout.dilation_rates)
+    if layout.segment_lengths:
+        _check_branches(layout)
+        if keys:
+            raise SpecError(
+                f"model.layouts (dilated-heads, keys_per_query {keys}): segment_lengths choose the "
+                "keys already; leave one of them out"
+            )
+    elif not keys:
+        raise SpecError(
+            "model.layouts (dilated-heads, keys_per_query 0): must be at least 1 without "
+            "segment_lengths"
+        )
+    elif layout.every_residue:
+        raise SpecError("model.layouts (dilated-heads, every_residue true): needs segment_lengths")
+    for field in ("num_attention_heads", "num_key_value_heads"):
+        heads = getattr(model, field)
+        if heads % shares:
+            raise NotModelledError(
+                f"model.layouts (dilated-heads, {shares} dilation_rates): model.{field} ({heads}) "
+                "must be a multiple; other shares of heads are not modelled in a model's layers, see "
+                "shardwise attention"
+            )
+
+
+def _check_compression(layout: Compressive) -> None:
+    segment = layout.segment_length
+    if segment % layout.compression_rate:
+        raise SpecError(
+            f"model.layouts (compressive, compression_rate {layout.compression_rate}): must divide "
+            f"segment_length ({segment})"
+        )
+    if layout.memory_tokens % segment:
+        raise SpecError(
+            f"model.layouts (compressive, memory_tokens {layout.memory_tokens}): must be a multiple "
+            f"of segment_length ({segment})"
+        )
+
+
 def check_model(model: Model) -> None:
     """Raise unless a model's layers are described without contradiction.
 
@@ -942,21 +1039,27 @@ def check_model(model: Model) -> None:
             f"model.num_hidden_layers ({layers})"
         )
     for layout in model.layouts:
-        if isinstance(layout, Dilated):
-            lengths, rates = layout.segment_lengths, layout.dilation_rates
-            if len(lengths) != len(rates):
-                raise SpecError(
-                    f"model.layouts (dilated, {len(lengths)} segment_lengths): must have as many "
-                    f"dilation_rates ({len(rates)})"
-                )
-    if model.mixture is None:
-        return
-    if model.mixture.shared_gate and not model.mixture.shared_intermediate_size:
+        _check_layout(model, layout)
+    if model.mixture is not None:
+        _check_mixture(model, model.mixture)
+
+
+def _check_layout(model: Model, layout: Layout) -> None:
+    if isinstance(layout, Dilated):
+        _check_branches(layout)
+    if isinstance(layout, DilatedHeads):
+        _check_dilations(model, layout)
+    if isinstance(layout, Compressive):
+        _check_compression(layout)
+
+
+def _check_mixture(model: Model, mixture: Mixture) -> None:
+    if mixture.shared_gate and not mixture.shared_intermediate_size:
         raise SpecError(
             "model.mixture.shared_gate (True): weighs shared experts, so "
             "model.mixture.shared_intermediate_size (0) must be above 0"
         )
-    dense = model.mixture.dense_layers
+    dense, layers = mixture.dense_layers, model.num_hidden_layers
     for index in dense:
         if index >= layers:
             raise SpecError(
@@ -997,12 +1100,20 @@ def _check_layouts(sections: Sections) -> None:
         return
     for layout in model.layouts:
         tag = type_of(layout)
+        if isinstance(layout, Compressive) and sections.workload.optimizer in _BY_SHAPE:
+            raise NotModelledError(
+                f"workload.optimizer ({sections.workload.optimizer.value}): its state of a compressor "
+                "(model.layouts, compressive) is not modelled; use adam, sgd-momentum or sgd"
+            )
         if tag not in LAYOUTS:
             raise NotModelledError(
                 f"model.layouts ({tag}): work, memory and time of {tag} attention are not modelled "
                 f"yet, parameters are (shardwise show model); modelled: {', '.join(LAYOUTS)}"
             )
 
+
+_BY_SHAPE = (Optimizer.ADAFACTOR, Optimizer.MUON, Optimizer.ADAM_8BIT)
+"""Optimizers whose state follows from the shape of each tensor."""
 
 _TORCH_LAYOUTS = ("dense", "latent")
 

@@ -16,6 +16,13 @@ References
 
 from types import MappingProxyType
 
+from costmodels.attention import dilated, infini, shares
+from costmodels.attention.accounts import Heads, key_value_bytes
+from costmodels.attention.memories import (
+    Compression,
+    largest_seen_tokens,
+    largest_wide_tokens,
+)
 from costmodels.columns import (
     Axis,
     Column,
@@ -27,7 +34,16 @@ from costmodels.columns import (
     weighted_total,
     where,
 )
-from costmodels.quantities import ALGORITHM, KIND, STAGE, Basis, Quantity, Scope, quantity
+from costmodels.quantities import (
+    ALGORITHM,
+    KIND,
+    OF_SOFTMAX_HEADS,
+    STAGE,
+    Basis,
+    Quantity,
+    Scope,
+    quantity,
+)
 
 _LAYER = (KIND,)
 _STAGE = (STAGE,)
@@ -93,16 +109,18 @@ def whole_cached_tokens(sequence_length: Column, kv_cache_block_length: Column) 
 
 
 def sliding_cached_tokens(
-    sequence_length: Column, kv_cache_block_length: Column, window: Column
+    sequence_length: Column, kv_cache_block_length: Column, window: Column, sink_tokens: Column
 ) -> Column:
-    """Return the tokens of a sequence that are in the window, in whole blocks [token].
+    """Return the tokens of a sequence that are in the window or a sink, in whole blocks [token].
 
     Examples
     --------
-    >>> sliding_cached_tokens(1000, 1, 128)
-    128
+    >>> sliding_cached_tokens(1000, 1, 128, 4)
+    132
     """
-    return whole_cached_tokens(minimum(sequence_length, window), kv_cache_block_length)
+    return whole_cached_tokens(
+        minimum(sequence_length, window + sink_tokens), kv_cache_block_length
+    )
 
 
 def chunked_cached_tokens(
@@ -110,6 +128,32 @@ def chunked_cached_tokens(
 ) -> Column:
     """Return the tokens of the longest chunk of a sequence, in whole blocks [token]."""
     return whole_cached_tokens(minimum(sequence_length, chunk_length), kv_cache_block_length)
+
+
+def segment_cached_tokens(
+    sequence_length: Column, kv_cache_block_length: Column, segment_length: Column
+) -> Column:
+    """Return the tokens of the longest segment of a sequence, in whole blocks [token]."""
+    return whole_cached_tokens(minimum(sequence_length, segment_length), kv_cache_block_length)
+
+
+def compressive_cached_tokens(
+    sequence_length: Column,
+    kv_cache_block_length: Column,
+    segment_length: Column,
+    memory_tokens: Column,
+    compressed_tokens: Column,
+    compression_rate: Column,
+) -> Column:
+    """Return the tokens of a segment, and the states of memories beside it, at most [token].
+
+    Examples
+    --------
+    >>> compressive_cached_tokens(6, 1, 2, 2, 2, 2), compressive_cached_tokens(3, 1, 2, 2, 2, 2)
+    (5, 3)
+    """
+    own = Compression(segment_length, memory_tokens, compressed_tokens, compression_rate)
+    return whole_cached_tokens(largest_seen_tokens(sequence_length, own), kv_cache_block_length)
 
 
 def no_cached_tokens() -> Column:
@@ -196,7 +240,134 @@ def lightning_state_bytes(
     return 4 * (num_attention_heads // tensor_parallel_size) * head_size * head_size
 
 
-_SOFTMAX = ("dense", "sliding", "chunked")
+def dilated_state_bytes(
+    sequence_length: Column,
+    num_attention_heads: Column,
+    head_size: Column,
+    segment_lengths: Axis,
+    dilation_rates: Axis,
+    tensor_parallel_size: Column,
+    kv_cache_element_bytes: Column,
+) -> Column:
+    """Return keys and values of each head's tokens in every branch, one rank's at most [byte].
+
+    Notes
+    -----
+    A token that branches share counts in each, as in `dilated.cached_rows_limit_tokens`; torchscale
+    keeps all tokens.
+
+    Examples
+    --------
+    >>> dilated_state_bytes(8, 2, 64, (4, 8), (1, 2), 1, 2)
+    4096
+    """
+    branches = dilated.Branches(segment_lengths, dilation_rates)
+    rows = dilated.cached_rows_limit_tokens(sequence_length, num_attention_heads, branches)
+    own = shares.rank_cached_tokens(rows, tensor_parallel_size)
+    return 2 * own * head_size * kv_cache_element_bytes
+
+
+def dilated_heads_state_bytes(
+    sequence_length: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    dilation_rates: Axis,
+    segment_lengths: Axis,
+    keys_per_query: Column,
+    every_residue: Column,
+    tensor_parallel_size: Column,
+    kv_cache_element_bytes: Column,
+) -> Column:
+    """Return keys and values of all tokens that heads may still read, one rank's [byte].
+
+    Notes
+    -----
+    Ranks share the heads of each dilation as evenly as they can, rounded up.
+
+    Examples
+    --------
+    >>> dilated_heads_state_bytes(100, 2, 2, 64, (1, 8), (), 4, 0, 1, 2)
+    7424
+    """
+    tokens = shares.all_cached_tokens(
+        sequence_length,
+        num_attention_heads,
+        num_key_value_heads,
+        dilation_rates,
+        segment_lengths,
+        keys_per_query,
+        every_residue,
+    )
+    own = shares.rank_cached_tokens(tokens, tensor_parallel_size)
+    return 2 * own * head_size * kv_cache_element_bytes
+
+
+def infini_state_bytes(
+    sequence_length: Column,
+    segment_length: Column,
+    rank_key_value_head_count: Column,
+    head_size: Column,
+    kv_cache_element_bytes: Column,
+) -> Column:
+    """Return what memory in fp32 adds to the most keys and values of a segment, of one rank [byte].
+
+    Notes
+    -----
+    The first segment is full before there is a memory; in the second, memory and the segment's own
+    tokens are together what is kept (`infini.peak_state_bytes`). From two segments on that is the
+    whole memory.
+
+    Examples
+    --------
+    >>> infini_state_bytes(4096, 2048, 8, 128, 2), infini_state_bytes(2048, 2048, 8, 128, 2)
+    (528384, 0)
+    """
+    heads = Heads(
+        1,
+        rank_key_value_head_count,
+        rank_key_value_head_count,
+        head_size,
+        head_size,
+        kv_cache_element_bytes,
+        4,
+    )
+    segment = key_value_bytes(minimum(sequence_length, segment_length), heads)
+    return infini.peak_state_bytes(sequence_length, heads, segment_length) - segment
+
+
+def linear_state_bytes(
+    rank_key_value_head_count: Column, head_size: Column, normalized: Column
+) -> Column:
+    """Return the matrix of each head in fp32, and its sum of keys, of one rank [byte].
+
+    Examples
+    --------
+    >>> linear_state_bytes(8, 128, 1)
+    528384
+    """
+    return 4 * rank_key_value_head_count * head_size * (head_size + normalized)
+
+
+def compressive_state_bytes(
+    sequence_length: Column,
+    hidden_size: Column,
+    segment_length: Column,
+    memory_tokens: Column,
+    compressed_tokens: Column,
+    compression_rate: Column,
+    activation_element_bytes: Column,
+) -> Column:
+    """Return the hidden states that will be compressed, at most: of memory and a segment [byte].
+
+    Examples
+    --------
+    >>> compressive_state_bytes(6, 8, 2, 2, 2, 2, 2)
+    64
+    """
+    own = Compression(segment_length, memory_tokens, compressed_tokens, compression_rate)
+    return largest_wide_tokens(sequence_length, own) * hidden_size * activation_element_bytes
+
 
 CACHED_TOKENS = Quantity(
     name="cached_tokens",
@@ -213,6 +384,11 @@ CACHED_TOKENS = Quantity(
             "latent": whole_cached_tokens,
             "sliding": sliding_cached_tokens,
             "chunked": chunked_cached_tokens,
+            "infini": segment_cached_tokens,
+            "compressive": compressive_cached_tokens,
+            "dilated": no_cached_tokens,
+            "dilated-heads": no_cached_tokens,
+            "linear": no_cached_tokens,
             "gated-delta": no_cached_tokens,
             "lightning": no_cached_tokens,
         }
@@ -230,7 +406,7 @@ CACHE_ELEMENTS = Quantity(
     formula=ALGORITHM,
     source=f"{_SHAZEER}; {_AINSLIE}; {_LATENT}",
     variants=MappingProxyType(
-        dict.fromkeys(_SOFTMAX, softmax_cache_elements)
+        dict.fromkeys(OF_SOFTMAX_HEADS, softmax_cache_elements)
         | {"latent": latent_cache_elements}
         | dict.fromkeys(("gated-delta", "lightning"), no_cache_elements)
     ),
@@ -242,14 +418,24 @@ STATE_BYTES = Quantity(
     unit="byte",
     scope=Scope.GPU,
     axes=_LAYER,
-    definition="State of one sequence that a layer keeps whatever its length, in inference.",
+    definition="What a layer keeps of one sequence beside cached tokens of all heads, in inference.",
     basis=Basis.ASSUMED,
     formula=ALGORITHM,
     source="Yang et al. 2024, arXiv:2412.06464, section 3.3; MiniMax 2025, arXiv:2501.08313, "
-    "section 2.2; states in fp32 and the whole width of the convolution, as transformers keeps them",
+    "section 2.2; Munkhdalai et al. 2024, arXiv:2404.07143, Table 1; Katharopoulos et al. 2020, "
+    "arXiv:2006.16236, section 3.4; Rae et al. 2019, arXiv:1911.05507, section 3; states in fp32 and the "
+    "whole width of the convolution, as transformers keeps them; dilated: keys that are read again",
     variants=MappingProxyType(
-        dict.fromkeys((*_SOFTMAX, "latent"), no_state_bytes)
-        | {"gated-delta": gated_delta_state_bytes, "lightning": lightning_state_bytes}
+        dict.fromkeys((*OF_SOFTMAX_HEADS, "latent"), no_state_bytes)
+        | {
+            "dilated": dilated_state_bytes,
+            "dilated-heads": dilated_heads_state_bytes,
+            "infini": infini_state_bytes,
+            "linear": linear_state_bytes,
+            "compressive": compressive_state_bytes,
+            "gated-delta": gated_delta_state_bytes,
+            "lightning": lightning_state_bytes,
+        }
     ),
     selector="layout",
 )
@@ -330,7 +516,7 @@ COPIED_PARAMETERS = Quantity(
     source="vLLM, vllm/model_executor/layers/linear.py, QKVParallelLinear: with more ranks than "
     "heads each head is on several",
     variants=MappingProxyType(
-        dict.fromkeys(_SOFTMAX, softmax_copied_parameters)
+        dict.fromkeys(OF_SOFTMAX_HEADS, softmax_copied_parameters)
         | dict.fromkeys(("latent", "gated-delta", "lightning"), no_copied_parameters)
     ),
     selector="layout",
@@ -415,7 +601,7 @@ SERVING_ELEMENTS = Quantity(
     formula=ALGORITHM,
     source="by counting tensors that are there at the same time; no scores: a flash kernel",
     variants=MappingProxyType(
-        dict.fromkeys(_SOFTMAX, softmax_serving_elements)
+        dict.fromkeys(OF_SOFTMAX_HEADS, softmax_serving_elements)
         | {
             "latent": latent_serving_elements,
             "gated-delta": gated_delta_serving_elements,

@@ -21,7 +21,8 @@ _STAGE = (STAGE,)
     basis=Basis.EXACT,
     formula="2 * microbatch_tokens * (attention_matrix_parameters"
     " + layer_copied_matrix_parameters) // tensor_parallel_size"
-    " + 2 * sharded_tokens * attention_compressing_parameters",
+    " + 2 * sharded_tokens * attention_compressing_parameters"
+    " + micro_batch_size * attention_repeated_flop // tensor_parallel_size",
     source=_NARAYANAN,
 )
 def layer_projection_flop(
@@ -31,11 +32,14 @@ def layer_projection_flop(
     tensor_parallel_size: Column,
     sharded_tokens: Column,
     attention_compressing_parameters: Column,
+    micro_batch_size: Column,
+    attention_repeated_flop: Column,
 ) -> Column:
     """Return the forward work of the projections of a layer's attention, for a microbatch [FLOP]."""
     heads = attention_matrix_parameters + layer_copied_matrix_parameters
     split = 2 * microbatch_tokens * heads // tensor_parallel_size
-    return split + 2 * sharded_tokens * attention_compressing_parameters
+    again = micro_batch_size * attention_repeated_flop // tensor_parallel_size
+    return split + 2 * sharded_tokens * attention_compressing_parameters + again
 
 
 @quantity(
@@ -71,17 +75,19 @@ def layer_ffn_flop(
     Scope.LAYER,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="2 * sequence_length * (attention_matrix_parameters + attention_compressing_parameters)",
+    formula="2 * sequence_length * (attention_matrix_parameters + attention_compressing_parameters)"
+    " + attention_repeated_flop",
     source=_NARAYANAN,
 )
 def layer_model_projection_flop(
     sequence_length: Column,
     attention_matrix_parameters: Column,
     attention_compressing_parameters: Column,
+    attention_repeated_flop: Column,
 ) -> Column:
     """Return the forward work that attention's projections need, for one sequence [FLOP]."""
     weights = attention_matrix_parameters + attention_compressing_parameters
-    return 2 * sequence_length * weights
+    return 2 * sequence_length * weights + attention_repeated_flop
 
 
 @quantity(

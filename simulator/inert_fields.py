@@ -570,5 +570,8 @@ INERT: tuple[Callable[[Facts], str], ...] = (
 )
 """What to say of fields without effect, in a fixed order; empty where they have one."""
 
-OF_MEMORY = (_replicas, _layers, _positions, _norms, _expert_width, _dense_layers, _labels)
+OF_MEMORY = (
+    *(_replicas, _layers, _positions, _norms, _expert_width, _expert_split, _dense_layers),
+    _labels,
+)
 """Those of them that hold of memory alone too, of inference as of training."""

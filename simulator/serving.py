@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+import numpy as np
 from msgspec.structs import replace
 
 from costmodels.analysis import evaluate
@@ -11,7 +12,7 @@ from costmodels.formats import FORMATS
 from costmodels.quantized_checkpoints import METHODS, checkpoint_format, checkpoint_tensors
 from costmodels.scenario import Scenario
 from costmodels.specs.fields import LARGEST_SIZE
-from costmodels.specs.layouts import Chunked, Latent, Sliding
+from costmodels.specs.layouts import GatedDelta, Latent, Lightning, Linear
 from costmodels.specs.model import Positions, QueryKeyNorm
 from costmodels.specs.precision import (
     ACTIVATION_FORMATS,
@@ -98,6 +99,7 @@ def serving_notes(scenario: Scenario) -> tuple[str, ...]:
         _without_weights(scenario),
         _padding(scenario),
         _blocks(scenario),
+        _full(scenario),
         _widths(scenario),
         _narrow(scenario),
         *_quantized(scenario),
@@ -128,10 +130,53 @@ def _of_layouts(scenario: Scenario) -> list[str]:
         fields = [*_OF_SOFTMAX, "model.attention_output_gate", "model.attention_sinks"]
         fields.append("model.query_key_norm")
         said.append(without_effect(fields, "latent attention has widths of its own"))
+    idle = _of_work(scenario)
+    if idle:
+        said.append(f"what a layout's {idle} says decides work and not what is kept")
     if scenario.plan.pipeline_parallel_size > 1:
         reason = "the last stage holds a head of its own"
         said.append(without_effect(["model.tied_embeddings"], reason))
     return said
+
+
+def _full(scenario: Scenario) -> str:
+    """Return which other lengths leave the states of all layers as large, in decode."""
+    size = scenario.workload.sequence_length
+    if scenario.workload.kind is not WorkloadKind.DECODE:
+        return ""
+
+    def same(lengths: list[int]) -> list[bool]:
+        columns = compile_columns(scenario, {"workload.sequence_length": [size, *lengths]})
+        kinds = evaluate(columns, ["layer_cache_bytes"])["layer_cache_bytes"]
+        rows = [np.broadcast_to(np.asarray(kind), (len(lengths) + 1,)) for kind in kinds]
+        return [all(row[0] == row[place] for row in rows) for place in range(1, len(lengths) + 1)]
+
+    if not same([LARGEST_LENGTH])[0]:
+        return ""
+    shortest, step = 0, 1 << size.bit_length()
+    # What is kept never falls as sequences grow: the last length that keeps less, by bisection.
+    while step := step // 2:
+        if shortest + step < size and not same([shortest + step])[0]:
+            shortest += step
+    return (
+        f"workload.sequence_length: from {shortest + 1} to {LARGEST_LENGTH} would move nothing: "
+        "the states of all layers are full"
+    )
+
+
+LARGEST_LENGTH = 2**40
+"""The longest sequence that a workload may state [token]."""
+
+
+def _of_work(scenario: Scenario) -> str:
+    """Return the stated fields of layouts that decide nothing that a decoder keeps."""
+    found = {
+        field: None
+        for layout in scenario.model.layouts
+        for field in ("delta_rule", "first_read", "last_update", "scan_length")
+        if getattr(layout, field, False)
+    }
+    return ", ".join(found)
 
 
 def _without_weights(scenario: Scenario) -> str:
@@ -163,13 +208,11 @@ def _padding(scenario: Scenario) -> str:
 
 def _blocks(scenario: Scenario) -> str:
     """Return which other blocks round every length up to the same."""
-    size, stated = scenario.workload.sequence_length, scenario.plan.kv_cache_block_length
-    lengths = {size}
-    for layout in scenario.model.layouts:
-        if isinstance(layout, Sliding):
-            lengths.add(min(size, layout.window))
-        if isinstance(layout, Chunked):
-            lengths.add(min(size, layout.chunk_length))
+    stated = scenario.plan.kv_cache_block_length
+    lengths = _cached_lengths(scenario)
+    if not lengths:
+        reason = "no layer keeps keys and values of single tokens"
+        return without_effect(["plan.kv_cache_block_length"], reason)
 
     def kept(block: int) -> list[int]:
         return [-(-length // block) * block for length in sorted(lengths)]
@@ -185,8 +228,20 @@ def _blocks(scenario: Scenario) -> str:
     )
 
 
+def _cached_lengths(scenario: Scenario) -> set[int]:
+    """Return the tokens that layers keep keys and values of, blocks aside."""
+    columns = compile_columns(
+        replace(scenario, plan=replace(scenario.plan, kv_cache_block_length=1))
+    )
+    kinds = evaluate(columns, ["cached_tokens"])["cached_tokens"]
+    return {int(scalar(kind)) for kind in kinds} - {0}
+
+
 _BLOCKS = 64
 """Sizes of blocks that are tried."""
+
+
+_RECURRENT = (GatedDelta, Lightning, Linear)
 
 
 def _widths(scenario: Scenario) -> str:
@@ -197,6 +252,10 @@ def _widths(scenario: Scenario) -> str:
         del roles["weights"]
     roles["kv_cache"] = precision.kv_cache or precision.activations
     said = []
+    if all(isinstance(layout, _RECURRENT) for layout in scenario.model.layouts):
+        del roles["kv_cache"]
+        reason = "states of all layers are in fp32"
+        said.append(without_effect(["precision.kv_cache"], reason))
     for role, name in roles.items():
         size = FORMATS[name].tensor_bytes(1)
         twins = [

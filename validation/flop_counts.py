@@ -35,6 +35,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "gemma-2-27b": {},
         "qwen3.5-27b": {},
         "infini-transformer": {},
+        "compressive-transformer": {},
+        "notes-dilated": {},
     }
 )
 """Presets whose layers run in full size, with the fields that differ."""

@@ -24,13 +24,16 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
         "lightning_matrix_parameters": "5 * hidden_size * num_attention_heads * head_size",
         "softmax_vector_parameters": f"{_BIASES} + attention_sinks * num_attention_heads",
         "infini_vector_parameters": f"{_BIASES} + attention_sinks * num_attention_heads"
-        " + num_attention_heads",
+        " + num_attention_heads + 2 * decayed * num_key_value_heads",
         "latent_vector_parameters": "0",
         "gated_delta_vector_parameters": "(2 * key_heads * key_head_size + value_heads"
         " * value_head_size) * convolution_width + 2 * value_heads",
         "lightning_vector_parameters": "num_attention_heads * head_size",
         "softmax_whole_parameters": "attention_output_bias * hidden_size"
         " + query_key_norm_is_head * 2 * head_size * (1 + norm_is_layernorm)",
+        "compressive_whole_parameters": "attention_output_bias * hidden_size"
+        " + query_key_norm_is_head * 2 * head_size * (1 + norm_is_layernorm)"
+        " + hidden_size * hidden_size * compression_rate + hidden_size",
         "latent_whole_parameters": "(hidden_size + attention_bias) * (query_rank + key_value_rank"
         " + rotated_size) + query_rank + key_value_rank + attention_output_bias * hidden_size",
         "gated_delta_whole_parameters": "value_head_size",

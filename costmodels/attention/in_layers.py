@@ -20,22 +20,25 @@ def _kernel_pairs(
     return where(attention_kernel_is_flash, attended, sequence_length * sequence_length)
 
 
-def sliding_attended_pairs(sequence_length: Column, window: Column) -> Column:
-    """Return the pairs of query and key inside the window, for one head and sequence [pair].
+def sliding_attended_pairs(sequence_length: Column, window: Column, sink_tokens: Column) -> Column:
+    """Return the pairs of query and key in the window, or a sink, for one head and sequence [pair].
 
     Examples
     --------
-    >>> sliding_attended_pairs(4, 2)
-    7
+    >>> sliding_attended_pairs(4, 2, 0), sliding_attended_pairs(4, 2, 1)
+    (7, 9)
     """
-    return sliding.attended_pairs(sequence_length, window)
+    return sliding.attended_pairs(sequence_length, window, sink_tokens)
 
 
 def sliding_executed_pairs(
-    sequence_length: Column, window: Column, attention_kernel_is_flash: Column
+    sequence_length: Column,
+    window: Column,
+    sink_tokens: Column,
+    attention_kernel_is_flash: Column,
 ) -> Column:
     """Return the pairs whose score is computed, for one head and sequence [pair]."""
-    attended = sliding.attended_pairs(sequence_length, window)
+    attended = sliding.attended_pairs(sequence_length, window, sink_tokens)
     return _kernel_pairs(attended, sequence_length, attention_kernel_is_flash)
 
 
@@ -149,19 +152,61 @@ def _infini_heads(
 def infini_state_flop(
     sequence_length: Column,
     segment_length: Column,
+    delta_rule: Column,
+    first_read: Column,
+    last_update: Column,
     num_attention_heads: Column,
     num_key_value_heads: Column,
     head_size: Column,
 ) -> Column:
-    """Return the reads of memory and updates by the linear rule, all heads, one sequence [FLOP].
+    """Return the reads and updates of memory that are computed, all heads, one sequence [FLOP].
 
     Examples
     --------
-    >>> infini_state_flop(4096, 2048, 8, 8, 128)
+    >>> infini_state_flop(4096, 2048, 0, 0, 0, 8, 8, 128)
     1077936128
     """
     heads = _infini_heads(num_attention_heads, num_key_value_heads, head_size)
-    return infini.memory_flop(sequence_length, heads, infini.Memory(segment_length))
+    memory = infini.Memory(segment_length, delta_rule, first_read, last_update)
+    return infini.memory_flop(sequence_length, heads, memory)
+
+
+def infini_state_model_flop(
+    sequence_length: Column,
+    segment_length: Column,
+    delta_rule: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+) -> Column:
+    """Return the reads and updates that the model needs, all heads, one sequence [FLOP]."""
+    heads = _infini_heads(num_attention_heads, num_key_value_heads, head_size)
+    return infini.memory_flop(sequence_length, heads, infini.Memory(segment_length, delta_rule))
+
+
+def infini_state_spared_flop(
+    sequence_length: Column,
+    segment_length: Column,
+    delta_rule: Column,
+    first_read: Column,
+    last_update: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+) -> Column:
+    """Return the work of gradients that nobody needs: of the empty memory, and of the last [FLOP].
+
+    Examples
+    --------
+    >>> infini_state_spared_flop(4096, 2048, 0, 0, 0, 8, 8, 128)
+    0
+    >>> infini_state_spared_flop(4, 2, 0, 1, 0, 1, 1, 2) == 2 * 2 * 2 * (2 + 1)
+    True
+    """
+    heads = _infini_heads(num_attention_heads, num_key_value_heads, head_size)
+    memory = infini.Memory(segment_length, delta_rule, first_read, last_update)
+    forward = infini.memory_flop(sequence_length, heads, memory)
+    return 2 * forward - infini.memory_backward_flop(sequence_length, heads, memory)
 
 
 def gated_delta_state_flop(
@@ -200,6 +245,16 @@ def lightning_state_model_flop(
     """Return the work token by token, which the model needs, all heads, one sequence [FLOP]."""
     heads = _infini_heads(num_attention_heads, num_attention_heads, head_size)
     return linear.recurrent_flop(sequence_length, heads, linear.Scan(0, 0))
+
+
+def no_spared_flop() -> Column:
+    """Return zero: every product of the forward has two of the backward [FLOP]."""
+    return 0
+
+
+def no_repeated_flop() -> Column:
+    """Return zero: weights multiply each token once [FLOP]."""
+    return 0
 
 
 def softmax_state_kept_bytes() -> Column:
@@ -260,6 +315,10 @@ def dilated_state_traffic_bytes(
 def infini_state_kept_bytes(
     sequence_length: Column,
     segment_length: Column,
+    delta_rule: Column,
+    first_read: Column,
+    last_update: Column,
+    decayed: Column,
     num_attention_heads: Column,
     num_key_value_heads: Column,
     head_size: Column,
@@ -274,7 +333,8 @@ def infini_state_kept_bytes(
     """
     heads = _infini_heads(num_attention_heads, num_key_value_heads, head_size)
     sized = heads._replace(element_bytes=activation_element_bytes, memory_element_bytes=4)
-    return infini.mapped_bytes(sequence_length, sized, infini.Memory(segment_length))
+    memory = infini.Memory(segment_length, delta_rule, first_read, last_update, decayed)
+    return infini.mapped_bytes(sequence_length, sized, memory)
 
 
 def gated_delta_state_kept_bytes(
@@ -297,11 +357,15 @@ def softmax_state_traffic_bytes() -> Column:
 
 
 def infini_state_traffic_bytes(
-    sequence_length: Column, segment_length: Column, num_key_value_heads: Column, head_size: Column
+    sequence_length: Column,
+    segment_length: Column,
+    last_update: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
 ) -> Column:
     """Return memory written after each segment and read in the next, fp32, one sequence [byte]."""
     segments = infini.segment_count(sequence_length, segment_length) - 1
-    return 2 * 4 * segments * num_key_value_heads * head_size * (head_size + 1)
+    return 4 * (2 * segments + last_update) * num_key_value_heads * head_size * (head_size + 1)
 
 
 def gated_delta_state_traffic_bytes(

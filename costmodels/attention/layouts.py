@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from costmodels.attention import dense, elements, in_layers, latent, projections
+from costmodels.attention import (
+    dense,
+    elements,
+    in_layers,
+    latent,
+    projections,
+    running,
+    shares,
+)
 from costmodels.attention.formulas import FORMULAS
 from costmodels.columns import Column
-from costmodels.quantities import ALGORITHM, KIND, Basis, Quantity, Scope
+from costmodels.quantities import ALGORITHM, KIND, OF_SOFTMAX_HEADS, Basis, Quantity, Scope
 
 _DAO = "Dao et al. 2022, arXiv:2205.14135, section 3; Dao 2023, arXiv:2307.08691, section 3.1"
 
@@ -26,7 +34,10 @@ ATTENDED_PAIRS = Quantity(
             "sliding": in_layers.sliding_attended_pairs,
             "chunked": in_layers.chunked_attended_pairs,
             "dilated": in_layers.dilated_attended_pairs,
+            "dilated-heads": shares.dilated_heads_attended_pairs,
             "infini": in_layers.infini_attended_pairs,
+            "linear": in_layers.recurrent_attended_pairs,
+            "compressive": running.compressive_attended_pairs,
             "latent": latent.attended_pairs,
             "gated-delta": in_layers.recurrent_attended_pairs,
             "lightning": in_layers.recurrent_attended_pairs,
@@ -50,7 +61,10 @@ EXECUTED_PAIRS = Quantity(
             "sliding": in_layers.sliding_executed_pairs,
             "chunked": in_layers.chunked_executed_pairs,
             "dilated": in_layers.dilated_executed_pairs,
+            "dilated-heads": shares.dilated_heads_executed_pairs,
             "infini": in_layers.infini_executed_pairs,
+            "linear": in_layers.recurrent_executed_pairs,
+            "compressive": running.compressive_executed_pairs,
             "latent": latent.executed_pairs,
             "gated-delta": in_layers.recurrent_executed_pairs,
             "lightning": in_layers.recurrent_executed_pairs,
@@ -65,7 +79,10 @@ LAYOUTS = MappingProxyType(
         "sliding": "the nearest keys that are not in the future",
         "chunked": "the past of the query's own chunk",
         "dilated": "branches of sparse segments, mixed by softmax sums",
+        "dilated-heads": "every r-th key, another r for each share of the heads",
         "infini": "the past of a segment, and a memory of all segments before",
+        "linear": "a sum of all past keys times values, in chunks or token by token",
+        "compressive": "the past of a segment, and compressed states of segments before",
         "gated-delta": "a state of all past tokens, by a gated delta rule in chunks of 64",
         "lightning": "a state of all past tokens, in blocks",
         "latent": "every key that is not in the future, keys and values from one small vector",
@@ -73,10 +90,10 @@ LAYOUTS = MappingProxyType(
 )
 """The layouts whose work, memory and time are modelled, by the `type` of their description."""
 
-_SOFTMAX_ALONE = ("dense", "sliding", "chunked", "dilated", "latent")
 _KERNELS = (
     "Munkhdalai et al. 2024, arXiv:2404.07143, equations 7 and 8; Yang et al. 2024, "
-    "arXiv:2412.06464, section 3.3; MiniMax 2025, arXiv:2501.08313, section 2.2"
+    "arXiv:2412.06464, section 3.3; MiniMax 2025, arXiv:2501.08313, section 2.2; Katharopoulos et al. "
+    "2020, arXiv:2006.16236, section 3.4; Rae et al. 2019, arXiv:1911.05507, section 3"
 )
 
 
@@ -84,17 +101,12 @@ def _of_state(
     name: str,
     unit: str,
     definition: str,
-    *,
-    infini: Callable[..., Column],
-    gated_delta: Callable[..., Column],
-    lightning: Callable[..., Column],
+    own: Mapping[str, Callable[..., Column]],
     none: Callable[..., Column],
-    branches: Callable[..., Column] | None = None,
+    *,
     basis: Basis = Basis.EXACT,
 ) -> Quantity:
-    """Return a quantity of layouts that have a state; none of those that are a softmax alone."""
-    own = {"infini": infini, "gated-delta": gated_delta, "lightning": lightning}
-    own["dilated"] = branches or none
+    """Return a quantity of layouts that do more than one softmax; `none` gives that of others."""
     return Quantity(
         name=name,
         unit=unit,
@@ -104,7 +116,7 @@ def _of_state(
         basis=basis,
         formula=ALGORITHM,
         source=_KERNELS,
-        variants=MappingProxyType(dict.fromkeys(_SOFTMAX_ALONE, none) | own),
+        variants=MappingProxyType(dict.fromkeys(LAYOUTS, none) | dict(own)),
         selector="layout",
     )
 
@@ -113,44 +125,79 @@ ATTENTION_STATE_FLOP = _of_state(
     "attention_state_flop",
     "FLOP",
     "Forward work of reading and updating a layer's state, chunks included, for one sequence.",
-    infini=in_layers.infini_state_flop,
-    gated_delta=in_layers.gated_delta_state_flop,
-    lightning=in_layers.lightning_state_flop,
-    none=in_layers.softmax_state_flop,
+    {
+        "dilated-heads": shares.dilated_heads_state_flop,
+        "infini": in_layers.infini_state_flop,
+        "linear": running.linear_state_flop,
+        "compressive": running.compressive_state_flop,
+        "gated-delta": in_layers.gated_delta_state_flop,
+        "lightning": in_layers.lightning_state_flop,
+    },
+    in_layers.softmax_state_flop,
+)
+ATTENTION_STATE_SPARED_FLOP = _of_state(
+    "attention_state_spared_flop",
+    "FLOP",
+    "What the backward of a layer's state has less than twice its forward, for one sequence.",
+    {
+        "infini": in_layers.infini_state_spared_flop,
+        "compressive": running.compressive_state_spared_flop,
+    },
+    in_layers.no_spared_flop,
+)
+ATTENTION_REPEATED_FLOP = _of_state(
+    "attention_repeated_flop",
+    "FLOP",
+    "Forward work of a layer's projections on states of earlier segments, for one sequence.",
+    {"compressive": running.compressive_repeated_flop},
+    in_layers.no_repeated_flop,
 )
 ATTENTION_STATE_MODEL_FLOP = _of_state(
     "attention_state_model_flop",
     "FLOP",
     "Forward work that a layer's state needs, token by token, for one sequence.",
-    infini=in_layers.infini_state_flop,
-    gated_delta=in_layers.gated_delta_state_model_flop,
-    lightning=in_layers.lightning_state_model_flop,
-    none=in_layers.softmax_state_flop,
+    {
+        "dilated-heads": shares.dilated_heads_state_model_flop,
+        "infini": in_layers.infini_state_model_flop,
+        "linear": running.linear_state_model_flop,
+        "compressive": running.compressive_state_model_flop,
+        "gated-delta": in_layers.gated_delta_state_model_flop,
+        "lightning": in_layers.lightning_state_model_flop,
+    },
+    in_layers.softmax_state_flop,
 )
 ATTENTION_STATE_KEPT_BYTES = _of_state(
     "attention_state_kept_bytes",
     "byte",
     "What a layer's state, or branches beside dense tensors, keep for the backward, one sequence.",
-    branches=in_layers.dilated_state_kept_bytes,
-    infini=in_layers.infini_state_kept_bytes,
-    gated_delta=in_layers.gated_delta_state_kept_bytes,
-    lightning=in_layers.softmax_state_kept_bytes,
-    none=in_layers.softmax_state_kept_bytes,
+    {
+        "dilated": in_layers.dilated_state_kept_bytes,
+        "dilated-heads": shares.dilated_heads_state_kept_bytes,
+        "infini": in_layers.infini_state_kept_bytes,
+        "linear": running.linear_state_kept_bytes,
+        "compressive": running.compressive_state_kept_bytes,
+        "gated-delta": in_layers.gated_delta_state_kept_bytes,
+    },
+    in_layers.softmax_state_kept_bytes,
     basis=Basis.ASSUMED,
 )
 ATTENTION_STATE_TRAFFIC_BYTES = _of_state(
     "attention_state_traffic_bytes",
     "byte",
     "A layer's states between chunks, or its branches, written and read, forward, one sequence.",
-    branches=in_layers.dilated_state_traffic_bytes,
-    infini=in_layers.infini_state_traffic_bytes,
-    gated_delta=in_layers.gated_delta_state_traffic_bytes,
-    lightning=in_layers.lightning_state_traffic_bytes,
-    none=in_layers.softmax_state_traffic_bytes,
+    {
+        "dilated": in_layers.dilated_state_traffic_bytes,
+        "dilated-heads": shares.dilated_heads_state_traffic_bytes,
+        "infini": in_layers.infini_state_traffic_bytes,
+        "linear": running.linear_state_traffic_bytes,
+        "compressive": running.compressive_state_traffic_bytes,
+        "gated-delta": in_layers.gated_delta_state_traffic_bytes,
+        "lightning": in_layers.lightning_state_traffic_bytes,
+    },
+    in_layers.softmax_state_traffic_bytes,
     basis=Basis.ASSUMED,
 )
 
-_SOFTMAX = ("dense", "sliding", "chunked", "dilated")
 _PROJECTIONS = (
     "Vaswani et al. 2017, arXiv:1706.03762, section 3.2; latent: DeepSeek-AI 2024, "
     "arXiv:2405.04434, section 2.1; gated delta: Yang et al. 2024, arXiv:2412.06464, section 3.3; "
@@ -164,7 +211,7 @@ def _by_layout(what: str, softmax: Callable[..., Column]) -> Mapping[str, Callab
         name: getattr(projections, f"{name.replace('-', '_')}_{what}_parameters")
         for name in ("latent", "gated-delta", "lightning")
     }
-    return MappingProxyType(dict.fromkeys((*_SOFTMAX, "infini"), softmax) | own)
+    return MappingProxyType(dict.fromkeys(OF_SOFTMAX_HEADS, softmax) | own)
 
 
 def _stated(variants: Mapping[str, Callable[..., Column]]) -> Mapping[str, str]:
@@ -177,7 +224,10 @@ _VECTOR = MappingProxyType(
     dict(_by_layout("vector", projections.softmax_vector_parameters))
     | {"infini": projections.infini_vector_parameters}
 )
-_WHOLE = _by_layout("whole", projections.softmax_whole_parameters)
+_WHOLE = MappingProxyType(
+    dict(_by_layout("whole", projections.softmax_whole_parameters))
+    | {"compressive": projections.compressive_whole_parameters}
+)
 
 ATTENTION_MATRIX_PARAMETERS = Quantity(
     name="attention_matrix_parameters",
@@ -238,7 +288,7 @@ def _of_heads(
         layout: getattr(elements, f"{layout.replace('-', '_')}_{stem}", softmax)
         for layout in ("latent", "gated-delta", "lightning")
     }
-    variants = MappingProxyType(dict.fromkeys((*_SOFTMAX, "infini"), softmax) | own)
+    variants = MappingProxyType(dict.fromkeys(OF_SOFTMAX_HEADS, softmax) | own)
     return Quantity(
         name=name,
         unit=unit,

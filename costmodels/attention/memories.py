@@ -9,7 +9,9 @@ from typing import NamedTuple
 from costmodels.attention.accounts import (
     Account,
     Heads,
-    linear_work,
+    Work,
+    flash_kept_bytes,
+    key_value_bytes,
     softmax_account,
 )
 from costmodels.columns import Column, maximum, minimum
@@ -171,6 +173,20 @@ def compressor_flop(
     return 2 * batch_size * _dropped_tokens(sequence_length, compression) * hidden_size**2
 
 
+def compressor_backward_flop(
+    sequence_length: Column, batch_size: Column, hidden_size: Column, compression: Compression
+) -> Column:
+    """Return the work of the compressor's gradient: of its weights alone, states have none [FLOP].
+
+    Notes
+    -----
+    Memory is detached (Rae et al. 2019, section 3). A compressor whose results nobody keeps has no
+    gradient. A loss of its own (section 3.3) would come on top.
+    """
+    forward = compressor_flop(sequence_length, batch_size, hidden_size, compression)
+    return forward * minimum(compression.compressed_tokens, 1)
+
+
 def _segments(sequence_length: Column, compression: Compression) -> Column:
     return -(-sequence_length // compression.segment_length)
 
@@ -209,6 +225,126 @@ def last_remembered_tokens(sequence_length: Column, compression: Compression) ->
     squeezed = _dropped_tokens(sequence_length, compression) // compression.rate
     plain = minimum(before, compression.memory_tokens)
     return plain + minimum(squeezed, compression.compressed_tokens)
+
+
+def projected_again_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states of memories whose keys and values segments project, all together [token].
+
+    Examples
+    --------
+    >>> projected_again_tokens(6, Compression(2, 2, 2, 2))
+    5
+    """
+    before = remembered_tokens(sequence_length, compression)
+    return before + last_remembered_tokens(sequence_length, compression)
+
+
+def dropped_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states that have been compressed when the last segment is processed [token].
+
+    Examples
+    --------
+    >>> dropped_tokens(6, Compression(2, 2, 2, 2))
+    2
+    """
+    return _dropped_tokens(sequence_length, compression)
+
+
+def plain_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the states that are kept as they are when the last segment is processed [token]."""
+    before = (_segments(sequence_length, compression) - 1) * compression.segment_length
+    return minimum(before, compression.memory_tokens)
+
+
+def _seen_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the tokens of the open segment and the states of memories beside it [token]."""
+    own = (sequence_length - 1) % compression.segment_length + 1
+    return own + last_remembered_tokens(sequence_length, compression)
+
+
+def _wide_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the hidden states that a later segment's end compresses [token]."""
+    own = (sequence_length - 1) % compression.segment_length + 1
+    return own + plain_tokens(sequence_length, compression)
+
+
+def _end_before(sequence_length: Column, compression: Compression) -> Column:
+    """Return the tokens of a sequence up to the end of the segment before its last [token]."""
+    before = (_segments(sequence_length, compression) - 1) * compression.segment_length
+    return maximum(before, 1)
+
+
+def state_bytes(
+    sequence_length: Column, heads: Heads, compression: Compression, hidden_size: Column
+) -> Column:
+    """Return what a decoder keeps after some tokens [byte].
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens read so far [token].
+    heads : Heads
+        Sizes.
+    compression : Compression
+        Memories.
+    hidden_size : Column
+        Width of hidden states [element].
+
+    Notes
+    -----
+    Keys and values of memories and of the open segment, projected once, and the hidden states that
+    a later segment's end will compress: those of the segment and of the plain memory. A segment
+    goes into memory when the next token comes. Table 1 of the Infini paper counts hidden states of
+    memories alone (`compressive_elements`).
+
+    Examples
+    --------
+    >>> one = Heads(query_heads=1, key_value_heads=1, key_size=4, value_size=4)
+    >>> [state_bytes(n, one, Compression(2, 2, 2, 2), 8) for n in (1, 2, 3, 5)]
+    [32, 64, 96, 112]
+    """
+    seen = _seen_tokens(sequence_length, compression)
+    wide = _wide_tokens(sequence_length, compression)
+    hidden = heads.batch_size * wide * hidden_size * heads.element_bytes
+    return key_value_bytes(seen, heads) + hidden
+
+
+def largest_seen_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the most tokens and states of memories that a decoder reads on its way [token].
+
+    Examples
+    --------
+    >>> [largest_seen_tokens(n, Compression(2, 2, 2, 2)) for n in (1, 2, 3, 5, 6, 7)]
+    [1, 2, 3, 4, 5, 5]
+    """
+    before = _end_before(sequence_length, compression)
+    return maximum(_seen_tokens(sequence_length, compression), _seen_tokens(before, compression))
+
+
+def largest_wide_tokens(sequence_length: Column, compression: Compression) -> Column:
+    """Return the most hidden states that a decoder keeps on its way [token].
+
+    Examples
+    --------
+    >>> [largest_wide_tokens(n, Compression(2, 2, 2, 2)) for n in (1, 2, 3, 5, 6, 7)]
+    [1, 2, 3, 4, 4, 4]
+    """
+    before = _end_before(sequence_length, compression)
+    return maximum(_wide_tokens(sequence_length, compression), _wide_tokens(before, compression))
+
+
+def peak_state_bytes(
+    sequence_length: Column, heads: Heads, compression: Compression, hidden_size: Column
+) -> Column:
+    """Return the most that a decoder keeps on its way, parameters as of `state_bytes` [byte].
+
+    Notes
+    -----
+    Now, or at the end of the segment before.
+    """
+    before = _end_before(sequence_length, compression)
+    now = state_bytes(sequence_length, heads, compression, hidden_size)
+    return maximum(now, state_bytes(before, heads, compression, hidden_size))
 
 
 def executed_pairs(sequence_length: Column, compression: Compression) -> Column:
@@ -254,32 +390,43 @@ def account(
 
     Notes
     -----
-    Memories hold no gradient (as in the paper), keys and values of memories are projected again in
-    each segment (not counted here, as all projections). The compressor learns by a loss of its
-    own: its backward is that of its weights and inputs.
+    Memories hold no gradient (as in the paper): the compressor's backward is that of its weights.
+    Keys and values of memories are projected again in each segment (not counted here, as all
+    projections). Kept for the backward are operands of products, keys and values of memories in
+    each segment that sees them, probabilities, and what was compressed.
     """
     last = last_remembered_tokens(sequence_length, compression)
     own = (sequence_length - 1) % compression.segment_length + 1
-    most = minimum(sequence_length, compression.segment_length)
+    executed = heads.query_heads * executed_pairs(sequence_length, compression)
     found = softmax_account(
         sequence_length,
         heads,
         attended_pairs=heads.query_heads * attended_pairs(sequence_length, compression),
-        executed_pairs=heads.query_heads * executed_pairs(sequence_length, compression),
-        state_tokens=own,
-        peak_state_tokens=most,
+        executed_pairs=executed,
+        state_tokens=last + own,
+        peak_state_tokens=last + own,
         step_pairs=heads.query_heads * (last + own),
     )
-    compressing = linear_work(
-        compressor_flop(sequence_length, heads.batch_size, hidden_size, compression)
-    )
-    state = heads.batch_size * last * hidden_size * heads.element_bytes
+    forward = compressor_flop(sequence_length, heads.batch_size, hidden_size, compression)
+    backward = compressor_backward_flop(sequence_length, heads.batch_size, hidden_size, compression)
+    compressing = Work(forward, backward, backward)
+    again = projected_again_tokens(sequence_length, compression)
+    widths = heads.key_size + heads.value_size
+    dropped = heads.batch_size * dropped_tokens(sequence_length, compression) * hidden_size
+    squeezed = dropped * minimum(compression.compressed_tokens, 1) * heads.element_bytes
+    shared = heads.batch_size * again * heads.key_value_heads * widths * heads.element_bytes
+    keys = heads.query_heads * (sequence_length * heads.key_size + again * widths)
+    values = heads.query_heads * sequence_length * widths
+    kept = heads.batch_size * (keys + values + executed) * heads.element_bytes
+    end = 2 * heads.batch_size * compression.segment_length * hidden_size**2
     return found._replace(
         ideal=found.ideal.plus(compressing),
         executed=found.executed.plus(compressing),
-        state_bytes=found.state_bytes + state,
-        peak_state_bytes=found.peak_state_bytes + state,
-        decode_traffic_bytes=found.state_bytes + state,
+        saved_bytes=kept + squeezed,
+        flash_saved_bytes=flash_kept_bytes(sequence_length, heads) + shared + squeezed,
+        state_bytes=state_bytes(sequence_length, heads, compression, hidden_size),
+        peak_state_bytes=peak_state_bytes(sequence_length, heads, compression, hidden_size),
+        decode_burst_flop=end + 0 * forward,
     )
 
 

@@ -214,6 +214,25 @@ def _kept_elements(sequence_length: Column, heads: Heads, dilations: Dilations) 
     return total(rows) * (2 * key + value)
 
 
+def _shared_tokens(
+    sequence_length: Column, heads: Heads, dilations: Dilations, cached: list[Column]
+) -> list[Column]:
+    """Return the tokens that each head of keys and values keeps at most."""
+    query_heads = int(heads.query_heads)
+    group = query_heads // int(heads.key_value_heads)
+    kept = []
+    for first in range(0, query_heads, group):
+        members = range(first, first + group)
+        if dilations.every_residue or not dilations.segment_lengths:
+            kept.append(largest([cached[head] for head in members]))
+            continue
+        places = {head: head * len(dilations.rates) // query_heads for head in members}
+        # Heads with one dilation and one offset read the same tokens.
+        apart = {(place, head % dilations.rates[place]): head for head, place in places.items()}
+        kept.append(minimum(sequence_length, total([cached[head] for head in apart.values()])))
+    return kept
+
+
 def account(sequence_length: Column, heads: Heads, *, dilations: Dilations) -> Account:
     """Return the account of one dilation for each head.
 
@@ -228,14 +247,12 @@ def account(sequence_length: Column, heads: Heads, *, dilations: Dilations) -> A
 
     Notes
     -----
-    Heads that share keys and values keep as many tokens as the one of them that keeps most. In
+    Heads that share keys and values keep what one of them reads: in segments the tokens on all their
+    offsets, at most (dilations that differ count apart), else as many as the one that keeps most. In
     the sliding reading a program gathers K keys for every query, masked ones too.
     """
     attended, executed, cached, steps = _by_head(sequence_length, int(heads.query_heads), dilations)
-    group = int(heads.query_heads) // int(heads.key_value_heads)
-    shared = [
-        largest(cached[first : first + group]) for first in range(0, int(heads.query_heads), group)
-    ]
+    shared = _shared_tokens(sequence_length, heads, dilations, cached)
     # `key_value_bytes` counts key-value heads; the sum over heads stands for them.
     found = softmax_account(
         sequence_length,

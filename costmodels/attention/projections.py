@@ -4,6 +4,7 @@ Tensor parallelism splits heads. What feeds all heads (the compression of latent
 serves each of them (norms of queries and keys with one weight for all heads) is on every rank.
 """
 
+from costmodels.attention.memories import compressor_parameters
 from costmodels.columns import Column
 
 
@@ -98,12 +99,14 @@ def infini_vector_parameters(
     attention_sinks: Column,
     query_key_norm_is_full: Column,
     norm_is_layernorm: Column,
+    decayed: Column,
 ) -> Column:
     """Return what softmax attention has, and a gate between memory and segment [parameter].
 
     Notes
     -----
-    Munkhdalai et al. 2024, arXiv:2404.07143, equation 10: one learned scalar for each head.
+    Munkhdalai et al. 2024, arXiv:2404.07143, equation 10: one learned scalar for each head. Where
+    updates are decayed, two learned factors for each memory.
     """
     softmax = softmax_vector_parameters(
         attention_bias,
@@ -115,7 +118,7 @@ def infini_vector_parameters(
         query_key_norm_is_full,
         norm_is_layernorm,
     )
-    return softmax + num_attention_heads
+    return softmax + num_attention_heads + 2 * decayed * num_key_value_heads
 
 
 def latent_vector_parameters() -> Column:
@@ -150,6 +153,31 @@ def softmax_whole_parameters(
     """Return the output's bias, and the norm of a query's and a key's head [parameter]."""
     norms = query_key_norm_is_head * 2 * head_size * (1 + norm_is_layernorm)
     return attention_output_bias * hidden_size + norms
+
+
+def compressive_whole_parameters(
+    attention_output_bias: Column,
+    hidden_size: Column,
+    query_key_norm_is_head: Column,
+    head_size: Column,
+    norm_is_layernorm: Column,
+    compression_rate: Column,
+) -> Column:
+    """Return what softmax attention has, and a convolution that compresses [parameter].
+
+    Notes
+    -----
+    As wide as its stride, with a bias (Rae et al. 2019, arXiv:1911.05507, section 3.2).
+
+    Examples
+    --------
+    >>> compressive_whole_parameters(0, 1024, 0, 64, 0, 4)
+    4195328
+    """
+    softmax = softmax_whole_parameters(
+        attention_output_bias, hidden_size, query_key_norm_is_head, head_size, norm_is_layernorm
+    )
+    return softmax + compressor_parameters(hidden_size, compression_rate)
 
 
 def latent_whole_parameters(

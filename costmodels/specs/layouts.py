@@ -9,6 +9,7 @@ _RANK = msgspec.Meta(ge=0, le=2**20)
 _LIST = msgspec.Meta(min_length=1, max_length=64)
 
 Count: TypeAlias = Annotated[int, _COUNT]
+CountOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 
 class Dense(
@@ -44,9 +45,12 @@ class Sliding(
     ----------
     window : int
         Keys of a query, its own included [token].
+    sink_tokens : int
+        First tokens of a sequence that every query attends to (arXiv:2309.17453) [token].
     """
 
     window: Count
+    sink_tokens: CountOrNone = 0
 
 
 class Chunked(
@@ -90,6 +94,37 @@ class Dilated(
     dilation_rates: Annotated[tuple[Count, ...], _LIST]
 
 
+class DilatedHeads(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="dilated-heads",
+    forbid_unknown_fields=True,
+):
+    """One dilation for each head: every r-th token, causal (Longformer, arXiv:2004.05150, 3.1).
+
+    Either a query attends to its nearest keys of every r-th token, or inside segments of w tokens.
+
+    Attributes
+    ----------
+    dilation_rates : tuple of int
+        Step r of each equal share of the heads [token].
+    keys_per_query : int
+        Keys of a query, its own included; zero with segments [token].
+    segment_lengths : tuple of int
+        Tokens of a segment w of each share of the heads; left out, a query slides [token].
+    every_residue : bool
+        Whether each class of every r-th token of a segment attends to itself, or one, that of the
+        head's offset.
+    """
+
+    dilation_rates: Annotated[tuple[Count, ...], _LIST]
+    keys_per_query: CountOrNone = 0
+    segment_lengths: Annotated[tuple[Count, ...], msgspec.Meta(max_length=64)] = ()
+    every_residue: bool = False
+
+
 class Infini(
     msgspec.Struct,
     frozen=True,
@@ -106,9 +141,71 @@ class Infini(
     ----------
     segment_length : int
         Tokens of a segment [token].
+    delta_rule : bool
+        Whether an update subtracts what the memory holds for its keys (equation 9).
+    first_read, last_update : bool
+        Whether the empty memory is read, and updated after the last segment.
+    decayed : bool
+        Whether learned factors of each key head scale what is kept and what is added.
     """
 
     segment_length: Count
+    delta_rule: bool = False
+    first_read: bool = False
+    last_update: bool = False
+    decayed: bool = False
+
+
+class Linear(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="linear",
+    forbid_unknown_fields=True,
+):
+    """Linear attention: a running sum of keys times values, features ELU + 1 (arXiv:2006.16236).
+
+    Attributes
+    ----------
+    scan_length : int
+        Tokens of a chunk that attends inside; zero for one token after the other [token].
+    normalized : bool
+        Whether outputs are divided by queries times the sum of keys.
+    """
+
+    scan_length: CountOrNone = 64
+    normalized: bool = True
+
+
+class Compressive(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="compressive",
+    forbid_unknown_fields=True,
+):
+    """Segments that see hidden states of the past, the older ones compressed (arXiv:1911.05507).
+
+    A learned convolution as wide as its stride compresses what falls out of the plain memory.
+
+    Attributes
+    ----------
+    segment_length : int
+        Tokens of a segment [token].
+    memory_tokens : int
+        Hidden states kept as they are, a multiple of a segment [token].
+    compressed_tokens : int
+        Compressed hidden states kept, at most [token].
+    compression_rate : int
+        Hidden states that a compressed one stands for, a divisor of a segment [token].
+    """
+
+    segment_length: Count
+    memory_tokens: CountOrNone
+    compressed_tokens: Count
+    compression_rate: Count
 
 
 class Latent(
@@ -186,7 +283,19 @@ class Lightning(
     block_length: Count
 
 
-Layout: TypeAlias = Dense | Sliding | Chunked | Dilated | Infini | Latent | GatedDelta | Lightning
+Layout: TypeAlias = (
+    Dense
+    | Sliding
+    | Chunked
+    | Dilated
+    | DilatedHeads
+    | Infini
+    | Linear
+    | Compressive
+    | Latent
+    | GatedDelta
+    | Lightning
+)
 """Who attends to whom in one layer: a union of descriptions, told apart by their `type`."""
 
 LAYOUTS: dict[str, type[msgspec.Struct]] = {
@@ -198,7 +307,19 @@ LAYOUT_FIELDS: dict[str, str] = {
     "causal": "whether the future is masked",
     "window": "keys of a query of sliding attention, its own included",
     "chunk_length": "tokens of a chunk of chunked attention",
-    "segment_length": "tokens of a segment of Infini-attention",
+    "sink_tokens": "first tokens that every query of sliding attention sees",
+    "keys_per_query": "keys of a query where each head has a dilation, zero with segments",
+    "every_residue": "whether every class of a segment attends, where each head has a dilation",
+    "segment_length": "tokens of a segment of Infini-attention or of a Compressive Transformer",
+    "delta_rule": "whether an update of Infini-attention subtracts what memory holds",
+    "first_read": "whether Infini-attention reads the empty memory",
+    "last_update": "whether Infini-attention updates memory after the last segment",
+    "decayed": "whether learned factors scale an update of Infini-attention",
+    "scan_length": "tokens of a chunk of linear attention, zero for one after the other",
+    "normalized": "whether linear attention divides by the sum of keys",
+    "memory_tokens": "hidden states that a Compressive Transformer keeps as they are",
+    "compressed_tokens": "compressed hidden states that a Compressive Transformer keeps",
+    "compression_rate": "hidden states that a compressed one stands for",
     "block_length": "tokens of a block of lightning attention",
     "query_rank": "width of the compressed query of latent attention",
     "key_value_rank": "width of the compressed keys and values of latent attention",
@@ -213,10 +334,14 @@ LAYOUT_FIELDS: dict[str, str] = {
 }
 """Numbers of layouts that are inputs of closed forms; zero for a kind whose layout lacks them."""
 
+TRUTHS = frozenset(
+    {"causal", "every_residue", "delta_rule", "first_read", "last_update", "decayed", "normalized"}
+)
+"""Those of them that are true or false."""
 
 LAYOUT_LISTS: dict[str, str] = {
-    "segment_lengths": "tokens of a segment of each branch of dilated attention",
-    "dilation_rates": "step between the tokens of each branch of dilated attention",
+    "segment_lengths": "tokens of a segment of each branch, or share of heads, of dilated attention",
+    "dilation_rates": "step between the tokens of each branch, or share of heads",
 }
 """Lists of layouts that are inputs of closed forms; empty for a kind whose layout lacks them."""
 

@@ -308,6 +308,14 @@ LAYERS: dict[str, dict[str, Any]] = {
         "convolution_width": 4,
     },
     "lightning": {"block_length": 48},
+    "dilated-heads": {"dilation_rates": [3, 100], "keys_per_query": 30},
+    "linear": {"scan_length": 48},
+    "compressive": {
+        "segment_length": 60,
+        "memory_tokens": 120,
+        "compressed_tokens": 90,
+        "compression_rate": 3,
+    },
 }
 WANTED = (
     "attended_pairs",

@@ -217,8 +217,11 @@ def test_flash_backward_has_five_products_for_two() -> None:
         "attention_query_size": 1,
         "tensor_parallel_size": 1,
         "context_parallel_size": 1,
+        "attention_state_spared_flop": 0,
     }
     assert layer_attention_backward_flop(200, 1, **sizes) == 500
+    spared = sizes | {"attention_state_spared_flop": 30}
+    assert layer_attention_backward_flop(200, 1, **spared) == 470
     assert layer_attention_backward_flop(200, 0, **sizes) == 400
 
 

@@ -444,7 +444,15 @@ OTHER_LAYOUTS: dict[str, dict[str, Any]] = {
     "sliding": {"window": 4096},
     "chunked": {"chunk_length": 8192},
     "dilated": {"segment_lengths": [2048, 4096], "dilation_rates": [1, 2]},
+    "dilated-heads": {"dilation_rates": [1, 8], "keys_per_query": 512},
     "infini": {"segment_length": 2048},
+    "linear": {},
+    "compressive": {
+        "segment_length": 512,
+        "memory_tokens": 512,
+        "compressed_tokens": 128,
+        "compression_rate": 4,
+    },
     "latent": {"key_value_rank": 512, "unrotated_size": 128, "rotated_size": 64, "value_size": 128},
     "gated-delta": {
         "key_heads": 16,
@@ -480,6 +488,66 @@ def test_sequences_of_other_layouts_are_not_spread_over_ranks(name: str) -> None
     message = rf"plan.context_parallel_size \(2\): {name} attention over shared sequences"
     with pytest.raises(NotModelledError, match="^" + message):
         witness("small", model__layouts=layouts, plan__context_parallel_size=2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "error", "message"),
+    [
+        ({"type": "dilated-heads", "dilation_rates": [1, 2]}, SpecError, "at least 1 without"),
+        (
+            {"type": "dilated-heads", "dilation_rates": [1], "segment_lengths": [8, 8]},
+            SpecError,
+            "as many dilation_rates",
+        ),
+        (
+            {
+                "type": "dilated-heads",
+                "dilation_rates": [1],
+                "segment_lengths": [8],
+                "keys_per_query": 2,
+            },
+            SpecError,
+            "leave one of them out",
+        ),
+        (
+            {
+                "type": "dilated-heads",
+                "dilation_rates": [1],
+                "keys_per_query": 2,
+                "every_residue": True,
+            },
+            SpecError,
+            "needs segment_lengths",
+        ),
+        (
+            {"type": "dilated-heads", "dilation_rates": [1, 2, 4], "keys_per_query": 2},
+            NotModelledError,
+            r"model.num_attention_heads \(32\) must be a multiple",
+        ),
+        (
+            {"type": "compressive", **OTHER_LAYOUTS["compressive"], "compression_rate": 3},
+            SpecError,
+            r"must divide segment_length \(512\)",
+        ),
+        (
+            {"type": "compressive", **OTHER_LAYOUTS["compressive"], "memory_tokens": 700},
+            SpecError,
+            r"memory_tokens 700\): must be a multiple",
+        ),
+    ],
+)
+def test_sizes_of_a_layout_agree(
+    layout: dict[str, Any], error: type[SpecError], message: str
+) -> None:
+    with pytest.raises(error, match=rf"^model.layouts \({layout['type']}, .*{message}"):
+        witness("small", model__layouts=[layout])
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "muon", "adam-8bit"])
+def test_states_by_shape_of_a_compressor_are_refused(optimizer: str) -> None:
+    layouts = [{"type": "compressive", **OTHER_LAYOUTS["compressive"]}]
+    with pytest.raises(NotModelledError, match=rf"^workload.optimizer \({optimizer}\)"):
+        witness("small", model__layouts=layouts, workload__optimizer=optimizer)
 
 
 def test_a_model_alone_may_predict_tokens_and_have_parallel_residuals() -> None:

@@ -6,6 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from costmodels.attention import (
+    chunked,
+    dilated,
+    infini,
+    linear,
+    memories,
+    per_head,
+    shares,
+    sliding,
+)
+from costmodels.attention.accounts import Account, Heads
 from costmodels.errors import NotModelledError, ShardwiseError, SpecError
 from costmodels.presets import model_preset
 from costmodels.scenario import Scenario, scenario_from_table
@@ -14,6 +25,8 @@ from costmodels.weight_storage import stored_tensors, weight_recipe
 from simulator import whatif
 from simulator.accounting import memory_account, traffic_account, work_account
 from simulator.limits import limit
+
+HEADS = Heads(1, 32, 8, 128, 128)
 
 
 def serving(model: str = "llama-3.1-8b", gpus: int = 1, **changes: Any) -> Scenario:
@@ -196,9 +209,83 @@ def test_other_commands_say_what_answers_about_inference() -> None:
             question(serving())
 
 
-def test_layouts_without_a_known_cache_are_refused_by_name() -> None:
-    with pytest.raises(NotModelledError, match=r"model.layouts \(dilated\): what dilated"):
-        serving("longnet")
+KEPT: dict[str, tuple[dict[str, Any], Account]] = {
+    "sliding": (
+        {"window": 500, "sink_tokens": 4},
+        sliding.account(8192, HEADS, window=500, sink_tokens=4),
+    ),
+    "chunked": ({"chunk_length": 500}, chunked.account(8192, HEADS, chunk_length=500)),
+    "dilated": (
+        {"segment_lengths": [512, 2048], "dilation_rates": [1, 4]},
+        dilated.account(8192, HEADS, branches=dilated.Branches((512, 2048), (1, 4))),
+    ),
+    "dilated-heads": (
+        {"dilation_rates": [1, 8], "keys_per_query": 100},
+        per_head.account(8192, HEADS, dilations=per_head.Dilations((1, 8), 100)),
+    ),
+    "infini": (
+        {"segment_length": 2048, "delta_rule": True},
+        infini.account(8192, HEADS, memory=infini.Memory(2048, 1)),
+    ),
+    "linear": ({"scan_length": 64}, linear.account(8192, HEADS, scan=linear.Scan(64))),
+    "compressive": (
+        {
+            "segment_length": 512,
+            "memory_tokens": 1024,
+            "compressed_tokens": 300,
+            "compression_rate": 4,
+        },
+        memories.account(
+            8192,
+            HEADS,
+            compression=memories.Compression(512, 1024, 300, 4),
+            hidden_size=4096,
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", KEPT)
+def test_a_layer_keeps_the_state_of_its_layout(layout: str) -> None:
+    """What `shardwise attention` says of one layer is what a model of such layers keeps."""
+    fields, account = KEPT[layout]
+    found = memory_account(serving(model__layouts=[{"type": layout, **fields}]))
+    assert found.component("kv_cache_bytes").stage_bytes == [32 * account.peak_state_bytes]
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 17), st.integers(1, 6)), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.sampled_from(("sliding", "segment", "residue")),
+)
+def test_shares_of_heads_in_a_layer_are_heads_one_by_one(
+    length: int,
+    shared: int,
+    group: int,
+    drawn: list[tuple[int, int]],
+    keys: int,
+    reading: str,
+) -> None:
+    segments = () if reading == "sliding" else tuple(size for size, _ in drawn)
+    rates = tuple(rate for _, rate in drawn)
+    keys = keys if reading == "sliding" else 0
+    heads = Heads(1, shared * group * len(rates), shared * len(rates), 8, 8, 2)
+    residue = int(reading == "residue")
+    own = per_head.Dilations(rates, keys, segments, residue)
+    account = per_head.account(length, heads, dilations=own)
+    given_sizes = (rates, segments, keys, residue)
+    pairs = (length, heads.query_heads, *given_sizes)
+    assert shares.all_attended_pairs(*pairs) == account.attended_pairs
+    assert shares.all_executed_pairs(*pairs, 0) == account.executed_pairs
+    assert shares.all_executed_pairs(*pairs, 1) == account.attended_pairs
+    kept = shares.all_cached_tokens(length, heads.query_heads, heads.key_value_heads, *given_sizes)
+    assert 2 * 8 * 2 * kept == account.peak_state_bytes
+
+
+def test_a_layer_that_sees_the_future_keeps_no_cache() -> None:
     with pytest.raises(SpecError, match="keeps no cache"):
         serving(model__layouts=[{"type": "dense", "causal": False}])
 

@@ -1,9 +1,14 @@
 """No input is silent: it moves numbers, is refused by name, or a note says why it does not matter."""
 
 from functools import cache
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 
+from costmodels.errors import ShardwiseError
+from costmodels.scenario import scenario_from_table
+from costmodels.specs.layouts import LAYOUTS
 from simulator import whatif
 from tests.simulator.mutations import (
     LABEL,
@@ -12,8 +17,10 @@ from tests.simulator.mutations import (
     Effect,
     all_paths,
     base_answer,
+    differ,
     effects,
     influences,
+    numbers,
     old_value,
     remarks,
     spoken,
@@ -87,6 +94,70 @@ def _check_influences(paths: tuple[str, ...]) -> None:
     follows = {"cost"} if "time" in declared else set()
     assert declared <= moved, f"{sorted(declared - moved)} is declared and never moves"
     assert moved <= declared | follows, f"{sorted(moved - declared)} moves undeclared"
+
+
+LAYOUTS_TRIED: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "sliding": {"window": 300, "sink_tokens": 4},
+    "chunked": {"chunk_length": 300},
+    "dilated": {"segment_lengths": [128, 512], "dilation_rates": [1, 4]},
+    "dilated-heads": {"segment_lengths": [128, 512], "dilation_rates": [1, 4]},
+    "infini": {"segment_length": 300},
+    "linear": {"scan_length": 64},
+    "compressive": {
+        "segment_length": 128,
+        "memory_tokens": 256,
+        "compressed_tokens": 64,
+        "compression_rate": 4,
+    },
+    "latent": {
+        "query_rank": 512,
+        "key_value_rank": 256,
+        "unrotated_size": 64,
+        "rotated_size": 32,
+        "value_size": 64,
+    },
+    "gated-delta": {
+        "key_heads": 16,
+        "value_heads": 32,
+        "key_head_size": 64,
+        "value_head_size": 64,
+        "convolution_width": 4,
+    },
+    "lightning": {"block_length": 128},
+}
+
+
+def _with_layout(layout: dict[str, Any]) -> Any:
+    table: dict[str, Any] = {
+        "model": {"preset": "llama-3.1-8b", "layouts": [layout]},
+        "cluster": "h200-sxm:8",
+        "plan": {"attention_kernel": "naive", "zero_stage": 1},
+        "workload": {"global_batch_size": 8, "sequence_length": 2048},
+    }
+    return numbers(whatif.estimate(scenario_from_table(table), ignore_memory=True))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_field_of_a_layout_moves_numbers_or_is_refused(name: str) -> None:
+    base = {"type": name, **LAYOUTS_TRIED[name]}
+    before = _with_layout(base)
+    stated = msgspec.convert(base, LAYOUTS[name])
+    for field, declared in get_type_hints(LAYOUTS[name]).items():
+        changed = {**base, field: _other(getattr(stated, field), declared)}
+        if (name, field) == ("dilated-heads", "keys_per_query"):
+            with pytest.raises(ShardwiseError, match=r"model.layouts \(dilated-heads, keys_per"):
+                _with_layout(changed)
+            del changed["segment_lengths"]
+        after = _with_layout(changed)
+        assert any(differ(before[key], after[key]) for key in before), field
+
+
+def _other(value: Any, declared: Any) -> Any:
+    """Return another value for a field of a layout."""
+    if declared is bool:
+        return not value
+    return [2 * each for each in value] if isinstance(value, tuple) else 2 * (value or 4)
 
 
 def test_every_field_is_tried() -> None:

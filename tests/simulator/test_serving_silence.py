@@ -40,6 +40,36 @@ SCENARIOS = {
     "dense": BASE,
     "latent": {**BASE, "model": "deepseek-v3"},
     "sliding": {**BASE, "model": "gpt-oss-20b"},
+    "memories": {
+        **BASE,
+        "model": {
+            "preset": "llama-3.1-8b",
+            "layouts": [
+                {"type": "infini", "segment_length": 300, "delta_rule": True},
+                {
+                    "type": "compressive",
+                    "segment_length": 128,
+                    "memory_tokens": 128,
+                    "compressed_tokens": 64,
+                    "compression_rate": 2,
+                },
+            ],
+        },
+    },
+    "states alone": {
+        **BASE,
+        "model": {"preset": "llama-3.1-8b", "layouts": [{"type": "linear"}]},
+    },
+    "dilations": {
+        **BASE,
+        "model": {
+            "preset": "llama-3.1-8b",
+            "layouts": [
+                {"type": "dilated-heads", "dilation_rates": [1, 8], "keys_per_query": 64},
+                {"type": "dilated", "segment_lengths": [64, 256], "dilation_rates": [1, 2]},
+            ],
+        },
+    },
     "prefill": {**BASE, "workload": {**BASE["workload"], "kind": "prefill"}},
     "one rank": {**BASE, "plan": {}},
     "stored": {**BASE, "precision": "serve-nf4"},

@@ -8,7 +8,10 @@ from validation.small_models import model_table
 
 SMALL = st.integers(1, 24)
 KINDS = ("dense", "gated", "grouped queries", "mixture", "latent")
-LAID_OUT = ("sliding", "chunked", "dilated", "infini", "gated-delta", "lightning")
+LAID_OUT = (
+    *("sliding", "chunked", "dilated", "dilated-heads", "infini", "linear", "compressive"),
+    *("gated-delta", "lightning"),
+)
 
 
 @st.composite
@@ -39,7 +42,11 @@ def tables(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         changes["layouts"] = [draw(latent_layouts() if kind == "latent" else layouts_of(kind))]
     else:
         changes |= draw(softmax_options())
-    if kind in ("grouped queries", "sliding", "infini"):
+    if kind == "dilated-heads":
+        changes["num_attention_heads"] *= len(changes["layouts"][0]["dilation_rates"])
+        changes["num_key_value_heads"] = changes["num_attention_heads"]
+        heads = changes["num_attention_heads"]
+    if kind in ("grouped queries", "sliding", "dilated-heads", "infini", "linear", "compressive"):
         changes["num_attention_heads"] = heads * draw(st.integers(2, 4))
     if kind == "mixture":
         changes["mixture"] = draw(mixtures())
@@ -66,15 +73,50 @@ def layouts_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
             "convolution_width": 1 + sizes[1],
         }
     )
+    truths = st.booleans()
+    flags = ("delta_rule", "first_read", "last_update", "decayed")
     found: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-        "sliding": tokens.map(lambda size: {"window": size}),
+        "sliding": st.fixed_dictionaries({"window": tokens, "sink_tokens": st.integers(0, 4)}),
+        "dilated-heads": dilations(),
+        "linear": st.fixed_dictionaries(
+            {"scan_length": st.integers(0, 15), "normalized": st.booleans()}
+        ),
+        "compressive": compressions(),
         "chunked": tokens.map(lambda size: {"chunk_length": size}),
         "dilated": lists,
-        "infini": tokens.map(lambda size: {"segment_length": size}),
+        "infini": st.fixed_dictionaries({"segment_length": tokens, **dict.fromkeys(flags, truths)}),
         "gated-delta": delta,
         "lightning": tokens.map(lambda size: {"block_length": size}),
     }
     return found[kind].map(lambda fields: {"type": kind, **fields})
+
+
+@st.composite
+def dilations(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a dilation for each share of the heads, its keys near the query or in segments."""
+    rates = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    if draw(st.booleans()):
+        return {"dilation_rates": rates, "keys_per_query": draw(st.integers(1, 5))}
+    size = st.integers(1, 15)
+    lengths = draw(st.lists(size, min_size=len(rates), max_size=len(rates)))
+    return {
+        "dilation_rates": rates,
+        "segment_lengths": lengths,
+        "every_residue": draw(st.booleans()),
+    }
+
+
+def compressions() -> st.SearchStrategy[dict[str, Any]]:
+    """Return memories, perhaps without a plain one."""
+    sizes = st.tuples(*[st.integers(1, 3)] * 3, st.integers(0, 2))
+    return sizes.map(
+        lambda drawn: {
+            "segment_length": drawn[0] * drawn[1],
+            "memory_tokens": drawn[3] * drawn[0] * drawn[1],
+            "compressed_tokens": drawn[2],
+            "compression_rate": drawn[0],
+        }
+    )
 
 
 def latent_layouts() -> st.SearchStrategy[dict[str, Any]]:

@@ -464,6 +464,7 @@ def test_a_compressive_transformer(
     shape: Shape, rate: int, parts: int, kept: int, most: int
 ) -> None:
     from validation.torch_programs.counting import passes
+    from validation.torch_programs.decoders import CompressiveDecoder
     from validation.torch_programs.memory_layouts import Compressor, compressive
 
     hidden, segment = 4, rate * parts
@@ -472,21 +473,33 @@ def test_a_compressive_transformer(
     query, key, value = (random(hidden, shape.heads * width) for width in widths)
     weights = Compressor(query, key, value, random(rate * hidden, hidden))
     states = random(shape.batch, shape.length, hidden)
-    counted = passes(lambda: compressive(states, shape.heads, own, weights))
+
+    def run() -> Any:
+        return compressive(states, shape.heads, own, weights)
+
+    counted = passes(run)
+    unshared = shape.sizes._replace(key_value_heads=shape.heads)
+    account = memories.account(shape.length, unshared, compression=own, hidden_size=hidden)
     pairs = shape.batch * shape.heads * memories.executed_pairs(shape.length, own)
     core = 2 * (shape.key + shape.value) * pairs
     assert counted.forward.scores == core
     assert counted.backward.scores == 2 * core
-    seen = sum(
-        min(start, own.memory_tokens) + min(max(start - own.memory_tokens, 0) // rate, most)
-        for start in range(0, shape.length, segment)
-    )
-    keys = (shape.length + seen) * (shape.key + shape.value)
-    projected = 2 * shape.batch * hidden * shape.heads * (shape.length * shape.key + keys)
-    squeezed = memories.compressor_flop(shape.length, shape.batch, hidden, own)
-    assert counted.forward.weights == projected + squeezed
+    keys = shape.length + memories.projected_again_tokens(shape.length, own)
+    widths = shape.length * shape.key + keys * (shape.key + shape.value)
+    projected = 2 * shape.batch * hidden * shape.heads * widths
+    assert counted.forward.total == account.executed.forward_flop + projected
+    assert counted.backward.total == account.executed.backward_flop + 2 * projected
     parameters = weights.squeeze.numel() + hidden
     assert memories.compressor_parameters(hidden, rate) == parameters
+    decoder = CompressiveDecoder(shape.heads, own, weights)
+    outputs, kept_bytes = [], []
+    for at in range(shape.length):
+        outputs.append(decoder.step(states, at))
+        kept_bytes.append(sum(each.numel() * DOUBLE for each in decoder.tensors()))
+    torch.testing.assert_close(torch.cat(outputs, dim=2), run(), atol=1e-10, rtol=1e-10)
+    said = [memories.state_bytes(n, unshared, own, hidden) for n in range(1, shape.length + 1)]
+    assert kept_bytes == said
+    assert max(kept_bytes) == account.peak_state_bytes
 
 
 def test_the_program_of_dilated_attention_on_shapes_alone_has_the_papers_work() -> None:

@@ -43,9 +43,9 @@ def test_every_module_has_the_parameters_of_its_kind(cases: list[Case], name: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *LAID_OUT])
 def test_models_of_any_shape_have_their_parameters(kind: str) -> None:
-    @settings(max_examples=100)
+    @settings(max_examples=100 if kind in KINDS else 20)
     @given(tables(kind))
     def compare(table: dict[str, Any]) -> None:
         for part, _, prediction, measurement in parameters_compared(scenario_of(table)):
@@ -163,7 +163,9 @@ def test_another_width_would_be_noticed() -> None:
 MODULES = {
     "dense": "Attention",
     "latent": "LatentAttention",
-    **dict.fromkeys(("sliding", "chunked", "dilated", "infini"), "LaidOutAttention"),
+    **dict.fromkeys(("sliding", "chunked", "dilated", "dilated-heads"), "LaidOutAttention"),
+    **dict.fromkeys(("infini", "linear"), "LaidOutAttention"),
+    "compressive": "CompressiveAttention",
     "gated-delta": "GatedDeltaAttention",
     "lightning": "LightningAttention",
 }

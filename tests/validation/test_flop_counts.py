@@ -48,6 +48,7 @@ def test_layers_of_other_layouts_have_the_work_of_their_modules(kind: str) -> No
     @given(tables(kind), shapes, st.sampled_from(("none", "full", "selective")))
     def compare(table: dict[str, Any], shape: tuple[int, int], recompute: str) -> None:
         assert_equal(flop_counts.layers_compared(scenario(table, shape)))
+        assert_equal(flop_counts.model_compared(scenario(table, shape)))
         if recompute != "none":
             assert_equal(
                 pair
@@ -125,7 +126,7 @@ def test_work_is_the_same_on_a_device_without_values() -> None:
 def test_layers_of_presets_have_the_work_of_their_modules_in_full_size() -> None:
     full = flop_counts.preset_cases()
     assert {case.name.split(":")[0] for case in full} == set(flop_counts.PRESETS)
-    assert len(full) == 4 * (len(flop_counts.PRESETS) + 4)
+    assert len(full) == 4 * (len(flop_counts.PRESETS) + 6)
     assert [case for case in full if not passed(case)] == []
 
 

@@ -5,6 +5,9 @@ is neither a product nor a parameter is left out where a description only names 
 scores of ALiBi, and dropout.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,15 +18,20 @@ from costmodels.attention.dilated import Branches
 from costmodels.attention.in_layers import DELTA_CHUNK_LENGTH
 from costmodels.attention.infini import Memory
 from costmodels.attention.linear import Scan
+from costmodels.attention.memories import Compression
+from costmodels.attention.per_head import Dilations
 from costmodels.specs.layouts import (
     Chunked,
+    Compressive,
     Dense,
     Dilated,
+    DilatedHeads,
     GatedDelta,
     Infini,
     Latent,
     Layout,
     Lightning,
+    Linear,
     Sliding,
 )
 from costmodels.specs.model import Mixture, Model, Norm, Positions, QueryKeyNorm
@@ -155,20 +163,25 @@ class LaidOutAttention(Attention):
     ----------
     model : Model
         As of `Attention`, without sinks.
-    layout : Sliding, Chunked, Dilated or Infini
+    layout : Sliding, Chunked, Dilated, DilatedHeads, Infini or Linear
         Which keys a query sees.
 
     Notes
     -----
     As naive kernels compute it: a window or chunk is masked in the whole square, segments and
-    dilations are filled up, each segment of Infini-attention has its square.
+    dilations are filled up, each segment of Infini-attention has its square, the keys of a dilation
+    for each head are gathered for each query.
     """
 
-    def __init__(self, model: Model, layout: Sliding | Chunked | Dilated | Infini) -> None:
+    def __init__(
+        self, model: Model, layout: Sliding | Chunked | Dilated | DilatedHeads | Infini | Linear
+    ) -> None:
         super().__init__(model, Dense())
         self.layout = layout
         gated = isinstance(layout, Infini)
         self.share = nn.Parameter(torch.zeros(model.num_attention_heads)) if gated else None
+        decayed = isinstance(layout, Infini) and layout.decayed
+        self.decays = nn.Parameter(torch.ones(2, model.num_key_value_heads)) if decayed else None
 
     def _attended(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -183,19 +196,104 @@ class LaidOutAttention(Attention):
     ) -> torch.Tensor:
         length = query.shape[2]
         match self.layout:
-            case Sliding(window=window):
-                return layouts.sliding(query, key, value, window, chunk_length=length)
+            case Sliding(window=window, sink_tokens=sinks):
+                return layouts.sliding(
+                    query, key, value, window, chunk_length=length, sink_tokens=sinks
+                )
             case Chunked(chunk_length=chunk):
                 seen = torch.from_numpy(patterns.chunked(length, chunk)).bool()
                 return layouts.masked(query, key, value, seen.to(query.device))
             case Dilated(segment_lengths=lengths, dilation_rates=rates):
                 branches = Branches(lengths, rates)
                 return layouts.dilated(query, key, value, branches, padded=True)
-            case Infini(segment_length=segment):
-                assert self.share is not None  # noqa: S101 - tells the type checker
-                gate = self.share.sigmoid()[:, None, None]
-                shares = (gate, 1 - gate)
-                return memory_layouts.infini(query, key, value, Memory(segment), shares)
+            case DilatedHeads(dilation_rates=rates, keys_per_query=keys, segment_lengths=lengths):
+                dilations = Dilations(rates, keys, lengths, int(self.layout.every_residue))
+                return layouts.per_head(query, key, value, dilations)
+            case Linear(scan_length=chunk, normalized=normalized):
+                scan = Scan(chunk, int(normalized))
+                return memory_layouts.linear(query, key, value, scan)
+            case Infini() as layout:
+                return self._with_memory(query, key, value, layout)
+
+    def _with_memory(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Infini
+    ) -> torch.Tensor:
+        assert self.share is not None  # noqa: S101 - tells the type checker
+        gate = self.share.sigmoid()[:, None, None]
+        flags = (layout.delta_rule, layout.first_read, layout.last_update, layout.decayed)
+        memory = Memory(layout.segment_length, *map(int, flags))
+        decay = None
+        if self.decays is not None:
+            decay = memory_layouts.Decay(*self.decays[..., None, None].unbind(0))
+        shares = (gate, 1 - gate)
+        return memory_layouts.infini(query, key, value, memory, shares, decay)
+
+
+class CompressiveAttention(Attention):
+    """Attention of segments to their past and to memories, with the compressor of a layer.
+
+    Parameters
+    ----------
+    model : Model
+        As of `Attention`, without sinks.
+    layout : Compressive
+        Segment, memories and rate.
+
+    Notes
+    -----
+    Hidden states of memories are detached, and projected to keys and values in each segment that
+    sees them (Rae et al. 2019, arXiv:1911.05507, section 3). Positions of memories are left out.
+    """
+
+    def __init__(self, model: Model, layout: Compressive) -> None:
+        super().__init__(model, Dense())
+        self.sizes = Compression(
+            layout.segment_length,
+            layout.memory_tokens,
+            layout.compressed_tokens,
+            layout.compression_rate,
+        )
+        width = layout.compression_rate * model.hidden_size
+        self.squeeze = nn.Linear(width, model.hidden_size)
+
+    def _memories(
+        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Return the states of memories that each segment but the first sees."""
+        memory = memory_layouts.CompressiveMemory(self.sizes, weight.T, bias)
+        found, segment = [], int(self.sizes.segment_length)
+        for start in range(0, hidden.shape[1] - segment, segment):
+            memory.add(hidden[:, start : start + segment])
+            states = memory.states()
+            found.append(torch.cat(states, dim=1) if states else hidden[:, :0])
+        return found
+
+    def _again(self, function: Callable[..., Any], *given: Any) -> Any:
+        if not self.recompute_core:
+            return function(*given)
+        return checkpoint(function, *given, use_reentrant=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the output of (batch, sequence, hidden)."""
+        segment = int(self.sizes.segment_length)
+        squeezing = (hidden, self.squeeze.weight, self.squeeze.bias)
+        query = self._heads(self.query(hidden), self.query_norm)
+        seen: list[torch.Tensor | None] = [None, *self._again(self._memories, *squeezing)]
+        out = []
+        for states, start in zip(seen, range(0, hidden.shape[1], segment), strict=True):
+            own = hidden[:, start : start + segment]
+            entering = own if states is None else torch.cat((states, own), dim=1)
+            key = self._heads(self.key(entering), self.key_norm)
+            asked = query[:, :, start : start + segment]
+            if self.rotary:
+                asked, key = rotated(asked), rotated(key)
+            value = self._heads(self.value(entering))
+            out.append(self._again(layouts.dense, asked, key, value))
+        attended = torch.cat(out, dim=2).transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            attended = attended * self.gate(hidden).sigmoid()
+        result: torch.Tensor = self.output(attended)
+        return result
 
 
 class GatedDeltaAttention(nn.Module):
@@ -459,8 +557,10 @@ def _attention(model: Model, layout: Layout) -> _AnyAttention:
             return Attention(model, layout)
         case Latent():
             return LatentAttention(model, layout)
-        case Sliding() | Chunked() | Dilated() | Infini():
+        case Sliding() | Chunked() | Dilated() | DilatedHeads() | Infini() | Linear():
             return LaidOutAttention(model, layout)
+        case Compressive():
+            return CompressiveAttention(model, layout)
         case GatedDelta():
             return GatedDeltaAttention(model, layout)
         case Lightning():

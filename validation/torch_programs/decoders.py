@@ -7,9 +7,16 @@ import torch
 
 from costmodels.attention.dilated import Branches
 from costmodels.attention.infini import Memory
+from costmodels.attention.memories import Compression
 from costmodels.attention.per_head import Dilations
 from validation.torch_programs.layouts import dense, expanded, latent_absorbed
-from validation.torch_programs.memory_layouts import LinearState, mapped, retrieved, updated
+from validation.torch_programs.memory_layouts import (
+    Compressor,
+    LinearState,
+    mapped,
+    retrieved,
+    updated,
+)
 
 
 class Decoder(Protocol):
@@ -326,6 +333,66 @@ class LatentDecoder:
     def tensors(self) -> list[torch.Tensor]:
         """Return what is kept."""
         return self.kept
+
+
+class CompressiveDecoder:
+    """A layer of a Compressive Transformer: keys, values, and states that will be compressed.
+
+    Parameters
+    ----------
+    heads : int
+        Heads of queries, keys and values [count].
+    compression : Compression
+        Segment, memories and rate.
+    weights : Compressor
+        Of the layer.
+
+    Notes
+    -----
+    Keys and values are projected once, those of compressed states when they are made.
+    """
+
+    def __init__(self, heads: int, compression: Compression, weights: Compressor) -> None:
+        self.heads, self.sizes, self.weights = heads, compression, weights
+        self.hidden: list[torch.Tensor] = []
+        self.plain: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.squeezed: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def _projected(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return (batch, heads, 1, width) of (batch, 1, hidden)."""
+        heads: torch.Tensor = (state @ weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
+
+    def _keys_and_values(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            self._projected(state, self.weights.key),
+            self._projected(state, self.weights.value),
+        )
+
+    def _compress(self) -> None:
+        """Turn states that fall out of the plain memory into compressed ones."""
+        rate, most = int(self.sizes.rate), int(self.sizes.compressed_tokens)
+        for _ in range((len(self.hidden) - int(self.sizes.memory_tokens)) // rate):
+            group = torch.cat(self.hidden[:rate], dim=1).flatten(1)[:, None]
+            self.hidden, self.plain = self.hidden[rate:], self.plain[rate:]
+            self.squeezed.append(self._keys_and_values(group @ self.weights.squeeze))
+        self.squeezed = self.squeezed[-most:] if most else []
+
+    def step(self, hidden: torch.Tensor, at: int) -> torch.Tensor:
+        """Return attention of one token of (batch, sequence, hidden) states."""
+        if at and at % int(self.sizes.segment_length) == 0:
+            self._compress()
+        state = hidden[:, at : at + 1]
+        self.hidden.append(state)
+        self.plain.append(self._keys_and_values(state))
+        pairs = [*self.squeezed, *self.plain]
+        key, value = (torch.cat([pair[which] for pair in pairs], dim=2) for which in (0, 1))
+        return dense(self._projected(state, self.weights.query), key, value, causal=False)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return what is kept."""
+        pairs = [each for pair in (*self.squeezed, *self.plain) for each in pair]
+        return [*self.hidden, *pairs]
 
 
 def linear_decoder(*, normalizer: bool) -> Decoder:

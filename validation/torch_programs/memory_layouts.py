@@ -20,10 +20,10 @@ def mapped(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Decay(NamedTuple):
-    """Factors of an update: of what is kept, and of what is added."""
+    """Factors of an update: of what is kept, and of what is added; numbers, or one for each head."""
 
-    kept: float = 1.0
-    added: float = 1.0
+    kept: float | torch.Tensor = 1.0
+    added: float | torch.Tensor = 1.0
 
 
 _State = tuple[torch.Tensor, torch.Tensor] | None
@@ -269,12 +269,21 @@ class CompressiveMemory:
         Sizes.
     squeeze : tensor
         (rate * hidden, hidden).
+    bias : tensor, optional
+        (hidden).
     """
 
-    def __init__(self, compression: Compression, squeeze: torch.Tensor) -> None:
-        self.sizes, self.squeeze = compression, squeeze
+    def __init__(
+        self, compression: Compression, squeeze: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> None:
+        self.sizes, self.squeeze, self.bias = compression, squeeze, bias
         self.plain: torch.Tensor | None = None
         self.squeezed: torch.Tensor | None = None
+
+    def _with_bias(self, grouped: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Return compressed states, a product of activations to a counter that tells them apart."""
+        weights = self.squeeze.expand(len(grouped), -1, -1)
+        return torch.bmm(grouped, weights) + bias
 
     def states(self) -> list[torch.Tensor]:
         """Return compressed and plain hidden states, the older first."""
@@ -289,7 +298,7 @@ class CompressiveMemory:
         if surplus <= 0:
             return
         grouped = kept[:, :surplus].unflatten(1, (-1, int(self.sizes.rate))).flatten(2)
-        fresh = grouped @ self.squeeze
+        fresh = grouped @ self.squeeze if self.bias is None else self._with_bias(grouped, self.bias)
         older = fresh if self.squeezed is None else torch.cat((self.squeezed, fresh), dim=1)
         most = int(self.sizes.compressed_tokens)
         self.squeezed = older[:, -most:] if most else None
