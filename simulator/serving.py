@@ -164,7 +164,7 @@ def _full(scenario: Scenario) -> str:
     )
 
 
-LARGEST_LENGTH = 2**40
+LARGEST_LENGTH = 1 << 40
 """The longest sequence that a workload may state [token]."""
 
 
