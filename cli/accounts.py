@@ -67,6 +67,7 @@ _MESSAGES = {
     "expert_rows_reduce_scatter": "rows of experts",
     "hop": "hidden states",
     "tied_all_reduce": "gradient of the copies",
+    "mirror_all_reduce": "gradients of two copies of the layers",
     "gradient_all_reduce": "gradients",
     "gradient_reduce_scatter": "gradients",
     "weight_all_gather": "weights",

@@ -93,6 +93,25 @@ def microbatch_count(
 
 
 @quantity(
+    "microbatch",
+    Scope.CHUNK,
+    basis=Basis.EXACT,
+    formula="microbatch_count // schedule_copies",
+    source="copies of the layers in one pipeline take equal parts of the microbatches: DeepSeek-AI "
+    "2024, arXiv:2412.19437, section 3.2.1",
+)
+def chunk_microbatch_count(microbatch_count: Column, schedule_copies: Column) -> Column:
+    """Return the microbatches of a step that go through each chunk [count].
+
+    Examples
+    --------
+    >>> chunk_microbatch_count(16, 2)
+    8
+    """
+    return microbatch_count // schedule_copies
+
+
+@quantity(
     "token",
     Scope.GPU,
     basis=Basis.EXACT,
@@ -543,16 +562,16 @@ def model_flop(
     symbol="F_hardware",
     group="compute",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * stage_gpu_count"
+    formula="1.0 * chunk_microbatch_count * stage_gpu_count"
     " * total(class_stage_count * 1.0 * stage_microbatch_flop)",
     source=_KORTHIKANTI,
 )
 def hardware_flop(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     stage_gpu_count: Column,
     class_stage_count: Axis,
     stage_microbatch_flop: Axis,
 ) -> Column:
     """Return the work that all GPUs execute in a step, recomputation included [FLOP]."""
-    gpus = as_float(microbatch_count) * stage_gpu_count
+    gpus = as_float(chunk_microbatch_count) * stage_gpu_count
     return gpus * weighted_total(class_stage_count, [as_float(f) for f in stage_microbatch_flop])

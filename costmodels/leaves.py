@@ -298,6 +298,9 @@ def _structural_leaves() -> dict[str, Leaf]:
             "truth",
             "whether chunks go round the ranks, from the last to the first",
         ),
+        "schedule_copies": Leaf(
+            "plan.schedule", "count", "copies of the layers that the ranks of a pipeline hold"
+        ),
         "schedule_splits_backward": Leaf(
             "plan.schedule",
             "truth",

@@ -11,7 +11,7 @@ References
 
 from costmodels.collectives import ring_all_reduce_bytes
 from costmodels.columns import Axis, Column, as_float, minimum, total, where
-from costmodels.quantities import CHUNK, STAGE, Basis, Quantity, Scope, quantity, renamed
+from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Quantity, Scope, quantity, renamed
 
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
@@ -21,6 +21,7 @@ _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521, section 4: a ring"
 _CONTEXT = "Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023, arXiv:2309.14509"
 _FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
 _COPIES = "each rank has seen its own query heads of a key and value head that it shares"
+_MIRROR = "DeepSeek-AI 2024, arXiv:2412.19437, section 3.2.1: two copies of the layers"
 _STAGE = (STAGE,)
 _CHUNK = (STAGE, CHUNK)
 
@@ -123,19 +124,19 @@ def chunk_gradient_call_bytes(chunk_dense_gradient_bytes: Column) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    formula="1.0 * chunk_microbatch_count * minimum(tensor_parallel_size - 1, 1)"
     " * (total(forward_all_reduces) + total(backward_all_reduces))",
     source=_SHOEYBI,
 )
 def hidden_all_reduce_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     tensor_parallel_size: Column,
     forward_all_reduces: Axis,
     backward_all_reduces: Axis,
 ) -> Column:
     """Return the all-reduces of activations and of their gradients, over a step [count]."""
     calls = total(forward_all_reduces) + total(backward_all_reduces)
-    return as_float(microbatch_count) * minimum(tensor_parallel_size - 1, 1) * calls
+    return as_float(chunk_microbatch_count) * minimum(tensor_parallel_size - 1, 1) * calls
 
 
 @quantity(
@@ -143,15 +144,20 @@ def hidden_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    formula="3.0 * chunk_microbatch_count * minimum(tensor_parallel_size - 1, 1)"
     " * total(chunk_head_passes)",
     source=_SHOEYBI + ": maximum, sum of exponentials, label's logit",
 )
 def loss_all_reduce_calls(
-    microbatch_count: Column, tensor_parallel_size: Column, chunk_head_passes: Axis
+    chunk_microbatch_count: Column, tensor_parallel_size: Column, chunk_head_passes: Axis
 ) -> Column:
     """Return the all-reduces of the vocabulary-parallel loss, over a step [count]."""
-    return 3.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1) * total(chunk_head_passes)
+    return (
+        3.0
+        * chunk_microbatch_count
+        * minimum(tensor_parallel_size - 1, 1)
+        * total(chunk_head_passes)
+    )
 
 
 @quantity(
@@ -159,13 +165,13 @@ def loss_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * (2 * total(chunk_entry_count)"
+    formula="1.0 * chunk_microbatch_count * sequence_parallel * (2 * total(chunk_entry_count)"
     " + total(chunk_exit_count) + total(chunk_repeated_entry_count) + 2 * total(chunk_head_passes)"
     " + total(chunk_embedding_passes))",
     source=_KORTHIKANTI + ": two a layer forward, of them again for weight gradients, two backward",
 )
 def sequence_all_gather_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     sequence_parallel: Column,
     chunk_entry_count: Axis,
     chunk_exit_count: Axis,
@@ -177,7 +183,7 @@ def sequence_all_gather_calls(
     inputs = 2 * total(chunk_entry_count) + total(chunk_repeated_entry_count)
     layers = inputs + total(chunk_exit_count)
     ends = 2 * total(chunk_head_passes) + total(chunk_embedding_passes)
-    return as_float(microbatch_count) * sequence_parallel * (layers + ends)
+    return as_float(chunk_microbatch_count) * sequence_parallel * (layers + ends)
 
 
 @quantity(
@@ -185,13 +191,13 @@ def sequence_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * (total(chunk_exit_count)"
+    formula="1.0 * chunk_microbatch_count * sequence_parallel * (total(chunk_exit_count)"
     " + total(chunk_entry_count) + total(chunk_repeated_exit_count)"
     " + total(chunk_head_passes) + total(chunk_embedding_passes))",
     source=_KORTHIKANTI + ": two a layer forward, two backward",
 )
 def sequence_reduce_scatter_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     sequence_parallel: Column,
     chunk_entry_count: Axis,
     chunk_exit_count: Axis,
@@ -203,7 +209,7 @@ def sequence_reduce_scatter_calls(
     outputs = total(chunk_exit_count) + total(chunk_repeated_exit_count)
     layers = outputs + total(chunk_entry_count)
     ends = total(chunk_head_passes) + total(chunk_embedding_passes)
-    return as_float(microbatch_count) * sequence_parallel * (layers + ends)
+    return as_float(chunk_microbatch_count) * sequence_parallel * (layers + ends)
 
 
 @quantity(
@@ -226,18 +232,18 @@ def replicated_message_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0)"
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0)"
     " * minimum(tensor_parallel_size - 1, 1) * minimum(chunk_summed_parameters, 1)",
     source=_KORTHIKANTI + "; once a step, or before gradients are scattered",
 )
 def replicated_all_reduce_calls(
     zero_stage: Column,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     tensor_parallel_size: Column,
     chunk_summed_parameters: Column,
 ) -> Column:
     """Return the all-reduces of a chunk's gradients of replicated weights, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0)
+    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0)
     return calls * minimum(tensor_parallel_size - 1, 1) * minimum(chunk_summed_parameters, 1)
 
 
@@ -261,15 +267,15 @@ def shared_message_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0)"
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0)"
     " * minimum(chunk_shared_parameters, 1)",
     source=_COPIES + "; once a step, or before gradients are scattered",
 )
 def shared_all_reduce_calls(
-    zero_stage: Column, microbatch_count: Column, chunk_shared_parameters: Column
+    zero_stage: Column, chunk_microbatch_count: Column, chunk_shared_parameters: Column
 ) -> Column:
     """Return the all-reduces of a chunk's gradients of copied heads, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0)
+    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0)
     return calls * minimum(chunk_shared_parameters, 1)
 
 
@@ -278,12 +284,12 @@ def shared_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * total(chunk_hops)",
+    formula="1.0 * chunk_microbatch_count * total(chunk_hops)",
     source=_NARAYANAN,
 )
-def hop_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
+def hop_calls(chunk_microbatch_count: Column, chunk_hops: Axis) -> Column:
     """Return the sends of activations and of gradients to other stages, over a step [count]."""
-    return as_float(microbatch_count) * total(chunk_hops)
+    return as_float(chunk_microbatch_count) * total(chunk_hops)
 
 
 @quantity(
@@ -291,13 +297,13 @@ def hop_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * total(chunk_hops)",
+    formula="1.0 * chunk_microbatch_count * total(chunk_hops)",
     source=_NARAYANAN + ": an activation unless it is the first chunk, a gradient unless the last, "
     "and nothing from a chunk of the same rank: as many as it sends",
 )
-def hop_receive_calls(microbatch_count: Column, chunk_hops: Axis) -> Column:
+def hop_receive_calls(chunk_microbatch_count: Column, chunk_hops: Axis) -> Column:
     """Return the activations and gradients that a GPU receives from stages, over a step [count]."""
-    return as_float(microbatch_count) * total(chunk_hops)
+    return as_float(chunk_microbatch_count) * total(chunk_hops)
 
 
 @quantity(
@@ -337,15 +343,15 @@ def gradient_all_reduce_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1))"
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1))"
     " * minimum(sharding_size - 1, 1) * chunk_exists",
     source=_ZERO + "; sharded gradients are scattered after every backward",
 )
 def gradient_reduce_scatter_calls(
-    zero_stage: Column, microbatch_count: Column, sharding_size: Column, chunk_exists: Column
+    zero_stage: Column, chunk_microbatch_count: Column, sharding_size: Column, chunk_exists: Column
 ) -> Column:
     """Return the reduce-scatters of a chunk's gradients, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1))
+    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
     return calls * minimum(sharding_size - 1, 1) * chunk_exists
 
 
@@ -354,15 +360,15 @@ def gradient_reduce_scatter_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))"
+    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))"
     " * minimum(sharding_size - 1, 1) * chunk_exists",
     source=_ZERO + "; sharded weights are gathered for every forward and every backward",
 )
 def weight_all_gather_calls(
-    zero_stage: Column, microbatch_count: Column, sharding_size: Column, chunk_exists: Column
+    zero_stage: Column, chunk_microbatch_count: Column, sharding_size: Column, chunk_exists: Column
 ) -> Column:
     """Return the all-gathers of a chunk's weights, over a step [count]."""
-    calls = where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))
+    calls = where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))
     return calls * minimum(sharding_size - 1, 1) * chunk_exists
 
 
@@ -388,19 +394,22 @@ def expert_gradient_all_reduce_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1)) *"
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1)) *"
     " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
     source=_ZERO,
 )
 def expert_gradient_reduce_scatter_calls(
     zero_stage: Column,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_sharding_size: Column,
     chunk_expert_parameters: Column,
 ) -> Column:
     """Return the reduce-scatters of the gradients of a chunk's experts, over a step [count]."""
     has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
-    return where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1)) * has_group
+    return (
+        where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
+        * has_group
+    )
 
 
 @quantity(
@@ -408,19 +417,19 @@ def expert_gradient_reduce_scatter_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1)) *"
+    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1)) *"
     " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
     source=_ZERO,
 )
 def expert_weight_all_gather_calls(
     zero_stage: Column,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_sharding_size: Column,
     chunk_expert_parameters: Column,
 ) -> Column:
     """Return the all-gathers of the weights of a chunk's experts, over a step [count]."""
     has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
-    return where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1)) * has_group
+    return where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1)) * has_group
 
 
 @quantity(
@@ -428,15 +437,18 @@ def expert_weight_all_gather_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 1.0 * (zero_stage == 1)) *"
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1)) *"
     " minimum(replication_size - 1, 1) * chunk_exists",
     source=_ZERO + "; after each reduce-scatter, as FSDP2 does",
 )
 def replica_all_reduce_calls(
-    zero_stage: Column, microbatch_count: Column, replication_size: Column, chunk_exists: Column
+    zero_stage: Column,
+    chunk_microbatch_count: Column,
+    replication_size: Column,
+    chunk_exists: Column,
 ) -> Column:
     """Return the all-reduces of a chunk's scattered gradients over sharding groups, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(microbatch_count), 1.0 * (zero_stage == 1))
+    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
     return calls * minimum(replication_size - 1, 1) * chunk_exists
 
 
@@ -504,18 +516,18 @@ def replica_message_bytes(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="(4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers))"
-    " * microbatch_count * minimum(expert_parallel_size - 1, 1)",
+    " * chunk_microbatch_count * minimum(expert_parallel_size - 1, 1)",
     source=_FOLDED + ": to the experts and back, forward and backward",
 )
 def expert_all_to_all_calls(
     chunk_mixture_layers: Axis,
     chunk_repeated_mixture_layers: Axis,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_parallel_size: Column,
 ) -> Column:
     """Return the exchanges of rows between experts, over a step [count]."""
     layers = 4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers)
-    return layers * microbatch_count * minimum(expert_parallel_size - 1, 1)
+    return layers * chunk_microbatch_count * minimum(expert_parallel_size - 1, 1)
 
 
 @quantity(
@@ -524,18 +536,18 @@ def expert_all_to_all_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="(2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers))"
-    " * microbatch_count * minimum(expert_stride - 1, 1)",
+    " * chunk_microbatch_count * minimum(expert_stride - 1, 1)",
     source=_FOLDED,
 )
 def expert_rows_all_gather_calls(
     chunk_mixture_layers: Axis,
     chunk_repeated_mixture_layers: Axis,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_stride: Column,
 ) -> Column:
     """Return the all-gathers of rows over ranks that split an expert, over a step [count]."""
     layers = 2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers)
-    return layers * microbatch_count * minimum(expert_stride - 1, 1)
+    return layers * chunk_microbatch_count * minimum(expert_stride - 1, 1)
 
 
 @quantity(
@@ -544,18 +556,18 @@ def expert_rows_all_gather_calls(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="(2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers))"
-    " * microbatch_count * minimum(expert_stride - 1, 1)",
+    " * chunk_microbatch_count * minimum(expert_stride - 1, 1)",
     source=_FOLDED,
 )
 def expert_rows_reduce_scatter_calls(
     chunk_mixture_layers: Axis,
     chunk_repeated_mixture_layers: Axis,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_stride: Column,
 ) -> Column:
     """Return the reduce-scatters of rows over ranks that split an expert, over a step [count]."""
     layers = 2.0 * total(chunk_mixture_layers) + total(chunk_repeated_mixture_layers)
-    return layers * microbatch_count * minimum(expert_stride - 1, 1)
+    return layers * chunk_microbatch_count * minimum(expert_stride - 1, 1)
 
 
 @quantity(
@@ -563,13 +575,13 @@ def expert_rows_reduce_scatter_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_ring * (total(chunk_layers) * (3"
+    formula="1.0 * chunk_microbatch_count * context_parallel_method_is_ring * (total(chunk_layers) * (3"
     " * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1))"
     " + total(chunk_attention_repeated_layers) * (context_parallel_size - 1))",
     source=_CONTEXT,
 )
 def context_send_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     context_parallel_method_is_ring: Column,
     chunk_layers: Axis,
     chunk_attention_repeated_layers: Axis,
@@ -578,7 +590,7 @@ def context_send_calls(
     """Return the blocks of keys and values, and of their gradients, sent around rings over a step [count]."""
     passes = 3 * (context_parallel_size - 1) + minimum(context_parallel_size - 1, 1)
     again = total(chunk_attention_repeated_layers) * (context_parallel_size - 1)
-    rings = as_float(microbatch_count) * context_parallel_method_is_ring
+    rings = as_float(chunk_microbatch_count) * context_parallel_method_is_ring
     return rings * (total(chunk_layers) * passes + again)
 
 
@@ -587,13 +599,13 @@ def context_send_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_all_gather *"
+    formula="1.0 * chunk_microbatch_count * context_parallel_method_is_all_gather *"
     " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
 def context_all_gather_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     context_parallel_method_is_all_gather: Column,
     chunk_layers: Axis,
     chunk_attention_repeated_layers: Axis,
@@ -601,7 +613,7 @@ def context_all_gather_calls(
 ) -> Column:
     """Return the all-gathers of keys and values, over a step [count]."""
     repeated = total(chunk_attention_repeated_layers)
-    layers = as_float(microbatch_count) * context_parallel_method_is_all_gather
+    layers = as_float(chunk_microbatch_count) * context_parallel_method_is_all_gather
     layers = layers * (2 * total(chunk_layers) + repeated)
     return layers * minimum(context_parallel_size - 1, 1)
 
@@ -611,18 +623,18 @@ def context_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_all_gather *"
+    formula="1.0 * chunk_microbatch_count * context_parallel_method_is_all_gather *"
     " total(chunk_layers) * minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
 def context_reduce_scatter_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     context_parallel_method_is_all_gather: Column,
     chunk_layers: Axis,
     context_parallel_size: Column,
 ) -> Column:
     """Return the reduce-scatters of the gradients of keys and values, over a step [count]."""
-    layers = as_float(microbatch_count) * context_parallel_method_is_all_gather
+    layers = as_float(chunk_microbatch_count) * context_parallel_method_is_all_gather
     return layers * total(chunk_layers) * minimum(context_parallel_size - 1, 1)
 
 
@@ -631,13 +643,13 @@ def context_reduce_scatter_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
+    formula="1.0 * chunk_microbatch_count * context_parallel_method_is_ulysses *"
     " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
 def context_input_all_to_all_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     context_parallel_method_is_ulysses: Column,
     chunk_layers: Axis,
     chunk_attention_repeated_layers: Axis,
@@ -645,7 +657,7 @@ def context_input_all_to_all_calls(
 ) -> Column:
     """Return the exchanges of queries, keys and values by heads, over a step [count]."""
     repeated = total(chunk_attention_repeated_layers)
-    layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
+    layers = as_float(chunk_microbatch_count) * context_parallel_method_is_ulysses
     layers = layers * (2 * total(chunk_layers) + repeated)
     return layers * minimum(context_parallel_size - 1, 1)
 
@@ -655,13 +667,13 @@ def context_input_all_to_all_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * context_parallel_method_is_ulysses *"
+    formula="1.0 * chunk_microbatch_count * context_parallel_method_is_ulysses *"
     " (2 * total(chunk_layers) + total(chunk_attention_repeated_layers)) *"
     " minimum(context_parallel_size - 1, 1)",
     source=_CONTEXT,
 )
 def context_output_all_to_all_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     context_parallel_method_is_ulysses: Column,
     chunk_layers: Axis,
     chunk_attention_repeated_layers: Axis,
@@ -669,7 +681,7 @@ def context_output_all_to_all_calls(
 ) -> Column:
     """Return the exchanges of the output of heads by heads, over a step [count]."""
     repeated = total(chunk_attention_repeated_layers)
-    layers = as_float(microbatch_count) * context_parallel_method_is_ulysses
+    layers = as_float(chunk_microbatch_count) * context_parallel_method_is_ulysses
     layers = layers * (2 * total(chunk_layers) + repeated)
     return layers * minimum(context_parallel_size - 1, 1)
 
@@ -684,6 +696,80 @@ def context_output_all_to_all_calls(
 def tied_network_fraction(pipeline_node_members: Column, pipeline_parallel_size: Column) -> Column:
     """Return the share of a tied embedding's hops that cross nodes: all or none [fraction]."""
     return 1.0 * (pipeline_node_members < pipeline_parallel_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="minimum(schedule_copies - 1, 1) * where(zero_stage >= 1, shard_parameters,"
+    " stage_parameters) * reduction_element_bytes",
+    source=_MIRROR + "; sharded gradients are scattered before",
+)
+def mirror_message_bytes(
+    schedule_copies: Column,
+    zero_stage: Column,
+    shard_parameters: Column,
+    stage_parameters: Column,
+    reduction_element_bytes: Column,
+) -> Column:
+    """Return the gradients that a rank adds to those of the other copy of its layers [byte]."""
+    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    return minimum(schedule_copies - 1, 1) * held * reduction_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="ring_all_reduce_bytes(mirror_message_bytes, 2)",
+    source=_RING,
+)
+def mirror_call_bytes(mirror_message_bytes: Column) -> Column:
+    """Return the bytes sent in the all-reduce of the gradients of two copies of layers [byte]."""
+    return ring_all_reduce_bytes(mirror_message_bytes, 2)
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="1.0 * minimum(schedule_copies - 1, 1) * minimum(total(chunk_exists), 1)",
+    source=_MIRROR + "; one for all chunks of a rank",
+)
+def mirror_all_reduce_calls(schedule_copies: Column, chunk_exists: Axis) -> Column:
+    """Return the all-reduces between copies of layers, over a step [count]."""
+    return 1.0 * minimum(schedule_copies - 1, 1) * minimum(total(chunk_exists), 1)
+
+
+@quantity(
+    "fraction",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source="ranks r and p - 1 - r hold the same layers: both are in one node where the middle of the "
+    "pipeline is",
+)
+def mirror_network_fraction(
+    pipeline_node_members: Column, pipeline_parallel_size: Column
+) -> Column:
+    """Return the share of the pairs of ranks with copies of the same layers that cross nodes [fraction].
+
+    Examples
+    --------
+    Eight ranks, four in a node: rank 3 and rank 4 are in two nodes too. Three in a node: they share
+    the second one, with neighbours that have their copy elsewhere.
+
+    >>> mirror_network_fraction(4, 8), mirror_network_fraction(3, 8), mirror_network_fraction(8, 8)
+    (1.0, 0.75, 0.0)
+    """
+    half = pipeline_parallel_size // 2
+    before = half % pipeline_node_members
+    after = minimum(pipeline_node_members - before, half)
+    return 1.0 - 2.0 * minimum(before, after) / pipeline_parallel_size
 
 
 def wire_bytes(calls: Column, call_bytes: Column) -> Column:
@@ -830,6 +916,13 @@ SENT = (
         fraction="tied_network_fraction",
     ),
     *_sent(
+        "mirror_all_reduce",
+        "all-reduces of gradients over the copies of layers in a pipeline",
+        calls="mirror_all_reduce_calls",
+        call="mirror_call_bytes",
+        fraction="mirror_network_fraction",
+    ),
+    *_sent(
         "context_send",
         "blocks of keys and values",
         calls="context_send_calls",
@@ -951,7 +1044,7 @@ SENT = (
     basis=Basis.EXACT,
     formula="stage_gpu_count * total(class_stage_count * (tensor_bytes + sequence_bytes"
     " + context_bytes + expert_bytes + hop_receive_calls * hop_bytes + tied_embedding_bytes"
-    " + data_bytes))",
+    " + mirror_call_bytes + data_bytes))",
     source=_RING + " brings a rank as many bytes as it sends",
 )
 def received_bytes(
@@ -964,12 +1057,13 @@ def received_bytes(
     hop_receive_calls: Axis,
     hop_bytes: Column,
     tied_embedding_bytes: Axis,
+    mirror_call_bytes: Axis,
     data_bytes: Axis,
 ) -> Column:
     """Return the bytes that all GPUs receive, over a step [byte]."""
     stages = [
-        count * (tensor + sequence + context + expert + calls * hop_bytes + tied + data)
-        for count, tensor, sequence, context, expert, calls, tied, data in zip(
+        count * (tensor + sequence + context + expert + calls * hop_bytes + tied + mirror + data)
+        for count, tensor, sequence, context, expert, calls, tied, mirror, data in zip(
             class_stage_count,
             tensor_bytes,
             sequence_bytes,
@@ -977,6 +1071,7 @@ def received_bytes(
             expert_bytes,
             hop_receive_calls,
             tied_embedding_bytes,
+            mirror_call_bytes,
             data_bytes,
             strict=True,
         )

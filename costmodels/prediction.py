@@ -388,20 +388,20 @@ def chunk_backward_prediction_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    formula="1.0 * chunk_microbatch_count * minimum(tensor_parallel_size - 1, 1)"
     " * ((1 + sequence_parallel) * total(chunk_prediction_count)"
     " + total(chunk_prediction_repeated_count))",
     source=_MEGATRON,
 )
 def prediction_all_gather_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     tensor_parallel_size: Column,
     sequence_parallel: Column,
     chunk_prediction_count: Axis,
     chunk_prediction_repeated_count: Axis,
 ) -> Column:
     """Return the all-gathers of projections' outputs, over a step [count]."""
-    calls = as_float(microbatch_count) * minimum(tensor_parallel_size - 1, 1)
+    calls = as_float(chunk_microbatch_count) * minimum(tensor_parallel_size - 1, 1)
     own = (1 + sequence_parallel) * total(chunk_prediction_count)
     return calls * (own + total(chunk_prediction_repeated_count))
 
@@ -411,18 +411,18 @@ def prediction_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * minimum(tensor_parallel_size - 1, 1)"
+    formula="1.0 * chunk_microbatch_count * minimum(tensor_parallel_size - 1, 1)"
     " * (1 - sequence_parallel) * total(chunk_prediction_count)",
     source=_MEGATRON,
 )
 def prediction_input_all_reduce_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     tensor_parallel_size: Column,
     sequence_parallel: Column,
     chunk_prediction_count: Axis,
 ) -> Column:
     """Return the all-reduces of gradients of projections' inputs, over a step [count]."""
-    calls = as_float(microbatch_count) * minimum(tensor_parallel_size - 1, 1)
+    calls = as_float(chunk_microbatch_count) * minimum(tensor_parallel_size - 1, 1)
     return calls * (1 - sequence_parallel) * total(chunk_prediction_count)
 
 
@@ -431,19 +431,19 @@ def prediction_input_all_reduce_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * (2 * total(chunk_prediction_count)"
+    formula="1.0 * chunk_microbatch_count * sequence_parallel * (2 * total(chunk_prediction_count)"
     " + total(chunk_prediction_repeated_count))",
     source=_MEGATRON + ": again for the gradient of its weight",
 )
 def prediction_input_all_gather_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     sequence_parallel: Column,
     chunk_prediction_count: Axis,
     chunk_prediction_repeated_count: Axis,
 ) -> Column:
     """Return the all-gathers of projections' inputs, over a step [count]."""
     calls = 2 * total(chunk_prediction_count) + total(chunk_prediction_repeated_count)
-    return as_float(microbatch_count) * sequence_parallel * calls
+    return as_float(chunk_microbatch_count) * sequence_parallel * calls
 
 
 @quantity(
@@ -451,14 +451,14 @@ def prediction_input_all_gather_calls(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * sequence_parallel * total(chunk_prediction_count)",
+    formula="1.0 * chunk_microbatch_count * sequence_parallel * total(chunk_prediction_count)",
     source=_MEGATRON,
 )
 def prediction_input_reduce_scatter_calls(
-    microbatch_count: Column, sequence_parallel: Column, chunk_prediction_count: Axis
+    chunk_microbatch_count: Column, sequence_parallel: Column, chunk_prediction_count: Axis
 ) -> Column:
     """Return the reduce-scatters of gradients of projections' inputs, over a step [count]."""
-    return as_float(microbatch_count) * sequence_parallel * total(chunk_prediction_count)
+    return as_float(chunk_microbatch_count) * sequence_parallel * total(chunk_prediction_count)
 
 
 @quantity(

@@ -185,10 +185,13 @@ def saved_tensors_have_dropout(
 
 
 def stages_have_layers(
-    pipeline_parallel_size: Column, virtual_stages: Column, num_hidden_layers: Column
+    pipeline_parallel_size: Column,
+    virtual_stages: Column,
+    schedule_copies: Column,
+    num_hidden_layers: Column,
 ) -> Column:
     """Return whether every virtual stage gets a layer, the ends counting as one each."""
-    stages = pipeline_parallel_size * virtual_stages
+    stages = pipeline_parallel_size * virtual_stages // schedule_copies
     return (stages == 1) + (stages <= num_hidden_layers + 2) > 0
 
 
@@ -362,10 +365,11 @@ def layers_match(
     stated_layer_count: Column,
     pipeline_parallel_size: Column,
     virtual_stages: Column,
+    schedule_copies: Column,
     num_hidden_layers: Column,
 ) -> Column:
     """Return whether stated layers are those of the model, one number for each virtual stage."""
-    stages = pipeline_parallel_size * virtual_stages
+    stages = pipeline_parallel_size * virtual_stages // schedule_copies
     fit = (stated_stage_count == stages) * (stated_layer_count == num_hidden_layers)
     return (stated_stage_count == 0) + fit > 0
 
@@ -691,7 +695,7 @@ RULES = (
         function=layers_match,
         requirement="must have plan.pipeline_parallel_size ({pipeline_parallel_size}) x "
         "plan.virtual_stages ({virtual_stages}) members that sum to model.num_hidden_layers "
-        "({num_hidden_layers})",
+        "({num_hidden_layers}); half as many where a schedule has two copies of the layers",
     ),
     Rule(
         field="model.num_attention_heads",
@@ -869,7 +873,8 @@ RULES = (
         field="plan.pipeline_parallel_size",
         function=stages_have_layers,
         requirement="times plan.virtual_stages ({virtual_stages}) must be at most "
-        "model.num_hidden_layers ({num_hidden_layers}) + 2, the ends counting as one layer each",
+        "model.num_hidden_layers ({num_hidden_layers}) + 2, the ends counting as one layer each; "
+        "half of it where a schedule has two copies of the layers",
     ),
 )
 """Every rule, in the order in which a scenario is checked; rules that depend on a schedule apart."""

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodels.columns import Column
+from costmodels.pipelining.orderings import ORDERINGS
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from costmodels.specs.layouts import Layout
 from costmodels.specs.model import Model
+from costmodels.specs.plan import Plan
 
 
 class StageClass(NamedTuple):
@@ -75,6 +77,12 @@ def balanced_layers(
     counts[0] -= 1
     counts[-1] -= 1
     return tuple(max(count, 0) for count in counts)
+
+
+def part_count(plan: Plan) -> int:
+    """Return into how many parts a plan cuts the model: virtual stages, copies counted once [count]."""
+    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    return stages // ORDERINGS[plan.schedule].copies
 
 
 @lru_cache(maxsize=512)

@@ -73,13 +73,13 @@ def slowest_stage_s(stage_microbatch_s: Axis) -> Column:
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_compute_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_compute_s))",
     source=_MEAN,
 )
 def compute_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_compute_s: Axis,
@@ -88,7 +88,7 @@ def compute_s(
     """Return the compute time of a step without recomputation, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_compute_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_compute_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
@@ -96,18 +96,18 @@ def compute_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_recompute_s)",
     source=_MEAN,
 )
 def recompute_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_recompute_s: Axis,
 ) -> Column:
     """Return the time of a step that repeats forwards, a mean over stages [s]."""
-    return microbatch_count * stage_mean(
+    return chunk_microbatch_count * stage_mean(
         class_stage_count, pipeline_parallel_size, chunk_recompute_s
     )
 
@@ -117,13 +117,13 @@ def recompute_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_tensor_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_tensor_s))",
     source=_MEAN,
 )
 def tensor_exposed_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_tensor_s: Axis,
@@ -132,7 +132,7 @@ def tensor_exposed_s(
     """Return the time of a step that waits for tensor-parallel all-reduces, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_tensor_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_tensor_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
@@ -140,13 +140,13 @@ def tensor_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_sequence_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_sequence_s))",
     source=_MEAN,
 )
 def sequence_exposed_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_sequence_s: Axis,
@@ -155,7 +155,7 @@ def sequence_exposed_s(
     """Return the time of a step that waits for sequence parallelism, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_sequence_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_sequence_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
@@ -163,13 +163,13 @@ def sequence_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_context_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_context_s))",
     source=_MEAN,
 )
 def context_exposed_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_context_s: Axis,
@@ -178,7 +178,7 @@ def context_exposed_s(
     """Return the time of a step that waits for context-parallel ranks, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_context_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_context_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
@@ -186,13 +186,13 @@ def context_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_expert_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_expert_s))",
     source=_MEAN,
 )
 def expert_exposed_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_expert_s: Axis,
@@ -201,20 +201,20 @@ def expert_exposed_s(
     """Return the time of a step that waits for exchanges with experts, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_expert_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_expert_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_forward_data_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
     " chunk_backward_data_s))",
     source=_MEAN,
 )
 def sharding_exposed_s(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     class_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_data_s: Axis,
@@ -223,7 +223,7 @@ def sharding_exposed_s(
     """Return the time of a step's microbatches that waits for sharding, a mean over stages [s]."""
     forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_data_s)
     backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_data_s)
-    return microbatch_count * (forward + backward)
+    return chunk_microbatch_count * (forward + backward)
 
 
 @quantity(
@@ -352,7 +352,7 @@ def pipeline_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="exposed_reduction_s + replicated_s + tied_embedding_s + stage_optimizer_s"
+    formula="exposed_reduction_s + replicated_s + tied_embedding_s + mirror_s + stage_optimizer_s"
     " + exposed_gather_s",
     source="the sum of its parts",
 )
@@ -360,11 +360,12 @@ def stage_end_s(
     exposed_reduction_s: Column,
     replicated_s: Column,
     tied_embedding_s: Column,
+    mirror_s: Column,
     stage_optimizer_s: Column,
     exposed_gather_s: Column,
 ) -> Column:
     """Return the time that a GPU needs after its last backward [s]."""
-    gradients = exposed_reduction_s + replicated_s + tied_embedding_s
+    gradients = exposed_reduction_s + replicated_s + tied_embedding_s + mirror_s
     return gradients + stage_optimizer_s + exposed_gather_s
 
 

@@ -108,6 +108,26 @@ def tied_embedding_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
+    formula="minimum(mirror_call_bytes, 1) * 2 * pipeline_latency_s"
+    " + mirror_call_bytes / pipeline_bandwidth_bytes_per_s",
+    source="DeepSeek-AI 2024, arXiv:2412.19437, section 3.2.1: two copies of the layers; after the "
+    "other reductions, nothing to hide behind; " + _RING,
+)
+def mirror_s(
+    mirror_call_bytes: Column,
+    pipeline_latency_s: Column,
+    pipeline_bandwidth_bytes_per_s: Column,
+) -> Column:
+    """Return the time to add the gradients of two copies of a GPU's layers [s]."""
+    steps = minimum(mirror_call_bytes, 1) * 2
+    return steps * pipeline_latency_s + mirror_call_bytes / pipeline_bandwidth_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
     formula="where((zero_stage == 1) + (zero_stage == 2), maximum(total(chunk_gather_s)"
     " - overlap_parameter_gather * first(chunk_forward_work_s), 0.0), 0.0)",
     source=_ZHAO + ": the first forward of the next step",

@@ -18,16 +18,18 @@ _STAGE = (STAGE,)
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * total(chunk_backward_replicated_bytes)"
+    formula="1.0 * chunk_microbatch_count * total(chunk_backward_replicated_bytes)"
     " + end_replicated_bytes",
     source=_KORTHIKANTI,
 )
 def replicated_bytes(
-    microbatch_count: Column, chunk_backward_replicated_bytes: Axis, end_replicated_bytes: Column
+    chunk_microbatch_count: Column,
+    chunk_backward_replicated_bytes: Axis,
+    end_replicated_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends to sum gradients of replicated weights, over a step [byte]."""
     after = total(chunk_backward_replicated_bytes)
-    return as_float(microbatch_count) * after + end_replicated_bytes
+    return as_float(chunk_microbatch_count) * after + end_replicated_bytes
 
 
 @quantity(
@@ -36,12 +38,12 @@ def replicated_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_tensor_bytes)"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_tensor_bytes)"
     " + total(chunk_backward_tensor_bytes)) + (1 - sequence_parallel) * replicated_bytes",
     source=_SHOEYBI,
 )
 def tensor_bytes(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     chunk_forward_tensor_bytes: Axis,
     chunk_backward_tensor_bytes: Axis,
     sequence_parallel: Column,
@@ -50,7 +52,7 @@ def tensor_bytes(
     """Return the bytes that a GPU sends in tensor-parallel all-reduces, over a step [byte]."""
     microbatch_bytes = total(chunk_forward_tensor_bytes) + total(chunk_backward_tensor_bytes)
     gradients = (1 - sequence_parallel) * replicated_bytes
-    return as_float(microbatch_count) * microbatch_bytes + gradients
+    return as_float(chunk_microbatch_count) * microbatch_bytes + gradients
 
 
 @quantity(
@@ -59,12 +61,12 @@ def tensor_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_sequence_bytes)"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_sequence_bytes)"
     " + total(chunk_backward_sequence_bytes)) + sequence_parallel * replicated_bytes",
     source=_KORTHIKANTI,
 )
 def sequence_bytes(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     chunk_forward_sequence_bytes: Axis,
     chunk_backward_sequence_bytes: Axis,
     sequence_parallel: Column,
@@ -72,7 +74,9 @@ def sequence_bytes(
 ) -> Column:
     """Return the bytes that a GPU sends for sequence parallelism, over a step [byte]."""
     microbatch_bytes = total(chunk_forward_sequence_bytes) + total(chunk_backward_sequence_bytes)
-    return as_float(microbatch_count) * microbatch_bytes + sequence_parallel * replicated_bytes
+    return (
+        as_float(chunk_microbatch_count) * microbatch_bytes + sequence_parallel * replicated_bytes
+    )
 
 
 @quantity(
@@ -81,14 +85,20 @@ def sequence_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * total(chunk_hops) * hop_bytes + tied_embedding_bytes",
+    formula="1.0 * chunk_microbatch_count * total(chunk_hops) * hop_bytes + tied_embedding_bytes"
+    " + mirror_call_bytes",
     source=_NARAYANAN,
 )
 def pipeline_bytes(
-    microbatch_count: Column, chunk_hops: Axis, hop_bytes: Column, tied_embedding_bytes: Column
+    chunk_microbatch_count: Column,
+    chunk_hops: Axis,
+    hop_bytes: Column,
+    tied_embedding_bytes: Column,
+    mirror_call_bytes: Column,
 ) -> Column:
     """Return the bytes that a GPU sends between pipeline stages, over a step [byte]."""
-    return as_float(microbatch_count) * total(chunk_hops) * hop_bytes + tied_embedding_bytes
+    hops = as_float(chunk_microbatch_count) * total(chunk_hops) * hop_bytes
+    return hops + tied_embedding_bytes + mirror_call_bytes
 
 
 @quantity(
@@ -97,12 +107,12 @@ def pipeline_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_data_bytes)"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_data_bytes)"
     " + total(chunk_backward_data_bytes)) + reduction_bytes + update_gather_bytes",
     source=_ZERO,
 )
 def data_bytes(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     chunk_forward_data_bytes: Axis,
     chunk_backward_data_bytes: Axis,
     reduction_bytes: Column,
@@ -110,7 +120,9 @@ def data_bytes(
 ) -> Column:
     """Return the bytes that a GPU sends to the other replicas, over a step [byte]."""
     microbatch_bytes = total(chunk_forward_data_bytes) + total(chunk_backward_data_bytes)
-    return as_float(microbatch_count) * microbatch_bytes + reduction_bytes + update_gather_bytes
+    return (
+        as_float(chunk_microbatch_count) * microbatch_bytes + reduction_bytes + update_gather_bytes
+    )
 
 
 @quantity(
@@ -119,16 +131,18 @@ def data_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_context_bytes) +"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_context_bytes) +"
     " total(chunk_backward_context_bytes))",
     source=_CONTEXT,
 )
 def context_bytes(
-    microbatch_count: Column, chunk_forward_context_bytes: Axis, chunk_backward_context_bytes: Axis
+    chunk_microbatch_count: Column,
+    chunk_forward_context_bytes: Axis,
+    chunk_backward_context_bytes: Axis,
 ) -> Column:
     """Return the bytes that a GPU sends between context-parallel ranks, over a step [byte]."""
     both = total(chunk_forward_context_bytes) + total(chunk_backward_context_bytes)
-    return as_float(microbatch_count) * both
+    return as_float(chunk_microbatch_count) * both
 
 
 @quantity(
@@ -137,16 +151,18 @@ def context_bytes(
     axes=_STAGE,
     group="communication",
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_expert_bytes) +"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_expert_bytes) +"
     " total(chunk_backward_expert_bytes))",
     source=_FOLDED,
 )
 def expert_bytes(
-    microbatch_count: Column, chunk_forward_expert_bytes: Axis, chunk_backward_expert_bytes: Axis
+    chunk_microbatch_count: Column,
+    chunk_forward_expert_bytes: Axis,
+    chunk_backward_expert_bytes: Axis,
 ) -> Column:
     """Return the bytes that a GPU sends to experts and back, over a step [byte]."""
     both = total(chunk_forward_expert_bytes) + total(chunk_backward_expert_bytes)
-    return as_float(microbatch_count) * both
+    return as_float(chunk_microbatch_count) * both
 
 
 @quantity(
@@ -177,7 +193,7 @@ def context_network_bytes(
     axes=_STAGE,
     basis=Basis.ASSUMED,
     formula="(4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers))"
-    " * microbatch_count"
+    " * chunk_microbatch_count"
     " * (expert_exchange_bytes * expert_network_fraction + expert_rows_bytes *"
     " expert_tensor_network_fraction)",
     source=_SHARE,
@@ -185,7 +201,7 @@ def context_network_bytes(
 def expert_network_bytes(
     chunk_mixture_layers: Axis,
     chunk_repeated_mixture_layers: Axis,
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     expert_exchange_bytes: Column,
     expert_network_fraction: Column,
     expert_rows_bytes: Column,
@@ -193,7 +209,7 @@ def expert_network_bytes(
 ) -> Column:
     """Return the bytes to experts and back that cross nodes, over a step [byte]."""
     layers = 4.0 * total(chunk_mixture_layers) + 2.0 * total(chunk_repeated_mixture_layers)
-    calls = layers * microbatch_count
+    calls = layers * chunk_microbatch_count
     exchanged = expert_exchange_bytes * expert_network_fraction
     return calls * (exchanged + expert_rows_bytes * expert_tensor_network_fraction)
 
@@ -202,24 +218,24 @@ def expert_network_bytes(
     "count",
     Scope.PLAN,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))",
+    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))",
     source=_ZERO,
 )
-def weight_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+def weight_passes(zero_stage: Column, chunk_microbatch_count: Column) -> Column:
     """Return how often sharded weights are gathered in a step [count]."""
-    return where(zero_stage >= 3, 2.0 * microbatch_count, 1.0 * (zero_stage >= 1))
+    return where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))
 
 
 @quantity(
     "count",
     Scope.PLAN,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * microbatch_count, 2.0 - minimum(zero_stage, 1))",
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 2.0 - minimum(zero_stage, 1))",
     source=_ZERO,
 )
-def gradient_passes(zero_stage: Column, microbatch_count: Column) -> Column:
+def gradient_passes(zero_stage: Column, chunk_microbatch_count: Column) -> Column:
     """Return how often a ring passes on gradients in a step, twice for an all-reduce [count]."""
-    return where(zero_stage >= 2, 1.0 * microbatch_count, 2.0 - minimum(zero_stage, 1))
+    return where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 2.0 - minimum(zero_stage, 1))
 
 
 @quantity(
@@ -267,8 +283,9 @@ def data_network_bytes(
     group="communication",
     basis=Basis.ASSUMED,
     formula="(tensor_bytes + sequence_bytes) * tensor_network_fraction"
-    " + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction"
+    " + (pipeline_bytes - tied_embedding_bytes - mirror_call_bytes) * pipeline_network_fraction"
     " + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)"
+    " + mirror_call_bytes * mirror_network_fraction"
     " + context_network_bytes + expert_network_bytes + data_network_bytes",
     source="the share of each axis's hops that cross nodes, a mean over the group; copies of a tied "
     "embedding are on the first and the last rank",
@@ -279,6 +296,8 @@ def network_bytes(
     tensor_network_fraction: Column,
     pipeline_bytes: Column,
     tied_embedding_bytes: Column,
+    mirror_call_bytes: Column,
+    mirror_network_fraction: Column,
     pipeline_network_fraction: Column,
     pipeline_node_members: Column,
     pipeline_parallel_size: Column,
@@ -289,8 +308,9 @@ def network_bytes(
     """Return the bytes that a GPU sends across nodes, over a step [byte]."""
     return (
         (tensor_bytes + sequence_bytes) * tensor_network_fraction
-        + (pipeline_bytes - tied_embedding_bytes) * pipeline_network_fraction
+        + (pipeline_bytes - tied_embedding_bytes - mirror_call_bytes) * pipeline_network_fraction
         + tied_embedding_bytes * (pipeline_node_members < pipeline_parallel_size)
+        + mirror_call_bytes * mirror_network_fraction
         + context_network_bytes
         + expert_network_bytes
         + data_network_bytes

@@ -148,12 +148,12 @@ def layer_model_ffn_flop(
     "count",
     Scope.TOTAL,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * stage_gpu_count",
+    formula="1.0 * chunk_microbatch_count * stage_gpu_count",
     source="by definition",
 )
-def stage_pass_count(microbatch_count: Column, stage_gpu_count: Column) -> Column:
+def stage_pass_count(chunk_microbatch_count: Column, stage_gpu_count: Column) -> Column:
     """Return the microbatches of a step, counted for each GPU of a stage that works on it [count]."""
-    return as_float(microbatch_count) * stage_gpu_count
+    return as_float(chunk_microbatch_count) * stage_gpu_count
 
 
 def layers_work_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) -> Column:

@@ -551,6 +551,14 @@ _MESSAGES = (
         "",
     ),
     _Kind(
+        "mirror_all_reduce",
+        "pipeline",
+        "all-reduce",
+        "mirror_message_bytes",
+        "mirror_call_bytes",
+        "mirror",
+    ),
+    _Kind(
         "gradient_all_reduce",
         "data",
         "all-reduce",
@@ -621,7 +629,7 @@ _SIZES = {
 """Quantity or input that says how many ranks a group has."""
 
 _COPIES = 2
-"""Ranks that hold a copy of a tied embedding."""
+"""Ranks that hold a copy of a tied embedding, or of the same layers."""
 
 
 def traffic_account(scenario: Scenario) -> TrafficAccount:
@@ -669,7 +677,7 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
     calls, payload, call, sent, network = kind.numbers
     share = table.one(_fraction(kind))
     tier = "across nodes" if share == 1 else "both" if share else "inside the node"
-    size = table.one(_SIZES[kind.group]) if kind.group else _COPIES
+    size = table.one(_SIZES[kind.group]) if kind.group in _SIZES else _COPIES
     by_chunk = CHUNK in CATALOGUE[calls].axes
     found = []
     for chunk in range(table.columns.sizes[CHUNK]) if by_chunk else (None,):

@@ -28,6 +28,7 @@ STYLES = {
     "reduction": Style("gradient reduction", "#009E73"),
     "replicated": Style("replicated gradients", "#7A5195"),
     "tied embedding": Style("tied embedding", "#CC79A7"),
+    "copies of layers": Style("copies of layers", "#661100"),
     "optimizer": Style("optimizer", "#0072B2"),
     "gather": Style("weight gather", "#D55E00"),
 }

@@ -101,6 +101,13 @@ def _tied(layout: Layout, size: int) -> Ranks:
     return layout.members(RankAxis.PIPELINE)[:, [0, -1]]
 
 
+def _mirror(layout: Layout, size: int) -> Ranks:
+    """Return the ranks of every pipeline that hold copies of the same layers, from both ends."""
+    members = layout.members(RankAxis.PIPELINE)
+    half = members.shape[1] // size
+    return np.stack([members[:, :half], members[:, ::-1][:, :half]], axis=-1).reshape(-1, size)
+
+
 def _along(axis: RankAxis) -> Callable[[Layout, int], Ranks]:
     return lambda layout, _: layout.members(axis.value)
 
@@ -147,6 +154,7 @@ GROUPS: Mapping[str, Callable[[Layout, int], Ranks]] = MappingProxyType(
     | {
         TIED: _tied,
         "copies": _key_value_copies,
+        "mirror": _mirror,
         "sharding": _sharding,
         "replication": _replication,
         "expert_tensor": _expert_tensor,

@@ -19,7 +19,7 @@ from costmodels.specs.model import Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
 from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
-from costmodels.stages import balanced_layers
+from costmodels.stages import balanced_layers, part_count
 from simulator.facts import LINKS, OVERLAPS, ROOFLINE, Facts
 from simulator.sensitivity import PLACEMENT, STEP, ranges, unmoved
 
@@ -304,7 +304,7 @@ def _replicas(facts: Facts) -> str:
 
 def _layers(facts: Facts) -> str:
     plan = facts.scenario.plan
-    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    stages = part_count(plan)
     if stages == 1:
         return without_effect(["plan.layers_per_stage"], "one stage holds every layer")
     model = facts.scenario.model

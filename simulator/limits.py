@@ -22,6 +22,7 @@ from costmodels.quantities import KIND
 from costmodels.rules import valid
 from costmodels.scenario import Scenario, scenario_from_table, scenario_hash, scenario_to_table
 from costmodels.specs.workload import WorkloadKind
+from costmodels.stages import part_count
 from costmodels.version import VERSION
 from simulator.accounting import MemoryAccount, memory_account, memory_of
 from simulator.answer import SCHEMA_VERSION
@@ -293,7 +294,7 @@ def _window(base: Scenario) -> int:
     """
     plan, model = base.plan, base.model
     dense = model.mixture.dense_layers if model.mixture else ()
-    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    stages = part_count(plan)
     return stages * (len(model.layouts) + max(dense, default=-1) + 2)
 
 

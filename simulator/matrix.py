@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.placements import Placement
-from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.scenario import Scenario, scenario_hash
 from costmodels.specs.plan import RankAxis
 from costmodels.version import VERSION
 from simulator.accounting import Message, TrafficAccount, traffic_account
 from simulator.answer import SCHEMA_VERSION
 from simulator.groups import Layout, Ranks, group_members, layout_of
+from simulator.training import placement_of
 
 _Bytes = npt.NDArray[np.float64]
 
@@ -108,10 +108,7 @@ def traffic_matrix(scenario: Scenario, by: str = GPU) -> TrafficMatrix:
     if by not in (GPU, NODE):
         raise SpecError(f"by ({by}): must be gpu or node")
     account, layout = traffic_account(scenario), layout_of(scenario)
-    plan = scenario.plan
-    placement = SCHEDULES[plan.schedule].placement(
-        pipeline_parallel_size=plan.pipeline_parallel_size, virtual_stages=plan.virtual_stages
-    )
+    placement = placement_of(scenario)
     parts = [part for message in account.messages for part in _sent(message, layout, placement)]
     source, target, sent = _added(parts, layout.rank_count)
     crosses = layout.nodes[source] != layout.nodes[target]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from costmodels.columns import ceiling
 from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
 from costmodels.specs.workload import Optimizer
-from costmodels.stages import balanced_layers
+from costmodels.stages import balanced_layers, part_count
 from simulator.facts import Facts
 from simulator.inert_fields import INERT
 
@@ -109,7 +109,7 @@ def _energy(facts: Facts) -> str:
 
 def _uneven(facts: Facts) -> str:
     plan, layers = facts.scenario.plan, facts.scenario.model.num_hidden_layers
-    stages = plan.pipeline_parallel_size * plan.virtual_stages
+    stages = part_count(plan)
     further = facts.scenario.model.multi_token_prediction_layers
     if plan.layers_per_stage is not None or (layers + 2) % stages == 0 or layers % stages:
         return ""

@@ -56,6 +56,10 @@ class StepEnd:
         The sum of the gradients of a tied embedding's copies, on the first and the last rank [s].
     tied_bytes : int
         What it sends [byte].
+    copies_s : float
+        The sum of the gradients of two copies of the layers that ranks of one pipeline hold [s].
+    copies_bytes : int
+        What it sends [byte].
     optimizer_s : float
         The update of the parameters [s].
     gather_s : float
@@ -75,6 +79,8 @@ class StepEnd:
     replicated_bytes: Mapping[str, int] = field(default_factory=dict)
     tied_s: float = 0
     tied_bytes: int = 0
+    copies_s: float = 0
+    copies_bytes: int = 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -82,6 +88,7 @@ class StepEnd:
             "reduction_last_s",
             "replicated_s",
             "tied_s",
+            "copies_s",
             "optimizer_s",
             "gather_s",
         ):

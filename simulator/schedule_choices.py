@@ -190,7 +190,7 @@ def _given_choice(scenario: Scenario, order: GivenOrder) -> ScheduleChoice:
         idle_over_work_ratio=metrics.idle_to_busy_fraction,
         peak_bytes=max(metrics.peak_bytes),
         fits=found.fits,
-        parameter_copies=1,
+        parameter_copies=order.copies,
         sent_bytes=float(metrics.sent_bytes.get(PIPELINE_AXIS, 0)),
     )
 

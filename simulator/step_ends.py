@@ -60,6 +60,7 @@ def after_reduction(end: StepEnd, *, reduced_s: float) -> list[EndPart]:
     whole: tuple[tuple[str, Engine, float, Mapping[str, int]], ...] = (
         ("replicated", network, end.replicated_s, _only_sent(end.replicated_bytes)),
         ("tied embedding", network, end.tied_s, _sent(PIPELINE_AXIS, end.tied_bytes)),
+        ("copies of layers", network, end.copies_s, _sent(PIPELINE_AXIS, end.copies_bytes)),
         ("optimizer", compute, end.optimizer_s, {}),
         ("gather", network, end.gather_s, _sent(DATA_AXIS, end.gather_bytes)),
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns, trained_depth
 from costmodels.pipelining.given_orders import GivenOrder
+from costmodels.pipelining.placements import Placement
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
 from costmodels.scenario import Scenario
@@ -65,6 +66,8 @@ _STAGE_INPUTS = (
     "end_replicated_bytes",
     "tied_embedding_s",
     "tied_embedding_bytes",
+    "mirror_s",
+    "mirror_call_bytes",
     "stage_optimizer_s",
     "exposed_gather_s",
     "update_gather_bytes",
@@ -244,6 +247,7 @@ def step_program(
             _step_end(values, index, overlaps=plan.overlap_gradient_reduction) for index in classes
         ],
         links=_links(plan.pipeline_parallel_size, values),
+        successors=placement_of(scenario).following,
     )
 
 
@@ -283,12 +287,17 @@ class Place(NamedTuple):
     chunk: int
 
 
-def chunk_places(scenario: Scenario, classes: tuple[int, ...]) -> list[Place]:
-    """Return for each virtual stage where its values are."""
+def placement_of(scenario: Scenario) -> Placement:
+    """Return where the virtual stages of a plan are."""
     plan = scenario.plan
-    placement = SCHEDULES[plan.schedule].placement(
+    return SCHEDULES[plan.schedule].placement(
         pipeline_parallel_size=plan.pipeline_parallel_size, virtual_stages=plan.virtual_stages
     )
+
+
+def chunk_places(scenario: Scenario, classes: tuple[int, ...]) -> list[Place]:
+    """Return for each virtual stage where its values are."""
+    placement = placement_of(scenario)
     places = {
         stage: Place(classes[rank], chunk)
         for rank, stages in enumerate(placement.stages_by_rank())
@@ -360,6 +369,8 @@ def _step_end(values: Mapping[str, Any], index: int, *, overlaps: bool) -> StepE
         replicated_bytes={_replicated_axis(values): int(value("end_replicated_bytes"))},
         tied_s=value("tied_embedding_s"),
         tied_bytes=int(value("tied_embedding_bytes")),
+        copies_s=value("mirror_s"),
+        copies_bytes=int(value("mirror_call_bytes")),
         optimizer_s=value("stage_optimizer_s"),
         gather_s=value("exposed_gather_s"),
         gather_bytes=int(value("update_gather_bytes")),

@@ -4,12 +4,13 @@ Text to an order and back; no file is opened here.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from io import StringIO
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, Order, Row, format_row, parse_slot
-from costmodels.pipelining.placements import Placement, linear
+from costmodels.pipelining.placements import Placement, bidirectional, linear
 from costmodels.pipelining.playing import check_order
 
 
@@ -71,7 +72,8 @@ def checked_csv(text: str) -> tuple[tuple[Row, ...], Placement]:
     Returns
     -------
     tuple
-        The rows, and a placement in which virtual stages follow each other by their numbers.
+        The rows, and a placement in which virtual stages follow each other by their numbers; in two
+        ways through two copies of the model, as in DualPipe, where no microbatch takes both.
 
     Raises
     ------
@@ -105,4 +107,17 @@ def _placed(rows: Sequence[Row]) -> Placement:
     absent = sorted(set(range(max(ranks) + 1)) - ranks.keys())
     if absent:
         raise SpecError(f"the order lacks virtual stages {absent}, below {max(ranks)}")
-    return linear([ranks[stage] for stage in range(len(ranks))])
+    return _followed(tuple(ranks[stage] for stage in range(len(ranks))), rows)
+
+
+def _followed(ranks: tuple[int, ...], rows: Sequence[Row]) -> Placement:
+    """Return who follows whom: one way through all stages, or two where no microbatch takes both."""
+    two_ways = bidirectional(pipeline_parallel_size=len(rows))
+    if ranks == two_ways.ranks:
+        seen = Counter(
+            (action.stage < len(rows), action.microbatch) for row in rows for action in row.actions
+        )
+        down = {microbatch for is_down, microbatch in seen if is_down}
+        if down.isdisjoint(microbatch for is_down, microbatch in seen if not is_down):
+            return two_ways
+    return linear(ranks)

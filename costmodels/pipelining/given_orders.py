@@ -59,12 +59,17 @@ class GivenOrder:
         return any(action.kind is halves for row in self.rows for action in row.actions)
 
     @property
+    def copies(self) -> int:
+        """Copies of the layers that the ranks hold [count]."""
+        return self.placement.stage_count // self.placement.part_count
+
+    @property
     def like(self) -> ScheduleName:
         """Return a schedule that has its virtual stages on the same ranks, and takes its sizes."""
-        return _LIKE[self.placement.ranks != _looped(self).ranks]
-
-
-_LIKE = (ScheduleName.LOOPED_BFS, ScheduleName.ZB_V)
+        if self.placement.part_count < self.placement.stage_count:
+            return ScheduleName.DUAL_PIPE
+        loops = self.placement.ranks == _looped(self).ranks
+        return ScheduleName.LOOPED_BFS if loops else ScheduleName.ZB_V
 
 
 def given_order(text: str, *, name: str) -> GivenOrder:

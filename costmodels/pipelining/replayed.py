@@ -35,12 +35,15 @@ class Listed(NamedTuple):
         Where its virtual stages are, from p and v.
     legal : callable
         Whether it exists, from the three sizes.
+    copies : int
+        How many copies of the layers its ranks hold, each for its part of the microbatches [count].
     """
 
     name: str
     rows: Callable[..., tuple[Row, ...]]
     placement: Callable[..., Placement]
     legal: Callable[..., Column]
+    copies: int = 1
 
 
 class Held(NamedTuple):
@@ -243,7 +246,11 @@ class ReplayedForms:
             chunk_weight_gradient_s,
             0.0,
         )
-        return whole - microbatch_count * mean_stage_s - ideal_bubble_s
+        return whole - self._work_s(microbatch_count, mean_stage_s) - ideal_bubble_s
+
+    def _work_s(self, microbatch_count: Column, mean_stage_s: Column) -> Column:
+        """Return what a rank works, a mean over ranks [s]."""
+        return microbatch_count // self.listed.copies * mean_stage_s
 
     def exposed_hops_s(
         self,
@@ -290,13 +297,13 @@ class ReplayedForms:
             ((mean_chunk_weight_gradient_s,) * chunks,),
             0.0,
         )
-        return maximum(whole - microbatch_count * mean_stage_s, 0.0)
+        return maximum(whole - self._work_s(microbatch_count, mean_stage_s), 0.0)
 
     def ideal_idle_fraction(
         self, ideal_bubble_s: Column, microbatch_count: Column, mean_stage_s: Column
     ) -> Column:
         """Return the share of that bubble in the whole of the pipeline's time [fraction]."""
-        return ideal_bubble_s / (microbatch_count * mean_stage_s + ideal_bubble_s)
+        return ideal_bubble_s / (self._work_s(microbatch_count, mean_stage_s) + ideal_bubble_s)
 
     def whole_s(
         self,

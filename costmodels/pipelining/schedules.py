@@ -186,7 +186,13 @@ def _schedule(
     ordering = ORDERINGS[name]
     forms = {**closed, **(_SLOTS if whole_backwards else {})}
     replayed = ReplayedForms(
-        Listed(ordering.name.value, ordering.rows_of, ordering.placement, ordering.legal)
+        Listed(
+            ordering.name.value,
+            ordering.rows_of,
+            ordering.placement,
+            ordering.legal,
+            ordering.copies,
+        )
     )
     formulas = SLOT_FORMULAS if whole_backwards else {}
     given = {form: forms.get(form, getattr(replayed, form)) for form in _FORMS}
@@ -286,6 +292,7 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
             ),
             _schedule(ScheduleName.ZB_V, in_flight_count=zb_v_in_flight_count),
             _schedule(ScheduleName.DUAL_PIPE_V, in_flight_count=dual_pipe_v_in_flight_count),
+            _schedule(ScheduleName.DUAL_PIPE),
         )
     }
 )

@@ -36,8 +36,11 @@ def test_schedules_are_compared(scenario: str) -> None:
     for choice in choices:
         idle = choice["idle_fraction"]
         assert choice["idle_over_work_ratio"] == pytest.approx(idle / (1 - idle))
-    assert "dualpipe" in answer["refused"]
+    copies = {choice["schedule"]: choice["parameter_copies"] for choice in choices}
+    assert (copies["dualpipe"], copies["dualpipe-v"]) == (2, 1)
     assert "zb-h1" in run_command(f"shardwise schedules {scenario} --equal memory")
+    told = run_command(f"shardwise schedules {scenario} --equal copies")
+    assert "dualpipe: it keeps 2 copies of the layers" in told
 
 
 def test_an_order_is_shown_and_written(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_terms_are_means_over_stages_of_all_microbatches(
     first = (1 + 3) + (10 + 30)
     others = (1 + 1) + (2 + 4)
     step_s = function(
-        microbatch_count=5,
+        chunk_microbatch_count=5,
         **CLASSES,
         **{forward: [[1.0, 3.0], [1.0, 1.0]], backward: [[10.0, 30.0], [2.0, 4.0]]},
     )
@@ -125,7 +125,9 @@ def test_terms_are_means_over_stages_of_all_microbatches(
 
 
 def test_recomputation_is_a_mean_over_stages() -> None:
-    step_s = recompute_s(microbatch_count=5, **CLASSES, chunk_recompute_s=[[1.0, 3.0], [2.0, 2.0]])
+    step_s = recompute_s(
+        chunk_microbatch_count=5, **CLASSES, chunk_recompute_s=[[1.0, 3.0], [2.0, 2.0]]
+    )
     assert step_s == 5 * 4
 
 
@@ -135,6 +137,7 @@ def test_the_end_of_a_stage_does_one_thing_after_another() -> None:
             exposed_reduction_s=1.0,
             replicated_s=50000.0,
             tied_embedding_s=20.0,
+            mirror_s=0.0,
             stage_optimizer_s=300.0,
             exposed_gather_s=4000.0,
         )

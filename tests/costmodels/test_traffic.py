@@ -31,7 +31,7 @@ def test_axes_send_for_every_microbatch_what_all_chunks_send() -> None:
     forward, backward = [1, 2], [10, 20]
     assert (
         tensor_bytes(
-            microbatch_count=5,
+            chunk_microbatch_count=5,
             chunk_forward_tensor_bytes=forward,
             chunk_backward_tensor_bytes=backward,
             sequence_parallel=0,
@@ -41,7 +41,7 @@ def test_axes_send_for_every_microbatch_what_all_chunks_send() -> None:
     )
     assert (
         sequence_bytes(
-            microbatch_count=5,
+            chunk_microbatch_count=5,
             chunk_forward_sequence_bytes=forward,
             chunk_backward_sequence_bytes=backward,
             sequence_parallel=0,
@@ -52,14 +52,20 @@ def test_axes_send_for_every_microbatch_what_all_chunks_send() -> None:
 
 
 def test_what_is_sent_once_a_step_is_not_multiplied() -> None:
-    """Five microbatches: three hops of 10 bytes and a table of 7; 33 bytes and 100 + 1000 at the end."""
+    """Five microbatches: three hops of 10 bytes, a table of 7 and a copy of 100; 33 bytes and 1100 at the end."""
     assert (
-        pipeline_bytes(microbatch_count=5, chunk_hops=[1, 2], hop_bytes=10, tied_embedding_bytes=7)
-        == 5 * 30 + 7
+        pipeline_bytes(
+            chunk_microbatch_count=5,
+            chunk_hops=[1, 2],
+            hop_bytes=10,
+            tied_embedding_bytes=7,
+            mirror_call_bytes=100,
+        )
+        == 5 * 30 + 7 + 100
     )
     assert (
         data_bytes(
-            microbatch_count=5,
+            chunk_microbatch_count=5,
             chunk_forward_data_bytes=[1, 2],
             chunk_backward_data_bytes=[10, 20],
             reduction_bytes=100,
@@ -75,6 +81,8 @@ AXES: dict[str, Any] = {
     "tensor_network_fraction": 0.0,
     "pipeline_bytes": 3000,
     "tied_embedding_bytes": 1000,
+    "mirror_call_bytes": 0,
+    "mirror_network_fraction": 0.5,
     "pipeline_network_fraction": 0.0,
     "pipeline_node_members": 4,
     "pipeline_parallel_size": 4,

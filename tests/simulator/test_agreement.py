@@ -34,7 +34,7 @@ drawn scenarios reached. GPipe, and the schedules whose list is played, are exac
 the step."""
 
 PLAYED_GAP_FRACTION = 0.125
-TWO_CHUNKS = (ScheduleName.ZB_V, ScheduleName.DUAL_PIPE_V)
+TWO_CHUNKS = (ScheduleName.ZB_V, ScheduleName.DUAL_PIPE_V, ScheduleName.DUAL_PIPE)
 
 WITNESS_BOUND_FRACTION = {ScheduleName.INTERLEAVED_ONE_F_ONE_B: 0.025}
 """Largest gap of the witnesses, which are real models, where it is not `TOLERANCE_FRACTION`: the
@@ -65,6 +65,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         microbatches = pipeline * draw(st.integers(1, 3))
     if schedule is ScheduleName.DUAL_PIPE_V:
         microbatches += pipeline
+    if schedule is ScheduleName.DUAL_PIPE:
+        pipeline += pipeline % 2
+        microbatches = 2 * pipeline + 2 * draw(st.integers(0, 3))
     micro_batch = draw(st.integers(1, 2))
     table = {
         "model": {
@@ -124,9 +127,13 @@ def closed(scenario: Scenario, *names: str) -> dict[str, Any]:
 def check_counts(scenario: Scenario) -> None:
     played = whatif.simulate(scenario).metrics
     expected = closed(
-        scenario, "stage_bytes", "stage_microbatch_flop", *(f"{axis}_bytes" for axis in AXES)
+        scenario,
+        "chunk_microbatch_count",
+        "stage_bytes",
+        "stage_microbatch_flop",
+        *(f"{axis}_bytes" for axis in AXES),
     )
-    microbatches = expected["microbatch_count"]
+    microbatches = expected["chunk_microbatch_count"]
     assert list(played.peak_bytes) == expected["stage_bytes"]
     assert list(played.flop) == [microbatches * flop for flop in expected["stage_microbatch_flop"]]
     for axis in AXES:

@@ -59,6 +59,7 @@ CASES = [
     ("interleaved-zb", 2),
     ("zb-v", 2),
     ("dualpipe-v", 2),
+    ("dualpipe", 2),
 ]
 
 
