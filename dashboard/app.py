@@ -29,7 +29,19 @@ from costmodels.errors import ShardwiseError, SpecError
 from costmodels.scenario import Scenario
 from dashboard import questions
 from dashboard.attributes import aria
-from dashboard.bar import ERROR, FIELD, STEPS, VIEW, WRAP, bar, wrap_class
+from dashboard.bar import (
+    ERROR,
+    FIELD,
+    FRAMEWORK,
+    GROUP,
+    GROUPED,
+    STEPS,
+    VIEW,
+    WRAP,
+    bar,
+    group,
+    wrap_class,
+)
 from dashboard.downloads import add_downloads
 from dashboard.explain import panel
 from dashboard.fields import MICROBATCHES, shown_value
@@ -217,8 +229,22 @@ def _register(app: Dash) -> None:
         State("shown", "data"),
         prevent_initial_call=True,
     )(zoom)
+    app.callback(
+        Output({"type": GROUPED, "section": MATCH}, "children"),
+        Input({"type": GROUP, "section": MATCH}, "n_clicks"),
+        State("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )(open_group)
     scenarios.register(app)
     work.register(app)
+    app.clientside_callback(
+        ClientsideFunction("shardwise", "framework"),
+        Output("url", "search", allow_duplicate=True),
+        Output("moved", "data"),
+        Input(FRAMEWORK, "value"),
+        prevent_initial_call=True,
+    )
     app.clientside_callback(
         ClientsideFunction("shardwise", "links"),
         Output({"type": "nav", "path": ALL}, "href"),
@@ -246,11 +272,7 @@ def show_page(pathname: str | None, search: str | None, moved: Any = None) -> li
             dcc.Link("Go to the plan", href="/", className="apply"),
         ]
     state = _lenient(search)
-    try:
-        scenario: Scenario | None = asked_by(state).scenario
-    except ShardwiseError:
-        # The callback that fills the page says why; controls keep what the address states.
-        scenario = _base_scenario(state)
+    scenario = _shown_scenario(state)
     return [
         html.H1(page.title, className="unseen"),
         bar(state, scenario, page.path, page.without)
@@ -264,11 +286,30 @@ def show_page(pathname: str | None, search: str | None, moved: Any = None) -> li
     ]
 
 
+def _shown_scenario(state: Shown) -> Scenario | None:
+    """Return the scenario whose values stand in empty fields."""
+    try:
+        return asked_by(state).scenario
+    except ShardwiseError:
+        # The callback that fills the page says why; controls keep what the address states.
+        return _base_scenario(state)
+
+
 def _base_scenario(state: Shown) -> Scenario | None:
     try:
         return asked_by(Shown(base=state.base)).scenario
     except ShardwiseError:
         return None
+
+
+def open_group(clicks: Any, pathname: str | None, search: str | None) -> Any:
+    """Return the controls of a group of fields that is opened for the first time."""
+    if clicks != 1 or not isinstance(ctx.triggered_id, dict):
+        return no_update
+    page = PAGES.get(pathname or "/", plan.PAGE)
+    state = _lenient(search)
+    section = str(ctx.triggered_id["section"])
+    return group(section, state, _shown_scenario(state), page.without)
 
 
 def _lenient(search: str | None) -> Shown:
@@ -318,9 +359,15 @@ def show_answer(
 
 
 def _written(state: Shown, search: str | None) -> Any:
-    """Return the query to write into the address, nothing where it stands there already."""
-    query = query_of(state)
-    return no_update if query == (search or "") else query
+    """Return the query to write into the address, nothing where it says the same already.
+
+    In another order it says the same: an entry of its own would hold who goes back where they are.
+    """
+    return no_update if _ordered(_lenient(search)) == _ordered(state) else query_of(state)
+
+
+def _ordered(state: Shown) -> Shown:
+    return Shown(state.base, tuple(sorted(state.changes)), tuple(sorted(state.view)))
 
 
 def _stated(

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from dash import dcc, html
 
+from costmodels.presets import preset_names, preset_table
 from costmodels.scenario import Scenario
 from dashboard.attributes import aria
 from dashboard.fields import Field, first_fields, other_fields, shown_value
 from dashboard.identity import dom_id
-from dashboard.state import State, query_of
+from dashboard.state import State, plain_text, query_of
 
 FIELD, ERROR, WRAP, STEPS, VIEW = "field", "error", "wrap", "steps", "view"
+GROUP, GROUPED = "group", "grouped"
 """Types of the identities that callbacks match."""
+
+FRAMEWORK = "framework"
+"""Choice whose value, the query of fields, is put into the address."""
 
 DEBOUNCE_S = 0.4
 """Pause in typing after which an answer is asked for [s]."""
@@ -32,31 +38,24 @@ def bar(state: State, scenario: Scenario | None, pathname: str, without: Iterabl
     without : iterable of str
         Fields that the page has a control of its own for.
     """
-    left_out = set(without)
     changes = dict(state.changes)
-
-    def controls(fields: Iterable[Field]) -> list[Any]:
-        return [
-            control(field, changes.get(field.path), scenario)
-            for field in fields
-            if field.path not in left_out
-        ]
-
     groups = [
         html.Details(
             [
                 html.Summary(
-                    [section, html.Span(_changed_count(changes, fields), className="count")]
+                    [section, html.Span(_changed_count(changes, fields), className="count")],
+                    id={"type": GROUP, "section": section},
                 ),
-                html.Div(controls(fields), className="fields"),
+                html.Div(id={"type": GROUPED, "section": section}, className="fields"),
             ],
             className="group",
         )
         for section, fields in other_fields().items()
     ]
+    first = _controls(first_fields(), state, scenario, without)
     return html.Section(
         [
-            html.Div(controls(first_fields()), className="fields first"),
+            html.Div([*first, _frameworks()], className="fields first"),
             html.Div(
                 [
                     *groups,
@@ -73,6 +72,58 @@ def bar(state: State, scenario: Scenario | None, pathname: str, without: Iterabl
         ],
         className="bar",
         **aria(label="scenario"),
+    )
+
+
+def _controls(
+    fields: Iterable[Field], state: State, scenario: Scenario | None, without: Iterable[str]
+) -> list[Any]:
+    left_out, changes = set(without), dict(state.changes)
+    return [
+        control(field, changes.get(field.path), scenario)
+        for field in fields
+        if field.path not in left_out
+    ]
+
+
+def group(
+    section: str, state: State, scenario: Scenario | None, without: Iterable[str] = ()
+) -> list[Any]:
+    """Return the controls of a group that was opened; arguments as of `bar`.
+
+    A page of all fields is several times slower to make, and with each answer again, since every
+    part of a page is told of every change: so groups are made once they are opened.
+    """
+    return _controls(other_fields().get(section, ()), state, scenario, without)
+
+
+def _frameworks() -> html.Div:
+    """Return a choice that sets what a framework shards, buckets and keeps; sizes stay."""
+    options = [
+        {
+            "label": name,
+            "value": urlencode(
+                {
+                    f"plan.{field}": plain_text(value)
+                    for field, value in preset_table("plan", name).items()
+                }
+            ),
+        }
+        for name in preset_names("plan")
+    ]
+    made = dcc.Dropdown(
+        id=FRAMEWORK, options=options, placeholder="apply", clearable=False, searchable=False
+    )
+    definition = "sets the fields of a preset of the plan: what a framework shards, buckets, keeps"
+    return html.Div(
+        [
+            html.Label("framework", htmlFor=FRAMEWORK),
+            made,
+            html.Div(f"plan\n{definition}", className="hint"),
+        ],
+        className="field",
+        role="group",
+        **aria(label=f"framework: {definition}"),
     )
 
 
@@ -105,13 +156,7 @@ def control(field: Field, value: str | None, scenario: Scenario | None) -> html.
         [
             html.Label([field.label, *unit], htmlFor=dom_id(identity)),
             made,
-            html.Div(
-                [
-                    html.Strong(field.path),
-                    html.Span(f"{field.definition}; {field.allowed}"),
-                ],
-                className="hint",
-            ),
+            html.Div(f"{field.path}\n{field.definition}; {field.allowed}", className="hint"),
             html.Div(id={"type": ERROR, "path": field.path}, className="error"),
         ],
         id={"type": WRAP, "path": field.path},
@@ -156,10 +201,7 @@ def slider(field: Field, values: Sequence[int], current: int) -> html.Div:
                 allow_direct_input=False,
             ),
             html.Div(
-                [
-                    html.Strong(field.path),
-                    html.Span(f"{field.definition}; legal here: {', '.join(map(str, values))}"),
-                ],
+                f"{field.path}\n{field.definition}; legal here: {', '.join(map(str, values))}",
                 className="hint",
             ),
         ],
@@ -195,7 +237,7 @@ def view_choice(
                 clearable=True,
                 searchable=False,
             ),
-            html.Div([html.Strong(label), html.Span(definition)], className="hint"),
+            html.Div(f"{label}\n{definition}", className="hint"),
         ],
         className="field",
         role="group",
@@ -256,7 +298,7 @@ def _view_field(
         [
             html.Label(label, htmlFor=dom_id(identity)),
             made,
-            html.Div([html.Strong(label), html.Span(definition)], className="hint"),
+            html.Div(f"{label}\n{definition}", className="hint"),
         ],
         className=css_class,
         role="group",

@@ -1,6 +1,15 @@
 // Links that keep the scenario, light and dark, saving figures and tables: nothing leaves the page.
 window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.shardwise = {
+  // Fields of a framework are set in the address, and the page is built anew from there.
+  framework(chosen) {
+    const same = window.dash_clientside.no_update;
+    if (!chosen) return [same, same];
+    const stated = new URLSearchParams(window.location.search);
+    for (const [path, value] of new URLSearchParams(chosen)) stated.set(path, value);
+    const search = "?" + stated.toString();
+    return [search, { pathname: window.location.pathname, search, at: Date.now() }];
+  },
   links(search, pathname, ids) {
     const kept = new URLSearchParams(search || "");
     for (const key of [...kept.keys()]) if (key.startsWith("view.")) kept.delete(key);

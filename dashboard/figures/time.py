@@ -75,7 +75,7 @@ def step_bars(answer: Answer) -> dict[str, Any]:
     lengths_s = [answer.time[name] for name in (*terms, "step_s")]
     layout = page_layout(height=330, left=150)
     layout["xaxis"] |= {"title": {"text": "time [s]"}, "rangemode": "tozero"}
-    layout["yaxis"] |= {"autorange": "reversed"}
+    layout["yaxis"] |= {"autorange": "reversed", "automargin": True}
     bars = {
         "type": "waterfall",
         "orientation": "h",

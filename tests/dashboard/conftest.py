@@ -1,5 +1,6 @@
 """A server in this process, a browser that watches for errors, and databases."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ def app(place: Place) -> Any:
 def address(app: Any) -> Iterator[str]:
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, app.server, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from costmodels.presets import preset_table
 from dashboard import questions
 from dashboard.jobs.kinds import ask_validation
 from dashboard.jobs.worker import Worker
 from dashboard.pages import work
-from dashboard.state import DEFAULT, read_state, scenario_of
+from dashboard.state import DEFAULT, plain_text, read_state, scenario_of
 from simulator.whatif import estimate
 from tests.dashboard.conftest import Place
 
@@ -75,6 +76,51 @@ def test_bad_input_keeps_the_last_answer_and_says_what_is_wrong(page: Any) -> No
     page.locator(field("plan.tensor_parallel_size")).fill("4")
     wait_for_answer(page, "Fits")
     assert page.locator(".field.wrong").count() == 0
+
+
+def test_a_group_of_fields_opens_and_a_framework_sets_some(page: Any) -> None:
+    open_page(page, "/?plan.micro_batch_size=2")
+    wait_for_answer(page, "Fits")
+    assert page.locator(field("plan.overlap_gradient_reduction")).count() == 0
+    page.locator(".group summary", has_text="plan").click()
+    page.locator(field("plan.gradient_bucket_parameters")).fill("1M")
+    page.wait_for_url("**/?*plan.gradient_bucket_parameters=1M*")
+    page.locator("#framework").click()
+    page.get_by_role("option", name="deepspeed-zero-3", exact=True).click()
+    page.wait_for_url("**/?*plan.zero_stage=3*")
+    wait_for_answer(page, "")
+    stated = dict(read_state(page.url.partition("?")[2]).changes)
+    preset = preset_table("plan", "deepspeed-zero-3")
+    assert stated["plan.micro_batch_size"] == "2"
+    assert {path.removeprefix("plan."): value for path, value in stated.items()} == {
+        "micro_batch_size": "2",
+        "gradient_bucket_parameters": "1M",
+        **{name: plain_text(value) for name, value in preset.items()},
+    }
+    assert page.locator(field("plan.zero_stage")).input_value() == "3"
+    expected = estimate(scenario_of(DEFAULT, tuple(stated.items())))
+    page.locator(
+        f'[data-path="memory.headroom_bytes"][data-value="{expected.memory["headroom_bytes"]}"]'
+    ).wait_for()
+    page.go_back()
+    page.wait_for_url("**/?*plan.gradient_bucket_parameters=1M*")
+
+
+def test_a_slow_answer_shows_that_it_is_computed(
+    page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page(page, "/")
+    wait_for_answer(page, "Fits")
+    going_on = threading.Event()
+    answer = questions.answer
+    monkeypatch.setattr(questions, "answer", lambda asked: (going_on.wait(20), answer(asked))[1])
+    page.locator(field("plan.micro_batch_size")).fill("2")
+    page.locator("#result[data-dash-is-loading]", has_text="Fits").wait_for()
+    shown_text = "() => getComputedStyle(document.querySelector('main'), '::before').content"
+    assert page.evaluate(shown_text) == '"computing"'
+    going_on.set()
+    page.locator("#result:not([data-dash-is-loading])").wait_for()
+    page.wait_for_url("**/?plan.micro_batch_size=2")
 
 
 def test_a_number_explains_itself(page: Any) -> None:
