@@ -81,6 +81,7 @@ _WORK = {
     "projection": "attention projections",
     "scores": "attention scores",
     "ffn": "FFN or experts",
+    "adapter": "adapters",
     "router": "router",
     "head": "head",
 }

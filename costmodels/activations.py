@@ -216,18 +216,23 @@ def megatron_mixture_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
-    " torch_attention_bytes, megatron_attention_bytes)",
-    source=_CONVENTION,
+    " torch_attention_bytes, megatron_attention_bytes) - attention_unkept_bytes"
+    " + weights_are_frozen * attention_adapter_bytes",
+    source=_CONVENTION + "; inputs of frozen matrices are not kept, those of adapters are",
 )
 def attention_saved_bytes(
     saved_tensors_is_torch_eager_cpu: Column,
     saved_tensors_is_torch_cuda: Column,
     torch_attention_bytes: Column,
     megatron_attention_bytes: Column,
+    attention_unkept_bytes: Column,
+    weights_are_frozen: Column,
+    attention_adapter_bytes: Column,
 ) -> Column:
     """Return the activations kept around a layer's attention, for one microbatch [byte]."""
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    return where(plain_torch, torch_attention_bytes, megatron_attention_bytes)
+    whole = where(plain_torch, torch_attention_bytes, megatron_attention_bytes)
+    return whole - attention_unkept_bytes + weights_are_frozen * attention_adapter_bytes
 
 
 @quantity(
@@ -256,18 +261,23 @@ def attention_core_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
-    " torch_ffn_bytes, megatron_ffn_bytes)",
-    source=_CONVENTION,
+    " torch_ffn_bytes, megatron_ffn_bytes) - ffn_unkept_bytes"
+    " + weights_are_frozen * ffn_adapter_bytes",
+    source=_CONVENTION + "; inputs of frozen matrices are not kept, those of adapters are",
 )
 def ffn_saved_bytes(
     saved_tensors_is_torch_eager_cpu: Column,
     saved_tensors_is_torch_cuda: Column,
     torch_ffn_bytes: Column,
     megatron_ffn_bytes: Column,
+    ffn_unkept_bytes: Column,
+    weights_are_frozen: Column,
+    ffn_adapter_bytes: Column,
 ) -> Column:
     """Return the activations kept for a layer's feed-forward network, for one microbatch [byte]."""
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    return where(plain_torch, torch_ffn_bytes, megatron_ffn_bytes)
+    whole = where(plain_torch, torch_ffn_bytes, megatron_ffn_bytes)
+    return whole - ffn_unkept_bytes + weights_are_frozen * ffn_adapter_bytes
 
 
 @quantity(
@@ -372,18 +382,24 @@ def megatron_head_bytes(
     Scope.GPU,
     basis=Basis.EXACT,
     formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
-    " torch_embedding_bytes, megatron_embedding_bytes)",
-    source=_CONVENTION,
+    " torch_embedding_bytes - weights_are_frozen * 8 * (microbatch_tokens + positions_is_learned"
+    " * sequence_length), megatron_embedding_bytes)",
+    source=_CONVENTION + "; a frozen table keeps no tokens",
 )
 def embedding_saved_bytes(
     saved_tensors_is_torch_eager_cpu: Column,
     saved_tensors_is_torch_cuda: Column,
+    weights_are_frozen: Column,
+    microbatch_tokens: Column,
+    positions_is_learned: Column,
+    sequence_length: Column,
     torch_embedding_bytes: Column,
     megatron_embedding_bytes: Column,
 ) -> Column:
     """Return the activations kept behind the embedding, for one microbatch [byte]."""
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    return where(plain_torch, torch_embedding_bytes, megatron_embedding_bytes)
+    tokens = weights_are_frozen * 8 * (microbatch_tokens + positions_is_learned * sequence_length)
+    return where(plain_torch, torch_embedding_bytes - tokens, megatron_embedding_bytes)
 
 
 @quantity(
@@ -391,18 +407,21 @@ def embedding_saved_bytes(
     Scope.GPU,
     basis=Basis.EXACT,
     formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
-    " torch_head_bytes, megatron_head_bytes)",
-    source=_CONVENTION,
+    " torch_head_bytes, megatron_head_bytes) - weights_are_frozen * layer_input_bytes",
+    source=_CONVENTION + "; a frozen head keeps no input",
 )
 def head_saved_bytes(
     saved_tensors_is_torch_eager_cpu: Column,
     saved_tensors_is_torch_cuda: Column,
+    weights_are_frozen: Column,
+    layer_input_bytes: Column,
     torch_head_bytes: Column,
     megatron_head_bytes: Column,
 ) -> Column:
     """Return the activations kept for head and loss, for one microbatch [byte]."""
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    return where(plain_torch, torch_head_bytes, megatron_head_bytes)
+    whole = where(plain_torch, torch_head_bytes, megatron_head_bytes)
+    return whole - weights_are_frozen * layer_input_bytes
 
 
 @quantity(

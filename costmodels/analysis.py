@@ -14,6 +14,7 @@ import numpy as np
 
 from costmodels import (
     activations,
+    adapters,
     communication,
     components,
     conventions,
@@ -48,6 +49,7 @@ MODULES = (
     parameters,
     prediction,
     layouts,
+    adapters,
     flops,
     saved_tensors,
     activations,

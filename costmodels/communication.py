@@ -558,11 +558,13 @@ def chunk_hops(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="embedding_copy_count * (total(chunk_holds_embedding) + total(chunk_holds_head))"
+    formula="(1 - weights_are_frozen) * embedding_copy_count"
+    " * (total(chunk_holds_embedding) + total(chunk_holds_head))"
     " * ring_all_reduce_bytes(vocabulary_rows * hidden_size * reduction_element_bytes, 2)",
     source="Narayanan et al. 2021, arXiv:2104.04473: the two copies of a tied embedding",
 )
 def tied_embedding_bytes(
+    weights_are_frozen: Column,
     embedding_copy_count: Column,
     chunk_holds_embedding: Axis,
     chunk_holds_head: Axis,
@@ -573,7 +575,8 @@ def tied_embedding_bytes(
     """Return the bytes sent to add the gradients of a tied embedding's copies, in a step [byte]."""
     holders = total(chunk_holds_embedding) + total(chunk_holds_head)
     message = vocabulary_rows * hidden_size * reduction_element_bytes
-    return embedding_copy_count * holders * ring_all_reduce_bytes(message, 2)
+    copies = (1 - weights_are_frozen) * embedding_copy_count
+    return copies * holders * ring_all_reduce_bytes(message, 2)
 
 
 @quantity(
@@ -581,18 +584,18 @@ def tied_embedding_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_parameters -"
-    " chunk_expert_parameters, sharding_size)",
+    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_trained_parameters -"
+    " chunk_trained_expert_parameters, sharding_size)",
     source=_ZERO,
 )
 def chunk_dense_gradient_bytes(
     reduction_element_bytes: Column,
-    chunk_parameters: Column,
-    chunk_expert_parameters: Column,
+    chunk_trained_parameters: Column,
+    chunk_trained_expert_parameters: Column,
     sharding_size: Column,
 ) -> Column:
     """Return the bytes sent to scatter a chunk's gradients once, experts apart left out [byte]."""
-    elements = chunk_parameters - chunk_expert_parameters
+    elements = chunk_trained_parameters - chunk_trained_expert_parameters
     return reduction_element_bytes * ring_reduce_scatter_bytes(elements, sharding_size)
 
 
@@ -601,16 +604,18 @@ def chunk_dense_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_expert_parameters,"
+    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_trained_expert_parameters,"
     " expert_sharding_size)",
     source=_ZERO,
 )
 def chunk_expert_gradient_bytes(
-    reduction_element_bytes: Column, chunk_expert_parameters: Column, expert_sharding_size: Column
+    reduction_element_bytes: Column,
+    chunk_trained_expert_parameters: Column,
+    expert_sharding_size: Column,
 ) -> Column:
     """Return the bytes sent to scatter the gradients of a chunk's experts once [byte]."""
     return reduction_element_bytes * ring_reduce_scatter_bytes(
-        chunk_expert_parameters, expert_sharding_size
+        chunk_trained_expert_parameters, expert_sharding_size
     )
 
 
@@ -619,19 +624,19 @@ def chunk_expert_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="ceil_div(chunk_parameters - chunk_expert_parameters, sharding_size) +"
-    " ceil_div(chunk_expert_parameters, expert_sharding_size)",
+    formula="ceil_div(chunk_trained_parameters - chunk_trained_expert_parameters, sharding_size) +"
+    " ceil_div(chunk_trained_expert_parameters, expert_sharding_size)",
     source=_ZERO,
 )
 def chunk_shard_parameters(
-    chunk_parameters: Column,
-    chunk_expert_parameters: Column,
+    chunk_trained_parameters: Column,
+    chunk_trained_expert_parameters: Column,
     sharding_size: Column,
     expert_sharding_size: Column,
 ) -> Column:
-    """Return the parameters of a chunk's shard on one GPU [parameter]."""
-    others = ceil_div(chunk_parameters - chunk_expert_parameters, sharding_size)
-    return others + ceil_div(chunk_expert_parameters, expert_sharding_size)
+    """Return the trained parameters of a chunk's shard on one GPU [parameter]."""
+    others = ceil_div(chunk_trained_parameters - chunk_trained_expert_parameters, sharding_size)
+    return others + ceil_div(chunk_trained_expert_parameters, expert_sharding_size)
 
 
 @quantity(
@@ -672,19 +677,29 @@ def chunk_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="weight_element_bytes * ring_all_gather_bytes(chunk_parameters -"
-    " chunk_expert_parameters, sharding_size)",
-    source=_ZERO,
+    formula="where(weights_are_frozen, zero_stage >= 3, 1) * weight_element_bytes"
+    " * ring_all_gather_bytes(chunk_parameters - chunk_expert_parameters, sharding_size)"
+    " + weights_are_frozen * adapter_element_bytes"
+    " * ring_all_gather_bytes(chunk_adapter_parameters, sharding_size)",
+    source=_ZERO + "; frozen weights only where they are sharded themselves",
 )
 def chunk_dense_gather_bytes(
+    weights_are_frozen: Column,
+    zero_stage: Column,
     weight_element_bytes: Column,
     chunk_parameters: Column,
     chunk_expert_parameters: Column,
     sharding_size: Column,
+    adapter_element_bytes: Column,
+    chunk_adapter_parameters: Column,
 ) -> Column:
     """Return the bytes sent to gather a chunk's weights once, experts apart left out [byte]."""
     elements = chunk_parameters - chunk_expert_parameters
-    return weight_element_bytes * ring_all_gather_bytes(elements, sharding_size)
+    happens = where(weights_are_frozen, zero_stage >= 3, 1) * weight_element_bytes
+    adapters = weights_are_frozen * adapter_element_bytes
+    return happens * ring_all_gather_bytes(
+        elements, sharding_size
+    ) + adapters * ring_all_gather_bytes(chunk_adapter_parameters, sharding_size)
 
 
 @quantity(
@@ -692,16 +707,18 @@ def chunk_dense_gather_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="weight_element_bytes * ring_all_gather_bytes(chunk_expert_parameters,"
+    formula="weight_element_bytes * ring_all_gather_bytes(chunk_trained_expert_parameters,"
     " expert_sharding_size)",
     source=_ZERO,
 )
 def chunk_expert_gather_bytes(
-    weight_element_bytes: Column, chunk_expert_parameters: Column, expert_sharding_size: Column
+    weight_element_bytes: Column,
+    chunk_trained_expert_parameters: Column,
+    expert_sharding_size: Column,
 ) -> Column:
     """Return the bytes sent to gather the weights of a chunk's experts once [byte]."""
     return weight_element_bytes * ring_all_gather_bytes(
-        chunk_expert_parameters, expert_sharding_size
+        chunk_trained_expert_parameters, expert_sharding_size
     )
 
 

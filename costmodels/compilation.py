@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodels.errors import NoReferenceDataError, SpecError
-from costmodels.formats import format_named
+from costmodels.formats import FORMATS, format_named
 from costmodels.leaves import (
     KIND_FIELDS,
     ROLE_LEAVES,
@@ -34,7 +34,7 @@ from costmodels.specs.base import Spec, check_field
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan
-from costmodels.specs.precision import Precision
+from costmodels.specs.precision import Precision, Projection
 from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
 from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
@@ -103,6 +103,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
     values["stated_host_bytes_per_s"] = sections.cluster.host_bandwidth_bytes_per_s or 0.0
     values["recompute_group_size"] = plan.recompute_group_size
+    values |= _adapter_values(sections.precision)
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())
     for position, axis in enumerate(plan.rank_order):
@@ -122,6 +123,20 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     return values | _stored_values(sections)
 
 
+def _adapter_values(precision: Precision) -> dict[str, Any]:
+    """Return the inputs that adapters give, zeros where the weights themselves are trained."""
+    adapters = precision.adapters
+    targets = () if adapters is None else adapters.targets
+    return {
+        "weights_are_frozen": int(adapters is not None),
+        "adapter_rank": 0 if adapters is None else adapters.rank,
+        "adapter_element_bytes": 0
+        if adapters is None
+        else format_named(adapters.weights).tensor_bytes(1),
+        **{f"adapts_{target.value}": int(target in targets) for target in Projection},
+    }
+
+
 def _stored_values(sections: Sections) -> dict[str, Any]:
     """Return the weights and bytes of tensors that are stored in few bits, by kind of layer."""
     kinds, layers = layer_kinds(sections.model)
@@ -131,6 +146,7 @@ def _stored_values(sections: Sections) -> dict[str, Any]:
         for what in ("bytes", "parameters"):
             groups[f"{group}_stored_{what}"] = [0] * len(layers)
     ends = {f"{end}_stored_{what}": 0 for end in ("embedding", "head") for what in _STORED}
+    narrow = 0
     for entry in tensors_as_stored(sections.model, sections.precision):
         tensor = entry.tensor
         if tensor.layer is None:
@@ -138,6 +154,8 @@ def _stored_values(sections: Sections) -> dict[str, Any]:
             ends[f"{end}_stored_bytes"] += entry.stored_bytes
             ends[f"{end}_stored_parameters"] += tensor.elements_count
             continue
+        if entry.stored.name not in FORMATS:
+            narrow = max(narrow, tensor.rows * tensor.columns)
         part = "layer_whole" if tensor.name in _WHOLE or tensor.role in _KEPT else "layer_split"
         groups[f"{part}_stored_bytes"][kinds[tensor.layer]] += entry.stored_bytes
         groups[f"{part}_stored_parameters"][kinds[tensor.layer]] += tensor.elements_count
@@ -148,7 +166,7 @@ def _stored_values(sections: Sections) -> dict[str, Any]:
         leaf: tuple(-(-size // count) for size, count in zip(sizes, counts, strict=True))
         for leaf, sizes in groups.items()
     }
-    return ends | shares
+    return ends | shares | {"narrow_matrix_parameters": narrow}
 
 
 def tensors_as_stored(model: Model, precision: Precision) -> tuple[StoredTensor, ...]:

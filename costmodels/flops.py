@@ -367,20 +367,21 @@ def layer_attention_backward_flop(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="where(recompute_is_full, layer_matmul_flop + layer_attention_flop,"
-    " where(recompute_is_selective, layer_attention_flop, 0))",
+    formula="where(recompute_is_full, layer_matmul_flop + layer_adapter_flop"
+    " + layer_attention_flop, where(recompute_is_selective, layer_attention_flop, 0))",
     source=_KORTHIKANTI,
 )
 def layer_recompute_flop(
     recompute_is_full: Column,
     recompute_is_selective: Column,
     layer_matmul_flop: Column,
+    layer_adapter_flop: Column,
     layer_attention_flop: Column,
 ) -> Column:
     """Return the forward work of a layer that the backward repeats, for one microbatch [FLOP]."""
     return where(
         recompute_is_full,
-        layer_matmul_flop + layer_attention_flop,
+        layer_matmul_flop + layer_adapter_flop + layer_attention_flop,
         where(recompute_is_selective, layer_attention_flop, 0),
     )
 
@@ -402,20 +403,23 @@ def head_flop(microbatch_tokens: Column, hidden_size: Column, vocabulary_rows: C
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * (layer_matmul_flop + layer_attention_flop))"
-    " + chunk_head_flop",
+    formula="total(chunk_layer_count * (layer_matmul_flop + layer_adapter_flop"
+    " + layer_attention_flop)) + chunk_head_flop",
     source=_NARAYANAN,
 )
 def chunk_forward_flop(
     chunk_layer_count: Axis,
     layer_matmul_flop: Axis,
+    layer_adapter_flop: Axis,
     layer_attention_flop: Axis,
     chunk_head_flop: Column,
 ) -> Column:
     """Return the forward work of a chunk, for one microbatch [FLOP]."""
     layers = [
-        matmul + attention
-        for matmul, attention in zip(layer_matmul_flop, layer_attention_flop, strict=True)
+        matmul + adapter + attention
+        for matmul, adapter, attention in zip(
+            layer_matmul_flop, layer_adapter_flop, layer_attention_flop, strict=True
+        )
     ]
     return weighted_total(chunk_layer_count, layers) + chunk_head_flop
 
@@ -440,14 +444,18 @@ def kind_repeated_layers(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * (2 * layer_matmul_flop + layer_attention_backward_flop)"
-    " + kind_repeated_layers * layer_recompute_flop) + 2 * chunk_head_flop"
+    formula="total(chunk_layer_count * (backward_product_count * layer_matmul_flop"
+    " + 2 * layer_adapter_flop + layer_attention_backward_flop)"
+    " + kind_repeated_layers * layer_recompute_flop) + backward_product_count * chunk_head_flop"
     " + chunk_prediction_recompute_flop",
-    source=_NARAYANAN,
+    source=_NARAYANAN + "; of frozen matrices the gradient of the input alone: Hu et al. 2021, "
+    "arXiv:2106.09685, section 4.1",
 )
 def chunk_backward_flop(
     chunk_layer_count: Axis,
+    backward_product_count: Column,
     layer_matmul_flop: Axis,
+    layer_adapter_flop: Axis,
     layer_attention_backward_flop: Axis,
     kind_repeated_layers: Axis,
     layer_recompute_flop: Axis,
@@ -456,12 +464,14 @@ def chunk_backward_flop(
 ) -> Column:
     """Return the backward work of a chunk with what it repeats, for one microbatch [FLOP]."""
     layers = [
-        2 * matmul + attention
-        for matmul, attention in zip(layer_matmul_flop, layer_attention_backward_flop, strict=True)
+        backward_product_count * matmul + 2 * adapter + attention
+        for matmul, adapter, attention in zip(
+            layer_matmul_flop, layer_adapter_flop, layer_attention_backward_flop, strict=True
+        )
     ]
-    own = weighted_total(chunk_layer_count, layers)
+    own = weighted_total(chunk_layer_count, layers) + backward_product_count * chunk_head_flop
     again = weighted_total(kind_repeated_layers, layer_recompute_flop)
-    return own + again + 2 * chunk_head_flop + chunk_prediction_recompute_flop
+    return own + again + chunk_prediction_recompute_flop
 
 
 @quantity(
@@ -469,14 +479,21 @@ def chunk_backward_flop(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(chunk_layer_count * layer_matmul_flop) + chunk_head_flop",
-    source="one product for each of the forward; scores have no weights",
+    formula="(1 - weights_are_frozen) * (total(chunk_layer_count * layer_matmul_flop)"
+    " + chunk_head_flop) + total(chunk_layer_count * layer_adapter_flop)",
+    source="one product for each of the forward of a weight that is trained; scores have no weights",
 )
 def chunk_weight_gradient_flop(
-    chunk_layer_count: Axis, layer_matmul_flop: Axis, chunk_head_flop: Column
+    weights_are_frozen: Column,
+    chunk_layer_count: Axis,
+    layer_matmul_flop: Axis,
+    chunk_head_flop: Column,
+    layer_adapter_flop: Axis,
 ) -> Column:
     """Return the part of a chunk's backward that gives gradients of weights, for a microbatch [FLOP]."""
-    return weighted_total(chunk_layer_count, layer_matmul_flop) + chunk_head_flop
+    own = weighted_total(chunk_layer_count, layer_matmul_flop) + chunk_head_flop
+    adapters = weighted_total(chunk_layer_count, layer_adapter_flop)
+    return (1 - weights_are_frozen) * own + adapters
 
 
 @quantity(
@@ -537,8 +554,11 @@ def layer_model_flop(
     group="compute",
     basis=Basis.EXACT,
     formula="3.0 * global_batch_size * (total((kind_layer_count + kind_is_training"
-    " * predicted_layer_count) * layer_model_flop) + model_head_flop)",
-    source="Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); unmasked pairs only",
+    " * predicted_layer_count) * (layer_model_flop + layer_model_adapter_flop)) + model_head_flop)"
+    " - 1.0 * weights_are_frozen * global_batch_size * (total(kind_layer_count"
+    " * (layer_model_flop - layer_model_scores_flop)) + model_head_flop)",
+    source="Chowdhery et al. 2022, arXiv:2204.02311, appendix B (MFU); unmasked pairs only; frozen "
+    "matrices have no gradient: Hu et al. 2021, arXiv:2106.09685, section 4.1",
 )
 def model_flop(
     global_batch_size: Column,
@@ -546,14 +566,26 @@ def model_flop(
     kind_is_training: Column,
     predicted_layer_count: Axis,
     layer_model_flop: Axis,
+    layer_model_adapter_flop: Axis,
     model_head_flop: Column,
+    weights_are_frozen: Column,
+    layer_model_scores_flop: Axis,
 ) -> Column:
     """Return the work that the model needs for a step, forward and backward [FLOP]."""
     layers = [
         count + kind_is_training * further
         for count, further in zip(kind_layer_count, predicted_layer_count, strict=True)
     ]
-    return 3.0 * global_batch_size * (weighted_total(layers, layer_model_flop) + model_head_flop)
+    whole = [
+        own + adapters
+        for own, adapters in zip(layer_model_flop, layer_model_adapter_flop, strict=True)
+    ]
+    weights = [
+        own - scores for own, scores in zip(layer_model_flop, layer_model_scores_flop, strict=True)
+    ]
+    needed = 3.0 * global_batch_size * (weighted_total(layers, whole) + model_head_flop)
+    frozen = 1.0 * weights_are_frozen * global_batch_size
+    return needed - frozen * (weighted_total(kind_layer_count, weights) + model_head_flop)
 
 
 @quantity(

@@ -12,7 +12,7 @@ from costmodels.specs.cluster import Cluster
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, TRUTHS
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RankAxis
-from costmodels.specs.precision import Precision
+from costmodels.specs.precision import Precision, Projection
 from costmodels.specs.workload import Workload
 from costmodels.units import unit_of_field
 
@@ -55,6 +55,7 @@ STRUCTURAL = {
     "model.mixture.dense_layers",
     "model.multi_token_prediction_layers",
     "model.notes",
+    "precision.adapters",
     "precision.quantization",
     "precision.stored_weights",
     "plan.layers_per_stage",
@@ -217,6 +218,28 @@ def _structural_leaves() -> dict[str, Leaf]:
             )
             for end in ("embedding", "head")
             for what, unit, said in _STORED
+        },
+        "narrow_matrix_parameters": Leaf(
+            "precision.stored_weights",
+            "parameter",
+            "weights of the largest matrix of a layer that is stored in few bits",
+        ),
+        "weights_are_frozen": Leaf(
+            "precision.adapters.rank",
+            "truth",
+            "whether adapters are trained in place of the weights",
+        ),
+        "adapter_rank": Leaf("precision.adapters.rank", "count", "rank of the adapters"),
+        "adapter_element_bytes": Leaf(
+            "precision.adapters.weights", "byte", "bytes of one element of the adapters"
+        ),
+        **{
+            f"adapts_{target.value}": Leaf(
+                "precision.adapters.targets",
+                "truth",
+                f"whether the {target.value} projection has an adapter",
+            )
+            for target in Projection
         },
         "kind_layer_count": Leaf("model.layouts", "count", "layers of each kind", (KIND,)),
         "is_mixture": Leaf("model.mixture", "truth", "whether layers have experts", (KIND,)),

@@ -58,21 +58,20 @@ def shard_parameters(
     "byte",
     Scope.GPU,
     axes=_STAGE,
-    group="memory",
     basis=Basis.EXACT,
     formula="where(zero_stage >= 3, shard_parameters, stage_parameters) * weight_element_bytes"
     " * (1 - cast_on_gather)",
     source=_ZERO + "; made of main weights as they are gathered: torch's fully_shard with a "
     "MixedPrecisionPolicy",
 )
-def weights_bytes(
+def wide_weights_bytes(
     stage_parameters: Column,
     zero_stage: Column,
     shard_parameters: Column,
     weight_element_bytes: Column,
     cast_on_gather: Column,
 ) -> Column:
-    """Return the weights that forward and backward use, as they are kept [byte]."""
+    """Return the weights of the model as they would be without a storage in few bits [byte]."""
     held = where(zero_stage >= 3, shard_parameters, stage_parameters)
     return held * weight_element_bytes * (1 - cast_on_gather)
 
@@ -83,17 +82,34 @@ def weights_bytes(
     axes=_STAGE,
     group="memory",
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, shard_parameters, stage_parameters) * gradient_element_bytes",
+    formula="wide_weights_bytes - stage_narrowed_bytes + adapter_weights_bytes",
+    source="the sum of its parts",
+)
+def weights_bytes(
+    wide_weights_bytes: Column, stage_narrowed_bytes: Column, adapter_weights_bytes: Column
+) -> Column:
+    """Return the weights that forward and backward use, as they are kept [byte]."""
+    return wide_weights_bytes - stage_narrowed_bytes + adapter_weights_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    group="memory",
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, trained_shard_parameters, stage_trained_parameters)"
+    " * gradient_element_bytes",
     source=_ZERO,
 )
 def gradients_bytes(
-    stage_parameters: Column,
+    stage_trained_parameters: Column,
     zero_stage: Column,
-    shard_parameters: Column,
+    trained_shard_parameters: Column,
     gradient_element_bytes: Column,
 ) -> Column:
     """Return the accumulated gradients [byte]."""
-    held = where(zero_stage >= 2, shard_parameters, stage_parameters)
+    held = where(zero_stage >= 2, trained_shard_parameters, stage_trained_parameters)
     return held * gradient_element_bytes
 
 
@@ -114,18 +130,18 @@ def moment_count(optimizer_is_adam: Column, optimizer_is_sgd_momentum: Column) -
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 1, shard_parameters, stage_parameters)"
+    formula="where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)"
     " * main_weight_element_bytes",
     source=_ZERO,
 )
 def main_weight_state_bytes(
-    stage_parameters: Column,
+    stage_trained_parameters: Column,
     zero_stage: Column,
-    shard_parameters: Column,
+    trained_shard_parameters: Column,
     main_weight_element_bytes: Column,
 ) -> Column:
     """Return the main weights, the copy that the optimizer updates, wherever it lies [byte]."""
-    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    held = where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)
     return held * main_weight_element_bytes
 
 
@@ -134,14 +150,14 @@ def main_weight_state_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 1, shard_parameters, stage_parameters) * moment_count"
-    " * moment_element_bytes + shape_moments_bytes",
+    formula="where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)"
+    " * moment_count * moment_element_bytes + shape_moments_bytes",
     source=_ZERO,
 )
 def moment_state_bytes(
-    stage_parameters: Column,
+    stage_trained_parameters: Column,
     zero_stage: Column,
-    shard_parameters: Column,
+    trained_shard_parameters: Column,
     moment_count: Column,
     moment_element_bytes: Column,
     shape_moments_bytes: Column,
@@ -153,7 +169,7 @@ def moment_state_bytes(
     >>> moment_state_bytes(7_500_000_000, 1, 117_187_500, 2, 4, 0) / 1e9
     0.9375
     """
-    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    held = where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)
     return held * moment_count * moment_element_bytes + shape_moments_bytes
 
 
@@ -314,7 +330,9 @@ def unit_parameters(chunk_unit_parameters: Axis) -> Column:
     axes=_STAGE,
     basis=Basis.ASSUMED,
     formula="maximum(minimum(maximum(sharding_size, expert_sharding_size) - 1, 1), cast_on_gather)"
-    " * unit_parameters * ((zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2)"
+    " * ((zero_stage >= 3) * 2 * (unit_parameters * weight_element_bytes"
+    " + weights_are_frozen * trained_unit_parameters * adapter_element_bytes)"
+    " + (zero_stage >= 2) * trained_unit_parameters"
     " * (gradient_element_bytes + cast_on_gather * weight_element_bytes))",
     source="Zhao et al. 2023, arXiv:2304.11277, section 3.2: the unit in use and the next one; with "
     "a cast, gradients in the format of weights beside what is scattered: torch 2.13, "
@@ -324,16 +342,22 @@ def sharding_buffer_bytes(
     sharding_size: Column,
     expert_sharding_size: Column,
     unit_parameters: Column,
+    weights_are_frozen: Column,
+    trained_unit_parameters: Column,
+    adapter_element_bytes: Column,
     zero_stage: Column,
     weight_element_bytes: Column,
     gradient_element_bytes: Column,
     cast_on_gather: Column,
 ) -> Column:
     """Return the buffers for gathered weights and for gradients not yet scattered [byte]."""
-    gradients = gradient_element_bytes + cast_on_gather * weight_element_bytes
-    element_bytes = (zero_stage >= 3) * 2 * weight_element_bytes + (zero_stage >= 2) * gradients
+    adapters = weights_are_frozen * trained_unit_parameters * adapter_element_bytes
+    gathered = 2 * (unit_parameters * weight_element_bytes + adapters)
+    element_bytes = gradient_element_bytes + cast_on_gather * weight_element_bytes
+    gradients = trained_unit_parameters * element_bytes
     has_shards = minimum(maximum(sharding_size, expert_sharding_size) - 1, 1)
-    return maximum(has_shards, cast_on_gather) * unit_parameters * element_bytes
+    held = (zero_stage >= 3) * gathered + (zero_stage >= 2) * gradients
+    return maximum(has_shards, cast_on_gather) * held
 
 
 @quantity(
@@ -363,14 +387,14 @@ def context_buffer_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="offload_optimizer * 2 * ceil_div(unit_parameters, where(zero_stage >= 1, sharding_size,"
+    formula="offload_optimizer * 2 * ceil_div(trained_unit_parameters, where(zero_stage >= 1, sharding_size,"
     " 1)) * (main_weight_element_bytes + moment_count * moment_element_bytes)",
     source=_OFFLOAD + ": states of the largest layer, embedding or head, one set in use and one on "
     "its way",
 )
 def offload_buffer_bytes(
     offload_optimizer: Column,
-    unit_parameters: Column,
+    trained_unit_parameters: Column,
     zero_stage: Column,
     sharding_size: Column,
     main_weight_element_bytes: Column,
@@ -378,7 +402,7 @@ def offload_buffer_bytes(
     moment_element_bytes: Column,
 ) -> Column:
     """Return the buffers through which states of the host pass in an update [byte]."""
-    elements = ceil_div(unit_parameters, where(zero_stage >= 1, sharding_size, 1))
+    elements = ceil_div(trained_unit_parameters, where(zero_stage >= 1, sharding_size, 1))
     element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
     return offload_optimizer * 2 * elements * element_bytes
 

@@ -81,14 +81,18 @@ def tied_call_bytes(tied_message_bytes: Column) -> Column:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(chunk_parameters - chunk_expert_parameters) * reduction_element_bytes",
+    formula="(chunk_trained_parameters - chunk_trained_expert_parameters)"
+    " * reduction_element_bytes",
     source=_ZERO,
 )
 def chunk_gradient_message_bytes(
-    chunk_parameters: Column, chunk_expert_parameters: Column, reduction_element_bytes: Column
+    chunk_trained_parameters: Column,
+    chunk_trained_expert_parameters: Column,
+    reduction_element_bytes: Column,
 ) -> Column:
     """Return the payload of one reduction of a chunk's gradients, experts apart left out [byte]."""
-    return (chunk_parameters - chunk_expert_parameters) * reduction_element_bytes
+    elements = chunk_trained_parameters - chunk_trained_expert_parameters
+    return elements * reduction_element_bytes
 
 
 @quantity(
@@ -96,14 +100,24 @@ def chunk_gradient_message_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(chunk_parameters - chunk_expert_parameters) * weight_element_bytes",
+    formula="where(weights_are_frozen, zero_stage >= 3, 1) * weight_element_bytes"
+    " * (chunk_parameters - chunk_expert_parameters)"
+    " + weights_are_frozen * adapter_element_bytes * chunk_adapter_parameters",
     source=_ZERO,
 )
 def chunk_weight_message_bytes(
-    chunk_parameters: Column, chunk_expert_parameters: Column, weight_element_bytes: Column
+    weights_are_frozen: Column,
+    zero_stage: Column,
+    weight_element_bytes: Column,
+    chunk_parameters: Column,
+    chunk_expert_parameters: Column,
+    adapter_element_bytes: Column,
+    chunk_adapter_parameters: Column,
 ) -> Column:
     """Return the payload of one all-gather of a chunk's weights, experts apart left out [byte]."""
-    return (chunk_parameters - chunk_expert_parameters) * weight_element_bytes
+    happens = where(weights_are_frozen, zero_stage >= 3, 1) * weight_element_bytes
+    adapters = weights_are_frozen * adapter_element_bytes * chunk_adapter_parameters
+    return happens * (chunk_parameters - chunk_expert_parameters) + adapters
 
 
 @quantity(

@@ -20,7 +20,16 @@ References
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, where
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    maximum,
+    minimum,
+    total,
+    weighted_total,
+    where,
+)
 from costmodels.quantities import ALGORITHM, KIND, STAGE, Basis, Scope, quantity
 
 _SHAPES = (
@@ -303,6 +312,51 @@ def head_state_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula=ALGORITHM,
+    source=_SHAPES,
+)
+def adapter_state_bytes(
+    optimizer_is_adafactor: Column,
+    optimizer_is_muon: Column,
+    optimizer_is_adam_8bit: Column,
+    moment_element_bytes: Column,
+    adapter_rank: Column,
+    hidden_size: Column,
+    num_attention_heads: Column,
+    num_key_value_heads: Column,
+    head_size: Column,
+    layer_intermediate_size: Column,
+    adapts_query: Column,
+    adapts_key: Column,
+    adapts_value: Column,
+    adapts_output: Column,
+    adapts_gate: Column,
+    adapts_up: Column,
+    adapts_down: Column,
+) -> Column:
+    """Return the moments of a layer's adapters, by shapes [byte]."""
+    choice = Choice(
+        optimizer_is_adafactor, optimizer_is_muon, optimizer_is_adam_8bit, moment_element_bytes
+    )
+    queries, shared = num_attention_heads * head_size, num_key_value_heads * head_size
+    projections = (
+        (adapts_query, hidden_size, queries),
+        (adapts_key + adapts_value, hidden_size, shared),
+        (adapts_output, queries, hidden_size),
+        (adapts_gate + adapts_up, hidden_size, layer_intermediate_size),
+        (adapts_down, layer_intermediate_size, hidden_size),
+    )
+    down = [(count, adapter_rank, inputs) for count, inputs, _ in projections]
+    up = [(count, outputs, adapter_rank) for count, _, outputs in projections]
+    none: list[Vector] = [(0, hidden_size)]
+    return tensor_state_bytes(choice, [*down, *up], none)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="ceil_div(total(stage_layer_count * (layer_state_bytes"
@@ -313,7 +367,7 @@ def head_state_bytes(
     " where(zero_stage >= 1, expert_sharding_size, 1))",
     source=_ZERO,
 )
-def shape_moments_bytes(
+def weight_moments_bytes(
     stage_layer_count: Axis,
     layer_state_bytes: Axis,
     is_mixture: Axis,
@@ -327,7 +381,7 @@ def shape_moments_bytes(
     sharding_size: Column,
     expert_sharding_size: Column,
 ) -> Column:
-    """Return the moments of optimizers that look at shapes; zero of the others [byte]."""
+    """Return the moments of all weights by shapes, for optimizers that look at them [byte]."""
     rows = list(zip(stage_layer_count, layer_state_bytes, is_mixture, ffn_state_bytes, strict=True))
     layers = total(
         [
@@ -345,3 +399,26 @@ def shape_moments_bytes(
     return ceil_div(layers + ends, where(zero_stage >= 1, sharding_size, 1)) + ceil_div(
         experts, where(zero_stage >= 1, expert_sharding_size, 1)
     )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="where(weights_are_frozen, ceil_div(total(stage_layer_count * adapter_state_bytes),"
+    " where(zero_stage >= 1, sharding_size, 1)), weight_moments_bytes)",
+    source=_ZERO,
+)
+def shape_moments_bytes(
+    weights_are_frozen: Column,
+    stage_layer_count: Axis,
+    adapter_state_bytes: Axis,
+    zero_stage: Column,
+    sharding_size: Column,
+    weight_moments_bytes: Column,
+) -> Column:
+    """Return the moments of optimizers that look at shapes; zero of the others [byte]."""
+    ranks = where(zero_stage >= 1, sharding_size, 1)
+    adapters = ceil_div(weighted_total(stage_layer_count, adapter_state_bytes), ranks)
+    return where(weights_are_frozen, adapters, weight_moments_bytes)

@@ -81,7 +81,7 @@ def memory_bytes_per_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_gpu_parameters * weight_element_bytes + (microbatch_tokens"
+    formula="layer_gpu_parameters * read_element_bytes + (microbatch_tokens"
     " * ((attention_projected_elements + (2 + gated) * shared_intermediate_size)"
     " // tensor_parallel_size + (2 + 2 * minimum(shared_intermediate_size, 1)) * hidden_size)"
     " + expert_rows * ((2 + gated) * layer_intermediate_size // layer_split_size"
@@ -90,7 +90,7 @@ def memory_bytes_per_s(
 )
 def layer_matmul_bytes(
     layer_gpu_parameters: Column,
-    weight_element_bytes: Column,
+    read_element_bytes: Column,
     microbatch_tokens: Column,
     attention_projected_elements: Column,
     expert_rows: Column,
@@ -111,7 +111,7 @@ def layer_matmul_bytes(
     row = (2 + gated) * layer_intermediate_size // layer_split_size + 2 * hidden_size
     whole = sharded_tokens * attention_compressed_elements
     elements = microbatch_tokens * (split + outer) + expert_rows * row + whole
-    return layer_gpu_parameters * weight_element_bytes + elements * activation_element_bytes
+    return layer_gpu_parameters * read_element_bytes + elements * activation_element_bytes
 
 
 @quantity(
@@ -219,7 +219,8 @@ def layer_attention_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s",
+    formula="layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s"
+    " + (layer_adapter_s + layer_dequantization_s)",
     source="the sum of its parts, one after the other",
 )
 def layer_forward_s(
@@ -227,9 +228,12 @@ def layer_forward_s(
     layer_attention_s: Column,
     layer_elementwise_bytes: Column,
     memory_bytes_per_s: Column,
+    layer_adapter_s: Column,
+    layer_dequantization_s: Column,
 ) -> Column:
     """Return the time of a layer's forward, for one microbatch [s]."""
-    return layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s
+    own_s = layer_matmul_s + layer_attention_s + layer_elementwise_bytes / memory_bytes_per_s
+    return own_s + (layer_adapter_s + layer_dequantization_s)
 
 
 @quantity(
@@ -237,11 +241,17 @@ def layer_forward_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="2 * layer_matmul_s + layer_attention_backward_flop / attention_flop_per_s"
-    " + 2 * (layer_score_bytes + layer_elementwise_bytes) / memory_bytes_per_s",
-    source="two products for each of the forward; tensors and their gradients are read and written",
+    formula="backward_product_count * layer_matmul_s"
+    " + layer_attention_backward_flop / attention_flop_per_s"
+    " + 2 * (layer_score_bytes + layer_elementwise_bytes) / memory_bytes_per_s"
+    " + (2 * layer_adapter_s + layer_dequantization_s)",
+    source="two products for each of the forward, one for each of a frozen matrix; tensors and "
+    "their gradients are read and written",
 )
 def layer_backward_s(
+    backward_product_count: Column,
+    layer_adapter_s: Column,
+    layer_dequantization_s: Column,
     layer_matmul_s: Column,
     layer_attention_backward_flop: Column,
     attention_flop_per_s: Column,
@@ -252,7 +262,8 @@ def layer_backward_s(
     """Return the time of a layer's backward without recomputation, for one microbatch [s]."""
     traffic = 2 * (layer_score_bytes + layer_elementwise_bytes)
     attention = layer_attention_backward_flop / attention_flop_per_s
-    return 2 * layer_matmul_s + attention + traffic / memory_bytes_per_s
+    own_s = backward_product_count * layer_matmul_s + attention + traffic / memory_bytes_per_s
+    return own_s + (2 * layer_adapter_s + layer_dequantization_s)
 
 
 @quantity(
@@ -278,7 +289,7 @@ def layer_recompute_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     formula="maximum(head_flop / wide_matmul_flop_per_s,"
-    " vocabulary_rows * hidden_size * weight_element_bytes / memory_bytes_per_s)",
+    " vocabulary_rows * hidden_size * read_element_bytes / memory_bytes_per_s)",
     source=_WILLIAMS,
 )
 def head_product_s(
@@ -286,11 +297,11 @@ def head_product_s(
     wide_matmul_flop_per_s: Column,
     vocabulary_rows: Column,
     hidden_size: Column,
-    weight_element_bytes: Column,
+    read_element_bytes: Column,
     memory_bytes_per_s: Column,
 ) -> Column:
     """Return the time of the head's matrix product, forward, for one microbatch [s]."""
-    weights = vocabulary_rows * hidden_size * weight_element_bytes
+    weights = vocabulary_rows * hidden_size * read_element_bytes
     return maximum(head_flop / wide_matmul_flop_per_s, weights / memory_bytes_per_s)
 
 
@@ -360,14 +371,14 @@ def chunk_forward_compute_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="2 * chunk_parameters * gradient_element_bytes / memory_bytes_per_s",
+    formula="2 * chunk_trained_parameters * gradient_element_bytes / memory_bytes_per_s",
     source=_OPERANDS + ": gradients of a microbatch are added to those of the others",
 )
 def chunk_accumulation_s(
-    chunk_parameters: Column, gradient_element_bytes: Column, memory_bytes_per_s: Column
+    chunk_trained_parameters: Column, gradient_element_bytes: Column, memory_bytes_per_s: Column
 ) -> Column:
     """Return the time to add a chunk's gradients to the accumulated ones, for a microbatch [s]."""
-    return 2 * chunk_parameters * gradient_element_bytes / memory_bytes_per_s
+    return 2 * chunk_trained_parameters * gradient_element_bytes / memory_bytes_per_s
 
 
 @quantity(
@@ -378,8 +389,10 @@ def chunk_accumulation_s(
     formula="total(chunk_layer_count * layer_backward_s)"
     " + 2 * (chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_forward_s"
     " + chunk_prediction_count * prediction_forward_s)"
-    " + chunk_accumulation_s",
-    source="the sum of its parts; the ends take twice their forward",
+    " + chunk_accumulation_s - weights_are_frozen * (2 * chunk_embedding_passes"
+    " * embedding_forward_s + chunk_head_passes * head_product_s)",
+    source="the sum of its parts; the ends take twice their forward, but for the gradients of "
+    "frozen weights",
 )
 def chunk_backward_compute_s(
     chunk_layer_count: Axis,
@@ -391,12 +404,15 @@ def chunk_backward_compute_s(
     chunk_prediction_count: Column,
     prediction_forward_s: Column,
     chunk_accumulation_s: Column,
+    weights_are_frozen: Column,
+    head_product_s: Column,
 ) -> Column:
     """Return the compute time of a chunk's backward, nothing computed again, for a microbatch [s]."""
     ends = chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_forward_s
     ends = ends + chunk_prediction_count * prediction_forward_s
     layers = weighted_total(chunk_layer_count, layer_backward_s)
-    return layers + 2 * ends + chunk_accumulation_s
+    frozen = 2 * chunk_embedding_passes * embedding_forward_s + chunk_head_passes * head_product_s
+    return layers + 2 * ends + chunk_accumulation_s - weights_are_frozen * frozen
 
 
 @quantity(

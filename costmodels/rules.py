@@ -20,6 +20,7 @@ from costmodels.serving import CACHE_ELEMENTS
 from costmodels.specs.layouts import Compressive, Dense, Dilated, DilatedHeads, Layout, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import RankAxis, SavedTensors
+from costmodels.specs.precision import Adapters, Projection
 from costmodels.specs.workload import Optimizer, WorkloadKind
 
 LARGEST_COUNT = 2.0**62
@@ -972,11 +973,50 @@ def _check_storage(sections: Sections) -> None:
             f"precision.stored_weights ({stored}): precision.quantization states how weights are "
             "stored, too; leave one of them out"
         )
-    if stored is not None and trains:
+    if stored is not None and trains and sections.precision.adapters is None:
         raise NotModelledError(
-            f"precision.stored_weights ({stored}): training on weights in few bits is not modelled "
-            "yet; leave it out, or set workload.kind to prefill or decode"
+            f"precision.stored_weights ({stored}): weights in few bits are not trained themselves; "
+            "state precision.adapters, leave it out, or set workload.kind to prefill or decode"
         )
+    if trains and sections.precision.adapters is not None:
+        _check_adapters(sections, sections.precision.adapters)
+
+
+_ADAPTED = ("dense", "sliding", "chunked")
+"""Layouts whose projections are query, key, value and output."""
+
+
+def _check_adapters(sections: Sections, adapters: Adapters) -> None:
+    """Raise unless training of adapters on this model and with this plan is modelled."""
+    model, plan, targets = sections.model, sections.plan, set(adapters.targets)
+    named = ", ".join(target.value for target in adapters.targets)
+    if Projection.GATE in targets and not model.gated:
+        raise SpecError(
+            f"precision.adapters.targets ({named}): the feed-forward network of {model.name} has no "
+            "gate (model.gated is false); leave gate out"
+        )
+    others = sorted({type_of(layout) for layout in model.layouts} - set(_ADAPTED))
+    sharded = plan.zero_stage >= 3 and sections.precision.stored_weights is not None
+    unknown = {
+        f"model.layouts ({', '.join(others)})": bool(others),
+        "model.mixture": model.mixture is not None,
+        f"model.multi_token_prediction_layers ({model.multi_token_prediction_layers})": (
+            model.multi_token_prediction_layers > 0
+        ),
+        f"plan.tensor_parallel_size ({plan.tensor_parallel_size})": plan.tensor_parallel_size > 1,
+        f"plan.saved_tensors ({plan.saved_tensors.value})": (
+            plan.saved_tensors is SavedTensors.TRANSFORMER_ENGINE
+        ),
+        "plan.cast_on_gather (True)": plan.cast_on_gather,
+        f"plan.zero_stage ({plan.zero_stage}) with precision.stored_weights": sharded,
+    }
+    for field, states in unknown.items():
+        if states:
+            raise NotModelledError(
+                f"{field}: is not modelled yet with precision.adapters ({named}), which are modelled "
+                "for dense, sliding and chunked attention without experts or further tokens, and with "
+                "plan.tensor_parallel_size=1"
+            )
 
 
 def _check_branches(layout: Dilated | DilatedHeads) -> None:

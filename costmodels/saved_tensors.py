@@ -30,14 +30,16 @@ _LAYER = (KIND,)
     "byte",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="sharded_tokens * ((1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm)"
-    " * hidden_size * activation_element_bytes + 4 * (2 - norm_is_rmsnorm))",
+    formula="sharded_tokens * ((1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm"
+    " * (1 - weights_are_frozen)) * hidden_size * activation_element_bytes"
+    " + 4 * (2 - norm_is_rmsnorm))",
     source=_TORCH,
 )
 def torch_norm_bytes(
     sharded_tokens: Column,
     saved_tensors_is_torch_eager_cpu: Column,
     norm_is_rmsnorm: Column,
+    weights_are_frozen: Column,
     hidden_size: Column,
     activation_element_bytes: Column,
 ) -> Column:
@@ -47,10 +49,12 @@ def torch_norm_bytes(
     --------
     Sixteen tokens of 24 elements in fp32: input, normalized input and a statistic.
 
-    >>> torch_norm_bytes(16, 1, 1, 24, 4) == 16 * (2 * 24 + 1) * 4
+    >>> torch_norm_bytes(16, 1, 1, 0, 24, 4) == 16 * (2 * 24 + 1) * 4
     True
     """
-    vectors = 1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm
+    # The normalized input is kept for the gradient of the norm's weight.
+    products = saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm * (1 - weights_are_frozen)
+    vectors = 1 + products
     statistics = 4 * (2 - norm_is_rmsnorm)
     return sharded_tokens * (vectors * hidden_size * activation_element_bytes + statistics)
 
@@ -67,7 +71,8 @@ def torch_norm_bytes(
     " + 2 * where(saved_tensors_is_torch_eager_cpu, num_attention_heads, held_key_value_head_count)"
     " * head_size + 2 * attention_output_gate * num_attention_heads * head_size"
     " + (num_attention_heads + held_key_value_head_count) * head_size * where(query_key_norm_is_none, 0,"
-    " 1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm * (1 - query_key_norm_is_unscaled)))",
+    " 1 + saved_tensors_is_torch_eager_cpu * norm_is_rmsnorm * (1 - query_key_norm_is_unscaled)"
+    " * (1 - weights_are_frozen)))",
     source=_TORCH + "; keys and values are repeated for all heads, or shared by the kernel; a "
     "value that is a view keeps the expanded keys too",
 )
@@ -87,6 +92,7 @@ def torch_head_elements(
     saved_tensors_is_torch_eager_cpu: Column,
     micro_batch_size: Column,
     sequence_length: Column,
+    weights_are_frozen: Column,
 ) -> Column:
     """Return the elements that torch keeps of a layer's heads beside scores, for one token [element].
 
@@ -105,7 +111,8 @@ def torch_head_elements(
     queries = num_attention_heads * head_size
     shared = where(eager, num_attention_heads, held_key_value_head_count) * head_size
     both = (num_attention_heads + held_key_value_head_count) * head_size
-    copies = 1 + eager * norm_is_rmsnorm * (1 - query_key_norm_is_unscaled)
+    scaled = (1 - query_key_norm_is_unscaled) * (1 - weights_are_frozen)
+    copies = 1 + eager * norm_is_rmsnorm * scaled
     norms = both * where(query_key_norm_is_none, 0, copies)
     plain = 2 * queries + 2 * shared + 2 * attention_output_gate * queries + norms
     return where(key_value_rank > 0, latent, plain)

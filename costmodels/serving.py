@@ -774,18 +774,27 @@ def ends_narrowed_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="weights_bytes - total(stage_layer_count * layer_narrowed_bytes) - ends_narrowed_bytes",
+    formula="total(stage_layer_count * layer_narrowed_bytes) + ends_narrowed_bytes",
     source=_STORAGE,
 )
-def served_weights_bytes(
-    weights_bytes: Column,
-    stage_layer_count: Axis,
-    layer_narrowed_bytes: Axis,
-    ends_narrowed_bytes: Column,
+def stage_narrowed_bytes(
+    stage_layer_count: Axis, layer_narrowed_bytes: Axis, ends_narrowed_bytes: Column
 ) -> Column:
+    """Return what storing weights in few bits spares a GPU of a stage [byte]."""
+    return weighted_total(stage_layer_count, layer_narrowed_bytes) + ends_narrowed_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
+    formula="wide_weights_bytes - stage_narrowed_bytes",
+    source=_STORAGE,
+)
+def served_weights_bytes(wide_weights_bytes: Column, stage_narrowed_bytes: Column) -> Column:
     """Return the weights of a stage in inference, as they are stored [byte]."""
-    narrowed = weighted_total(stage_layer_count, layer_narrowed_bytes)
-    return weights_bytes - narrowed - ends_narrowed_bytes
+    return wide_weights_bytes - stage_narrowed_bytes
 
 
 @quantity(

@@ -32,19 +32,20 @@ def reduction_s(zero_stage: Column, chunk_gradient_s: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="reduction_s * where(overlap_gradient_reduction, unit_parameters / maximum(stage_parameters, 1), 1.0)",
+    formula="reduction_s * where(overlap_gradient_reduction,"
+    " trained_unit_parameters / maximum(stage_trained_parameters, 1), 1.0)",
     source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the last bucket, here one layer, is "
     "ready when the backward ends",
 )
 def last_reduction_s(
     reduction_s: Column,
     overlap_gradient_reduction: Column,
-    unit_parameters: Column,
-    stage_parameters: Column,
+    trained_unit_parameters: Column,
+    stage_trained_parameters: Column,
 ) -> Column:
     """Return the part of the reduction that cannot start before the last backward ends [s]."""
-    last = where(overlap_gradient_reduction, unit_parameters / maximum(stage_parameters, 1), 1.0)
-    return reduction_s * last
+    last = trained_unit_parameters / maximum(stage_trained_parameters, 1)
+    return reduction_s * where(overlap_gradient_reduction, last, 1.0)
 
 
 @quantity(
@@ -148,8 +149,8 @@ def exposed_gather_s(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="maximum((where(zero_stage >= 1, shard_parameters, stage_parameters)"
-    " * (gradient_element_bytes + 2 * main_weight_element_bytes + weight_element_bytes"
+    formula="maximum((where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)"
+    " * (gradient_element_bytes + 2 * main_weight_element_bytes + trained_element_bytes"
     " * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)) + 2 * moment_state_bytes)"
     " / memory_bytes_per_s,"
     " host_bytes / maximum(stated_host_bytes_per_s, 1.0))",
@@ -158,12 +159,12 @@ def exposed_gather_s(
     "made as they are gathered; or states from and to the host, both ways at once",
 )
 def stage_optimizer_s(
-    stage_parameters: Column,
+    stage_trained_parameters: Column,
     zero_stage: Column,
-    shard_parameters: Column,
+    trained_shard_parameters: Column,
     gradient_element_bytes: Column,
     main_weight_element_bytes: Column,
-    weight_element_bytes: Column,
+    trained_element_bytes: Column,
     moment_state_bytes: Column,
     host_bytes: Column,
     stated_host_bytes_per_s: Column,
@@ -171,11 +172,11 @@ def stage_optimizer_s(
     cast_on_gather: Column,
 ) -> Column:
     """Return the time of a GPU's optimizer, bound by memory or by the link to the host [s]."""
-    updated = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    updated = where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)
     element_bytes = (
         gradient_element_bytes
         + 2 * main_weight_element_bytes
-        + weight_element_bytes * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)
+        + trained_element_bytes * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)
     )
     update_s = (updated * element_bytes + 2 * moment_state_bytes) / memory_bytes_per_s
     return maximum(update_s, host_bytes / maximum(stated_host_bytes_per_s, 1.0))

@@ -193,13 +193,14 @@ def chunk_forward_sequence_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_matmul_s) + chunk_head_passes * head_product_s"
-    " + chunk_prediction_count * prediction_product_s",
+    formula="total(chunk_layer_count * (layer_matmul_s + layer_adapter_s))"
+    " + chunk_head_passes * head_product_s + chunk_prediction_count * prediction_product_s",
     source="one product for each of the forward, as long as that one",
 )
 def chunk_input_gradient_s(
     chunk_layer_count: Axis,
     layer_matmul_s: Axis,
+    layer_adapter_s: Axis,
     chunk_head_passes: Column,
     head_product_s: Column,
     chunk_prediction_count: Column,
@@ -207,7 +208,10 @@ def chunk_input_gradient_s(
 ) -> Column:
     """Return the products that give a chunk's input gradients, for one microbatch [s]."""
     further = chunk_prediction_count * prediction_product_s
-    layers = weighted_total(chunk_layer_count, layer_matmul_s)
+    products = [
+        own + adapters for own, adapters in zip(layer_matmul_s, layer_adapter_s, strict=True)
+    ]
+    layers = weighted_total(chunk_layer_count, products)
     return layers + chunk_head_passes * head_product_s + further
 
 
@@ -216,12 +220,15 @@ def chunk_input_gradient_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="total(chunk_layer_count * layer_matmul_s) + chunk_head_passes * head_product_s"
-    " + chunk_prediction_count * prediction_product_s",
-    source="one product for each of the forward, as long as that one; scores have no weights, and "
-    "what is repeated, gathered or reduced counts with the input gradient",
+    formula="(1 - weights_are_frozen) * (total(chunk_layer_count * layer_matmul_s)"
+    " + chunk_head_passes * head_product_s + chunk_prediction_count * prediction_product_s)"
+    " + total(chunk_layer_count * layer_adapter_s)",
+    source="one product for each of the forward of a weight that is trained, as long as that one; "
+    "scores have no weights, and what is repeated, gathered or reduced counts with the input gradient",
 )
 def chunk_weight_gradient_s(
+    weights_are_frozen: Column,
+    layer_adapter_s: Axis,
     chunk_layer_count: Axis,
     layer_matmul_s: Axis,
     chunk_head_passes: Column,
@@ -232,7 +239,9 @@ def chunk_weight_gradient_s(
     """Return the products that give a chunk's weight gradients, for one microbatch [s]."""
     further = chunk_prediction_count * prediction_product_s
     layers = weighted_total(chunk_layer_count, layer_matmul_s)
-    return layers + chunk_head_passes * head_product_s + further
+    own_s = layers + chunk_head_passes * head_product_s + further
+    adapters_s = weighted_total(chunk_layer_count, layer_adapter_s)
+    return (1 - weights_are_frozen) * own_s + adapters_s
 
 
 @quantity(

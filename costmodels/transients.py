@@ -194,14 +194,16 @@ def head_transient_bytes(
     axes=_STAGE,
     basis=Basis.EXACT,
     formula="maximum(total(chunk_holds_head) * head_transient_bytes,"
-    " layer_transient_bytes - total(chunk_holds_head) * logits_bytes"
+    " layer_transient_bytes + dequantized_bytes - total(chunk_holds_head) * logits_bytes"
     " + minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes)",
-    source="the larger moment: the head goes backward, or a layer after its logits are gone",
+    source="the larger moment: the head goes backward, or a layer after its logits are gone, with "
+    "the wide copy of a matrix in few bits",
 )
 def transient_bytes(
     chunk_holds_head: Axis,
     head_transient_bytes: Column,
     layer_transient_bytes: Column,
+    dequantized_bytes: Column,
     logits_bytes: Column,
     chunk_prediction_repeated_count: Axis,
     prediction_saved_bytes: Column,
@@ -212,12 +214,12 @@ def transient_bytes(
     --------
     A head of 30, logits of 20, a layer of 60, on the last stage; and without the head.
 
-    >>> transient_bytes([1], 30, 60, 20, [0], 0), transient_bytes([0], 30, 60, 20, [0], 0)
+    >>> transient_bytes([1], 30, 60, 0, 20, [0], 0), transient_bytes([0], 30, 60, 0, 20, [0], 0)
     (40, 60)
     """
     holds = total(chunk_holds_head)
     further = minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes
-    layer = layer_transient_bytes - holds * logits_bytes + further
+    layer = layer_transient_bytes + dequantized_bytes - holds * logits_bytes + further
     return maximum(holds * head_transient_bytes, layer)
 
 

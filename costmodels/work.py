@@ -4,6 +4,9 @@ Forward and backward apart, of all GPUs of a stage; once as executed, once as th
 The components add up to the executed work and to the model's.
 """
 
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
 from costmodels.columns import Axis, Column, as_float, total, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Quantity, Scope, quantity, renamed
 
@@ -167,8 +170,22 @@ def layers_work_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) 
     return factor * weighted_total(stage_layer_count, [as_float(flop) for flop in layer_flop])
 
 
+def layers_weighted_flop(
+    product_count: Column, factor: Column, stage_layer_count: Axis, layer_flop: Axis
+) -> Column:
+    """Return the backward of products of a stage's layers in a step, so many for each [FLOP].
+
+    Examples
+    --------
+    >>> layers_weighted_flop(1, 2.0, [1, 2], [10, 100])
+    420.0
+    """
+    layers = weighted_total(stage_layer_count, [as_float(flop) for flop in layer_flop])
+    return product_count * factor * layers
+
+
 def layers_double_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) -> Column:
-    """Return twice the work of a stage's layers in a step, the backward of matrix products [FLOP].
+    """Return twice the work of a stage's layers in a step, the backward of products of two inputs [FLOP].
 
     Examples
     --------
@@ -189,15 +206,15 @@ def head_work_flop(factor: Column, head_flop: Axis) -> Column:
     return factor * total(head_flop)
 
 
-def head_double_flop(factor: Column, head_flop: Axis) -> Column:
-    """Return twice the work of heads in a step, their backward [FLOP].
+def head_weighted_flop(product_count: Column, factor: Column, head_flop: Axis) -> Column:
+    """Return the backward of products of heads in a step, so many for each [FLOP].
 
     Examples
     --------
-    >>> head_double_flop(2.0, [0, 10])
+    >>> head_weighted_flop(2, 2.0, [0, 10])
     40.0
     """
-    return 2.0 * factor * total(head_flop)
+    return product_count * factor * total(head_flop)
 
 
 @quantity(
@@ -250,8 +267,23 @@ def stage_recompute_flop(
     return stage_pass_count * (layers + total(chunk_prediction_recompute_flop))
 
 
-_LAYERS = {"work": layers_work_flop, "double": layers_double_flop}
-_HEAD = {"work": head_work_flop, "double": head_double_flop}
+class _Way(StrEnum):
+    """How often a component's work is done: once, twice, or once for each product of a backward."""
+
+    ONCE = ""
+    TWICE = "2.0 * "
+    BY_PRODUCTS = "backward_product_count * "
+
+
+_LAYERS: Mapping[_Way, Callable[..., Column]] = {
+    _Way.ONCE: layers_work_flop,
+    _Way.TWICE: layers_double_flop,
+    _Way.BY_PRODUCTS: layers_weighted_flop,
+}
+_HEAD: Mapping[_Way, Callable[..., Column]] = {
+    _Way.ONCE: head_work_flop,
+    _Way.BY_PRODUCTS: head_weighted_flop,
+}
 
 
 def _of_stage(
@@ -261,19 +293,18 @@ def _of_stage(
     *,
     factor: str,
     source: str,
-    double: bool = False,
+    way: _Way = _Way.ONCE,
 ) -> Quantity:
     """Return the work of one component on all GPUs of a stage, in a step."""
-    way = "double" if double else "work"
-    twice = "2.0 * " if double else ""
+    names = {"factor": factor}
+    if way is _Way.BY_PRODUCTS:
+        names["product_count"] = "backward_product_count"
     if "head" in layer:
-        names = {"factor": factor, "head_flop": layer}
-        function = renamed(_HEAD[way], name, names)
-        formula = f"{twice}{factor} * total({layer})"
+        function = renamed(_HEAD[way], name, names | {"head_flop": layer})
+        formula = f"{way.value}{factor} * total({layer})"
     else:
-        names = {"factor": factor, "layer_flop": layer}
-        function = renamed(_LAYERS[way], name, names)
-        formula = f"{twice}{factor} * total(stage_layer_count * {layer})"
+        function = renamed(_LAYERS[way], name, names | {"layer_flop": layer})
+        formula = f"{way.value}{factor} * total(stage_layer_count * {layer})"
     return Quantity(
         name=name,
         unit="FLOP",
@@ -292,10 +323,18 @@ _NAMES = {
     "scores": ("layer_attention_flop", "scores and weighted values"),
     "ffn": ("layer_ffn_flop", "feed-forward networks or experts"),
     "router": ("layer_router_flop", "routers"),
+    "adapter": ("layer_adapter_flop", "low-rank adapters"),
     "head": ("chunk_head_flop", "heads, and projections before them"),
 }
 
+_TRAINED = frozenset({"scores", "adapter"})
+"""Components with two products in the backward for each of the forward, whatever is frozen."""
+
 _EXECUTED = "on all GPUs of a stage, in a step"
+
+
+def _way(component: str) -> _Way:
+    return _Way.TWICE if component in _TRAINED else _Way.BY_PRODUCTS
 
 
 def _executed(component: str) -> tuple[Quantity, Quantity]:
@@ -315,7 +354,7 @@ def _executed(component: str) -> tuple[Quantity, Quantity]:
             f"Work executed for {what} in the backward, nothing repeated, {_EXECUTED}.",
             factor="stage_pass_count",
             source=_NARAYANAN,
-            double=not own_backward,
+            way=_Way.ONCE if own_backward else _way(component),
         ),
     )
 
@@ -337,7 +376,7 @@ def _needed(component: str) -> tuple[Quantity, Quantity]:
             f"Work that the model needs for {what} in the backward, of a stage, in a step.",
             factor="global_batch_size",
             source=_PALM,
-            double=True,
+            way=_way(component),
         ),
     )
 

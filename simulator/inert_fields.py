@@ -20,6 +20,7 @@ from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
 from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
+from simulator.adapter_notes import other_targets
 from simulator.facts import LINKS, OVERLAPS, ROOFLINE, Facts
 from simulator.sensitivity import PLACEMENT, STEP, ranges, unmoved
 
@@ -520,6 +521,16 @@ def _widths(facts: Facts) -> str:
     return "; ".join(said)
 
 
+def _stored(facts: Facts) -> str:
+    """Return that the format of weights has no effect where all are stored in another."""
+    precision = facts.scenario.precision
+    buckets = facts.scenario.plan.gradient_bucket_parameters
+    if precision.stored_weights is None or buckets:
+        return ""
+    reason = f"weights are stored as {precision.stored_weights}"
+    return without_effect(["precision.weights"], reason)
+
+
 def _cache(facts: Facts) -> str:
     fields = ["precision.kv_cache", "plan.kv_cache_block_length", "plan.decompress_kv_cache"]
     return without_effect(fields, "training keeps no cache of keys and values")
@@ -564,6 +575,8 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _peaks,
     _compute,
     _widths,
+    _stored,
+    other_targets,
     _cache,
     _tokens,
     _labels,

@@ -9,6 +9,7 @@ from costmodels.columns import ceiling
 from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
+from simulator.adapter_notes import trained
 from simulator.facts import Facts
 from simulator.inert_fields import INERT
 
@@ -144,6 +145,7 @@ _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _selective,
     _sharded_pipeline,
     _muon,
+    trained,
     _price,
     _run,
     _energy,

@@ -60,6 +60,7 @@ _OF_TRAINING = (
     "precision.main_weights",
     "precision.moments",
     "precision.gradient_reduction",
+    "precision.adapters",
     "model.dropout",
     "model.multi_token_prediction_layers",
 )

@@ -30,8 +30,8 @@ _INPUTS = (
     "chunk_backward_work_s",
     "chunk_gather_bytes",
     "chunk_gradient_bytes",
-    "chunk_parameters",
-    "unit_parameters",
+    "chunk_trained_parameters",
+    "trained_unit_parameters",
     "pipeline_stride",
     "sharding_node_members",
     "sharding_size",
@@ -210,8 +210,8 @@ def shared_step(
         if plan.zero_stage >= 2 or not size_bytes:
             return None
         whole = stream("reduction", When.AFTER, size_bytes, stage, 2 - min(plan.zero_stage, 1))
-        unit = scalar(values["unit_parameters"][classes[base.stage_ranks()[stage]]])
-        buckets = round(of_stage("chunk_parameters", stage) / unit)
+        unit = scalar(values["trained_unit_parameters"][classes[base.stage_ranks()[stage]]])
+        buckets = round(of_stage("chunk_trained_parameters", stage) / unit)
         return Reduction(whole, max(buckets, 1) if plan.overlap_gradient_reduction else 1)
 
     def works(direction: str, given: Any) -> list[ActionWork]:

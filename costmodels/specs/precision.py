@@ -1,5 +1,6 @@
 """Description of the number format of every role that a tensor can have in training."""
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -78,6 +79,54 @@ class Quantization(Spec, frozen=True, kw_only=True):
                 )
 
 
+class Projection(StrEnum):
+    """A projection of a layer that may have an adapter."""
+
+    QUERY = "query"
+    KEY = "key"
+    VALUE = "value"
+    OUTPUT = "output"
+    GATE = "gate"
+    UP = "up"
+    DOWN = "down"
+
+
+_TRAINED = ("memory", "compute", "communication", "time")
+
+
+class Adapters(Spec, frozen=True, kw_only=True):
+    """Low-rank adapters that are trained beside frozen weights: LoRA.
+
+    Attributes
+    ----------
+    rank : int
+        Rank r of each: two matrices of (r, inputs) and (outputs, r) [count].
+    targets : tuple of Projection
+        Projections that have one, in every layer.
+    weights : str
+        Format of the adapters; gradients and states have those of the recipe.
+    """
+
+    section: ClassVar[str] = "precision.adapters"
+
+    rank: Annotated[int, size("rank of the adapters", "parameters", *_TRAINED, most=2**16)]
+    targets: Annotated[
+        tuple[Projection, ...], choice("projections with adapters", "parameters", *_TRAINED)
+    ]
+    weights: Annotated[str, choice("format of the adapters", *_SENT)] = "fp32"
+
+    def __post_init__(self) -> None:
+        """Check that there are projections, each named once, and that the format is known."""
+        super().__post_init__()
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            named = ", ".join(target.value for target in self.targets)
+            raise SpecError(
+                f"{self.section}.targets ({named}): must name at least one projection, each once: "
+                f"{', '.join(Projection)}"
+            )
+        _check_role(f"{self.section}.weights", "gradients", self.weights)
+
+
 WEIGHT_FORMATS = (
     *("fp8-e4m3", "fp8-e5m2", "mxfp4", "mxfp8", "nvfp4"),
     *("int2", "int3", "int4", "int8", "nf4", "fp4-e2m1"),
@@ -89,6 +138,23 @@ SCALE_FORMATS = ("fp32", "bf16", "fp16", "fp8-e4m3", "e8m0")
 
 ACTIVATION_FORMATS = ("fp8-e4m3", "fp8-e5m2", "mxfp4", "mxfp8", "nvfp4", "int8", "int4")
 """Formats to which inputs of matrix products are quantized."""
+
+
+_STORED = ("memory", "time")
+
+
+def _check_role(field: str, role: str, name: str) -> None:
+    """Raise unless tensors of a role may be kept in a format of this name."""
+    try:
+        entry = format_named(name)
+    except SpecError as error:
+        raise SpecError(f"{field}: {error}") from None
+    if not entry.fills(role):
+        able = [other.name for other in FORMATS.values() if other.fills(role)]
+        raise SpecError(
+            f"{field} ({name}): tensors are not kept in {name}; "
+            f"use {', '.join(able[:-1])} or {able[-1]}"
+        )
 
 
 class Precision(Spec, frozen=True, kw_only=True):
@@ -117,8 +183,11 @@ class Precision(Spec, frozen=True, kw_only=True):
     kv_cache : str or None
         Cached keys and values, in inference; None keeps them as activations.
     stored_weights : str or None
-        Storage of the weights in few bits, in inference: a recipe such as ``awq-int4`` or
-        ``gguf-Q4_K_M``, or a format for the matrices of layers; None keeps them as weights.
+        Storage of the weights in few bits, in inference and beside adapters: a recipe such as
+        ``awq-int4`` or ``gguf-Q4_K_M``, or a format for the matrices of layers; None keeps them as
+        weights.
+    adapters : Adapters or None
+        Adapters that are trained while the weights are frozen; None trains the weights.
     """
 
     section: ClassVar[str] = "precision"
@@ -137,7 +206,15 @@ class Precision(Spec, frozen=True, kw_only=True):
     )
     kv_cache: Annotated[str, choice("cached keys and values, in inference")] | None = None
     stored_weights: (
-        Annotated[str, choice("storage of weights in few bits, in inference")] | None
+        Annotated[
+            str,
+            choice("storage of weights in few bits, in inference and beside adapters", *_STORED),
+        ]
+        | None
+    ) = None
+    adapters: (
+        Annotated[Adapters, choice("adapters beside frozen weights", "parameters", *_TRAINED)]
+        | None
     ) = None
 
     def __post_init__(self) -> None:
@@ -145,18 +222,8 @@ class Precision(Spec, frozen=True, kw_only=True):
         super().__post_init__()
         for role in (*STORED_ROLES, "kv_cache", "compute"):
             name = getattr(self, role)
-            if name is None:
-                continue
-            try:
-                entry = format_named(name)
-            except SpecError as error:
-                raise SpecError(f"precision.{role}: {error}") from None
-            if not entry.fills(role):
-                able = [other.name for other in FORMATS.values() if other.fills(role)]
-                raise SpecError(
-                    f"precision.{role} ({name}): tensors are not kept in {name}; "
-                    f"use {', '.join(able[:-1])} or {able[-1]}"
-                )
+            if name is not None:
+                _check_role(f"precision.{role}", role, name)
         if not format_named(self.compute).stored and self.activations != "fp32":
             raise SpecError(
                 f"precision.compute ({self.compute}): multiplies tensors that are kept in fp32, so "

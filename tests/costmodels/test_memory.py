@@ -23,7 +23,7 @@ from costmodels.memory import (
     shard_parameters,
     sharding_buffer_bytes,
     unit_parameters,
-    weights_bytes,
+    wide_weights_bytes,
     worst_stage_index,
 )
 from costmodels.scenario import Scenario
@@ -32,12 +32,13 @@ from tests.costmodels.witnesses import WITNESSES, witness
 
 def state_bytes(parameters: int, stage: int, replicas: int) -> int:
     """Return weights, gradients and Adam's state in mixed precision: 2 + 2 + 12 bytes."""
+    shard = shard_parameters(parameters, 0, replicas, 1)
+    weights = wide_weights_bytes(parameters, stage, shard, 2, cast_on_gather=0)
     sharding = {
-        "stage_parameters": parameters,
+        "stage_trained_parameters": parameters,
         "zero_stage": stage,
-        "shard_parameters": shard_parameters(parameters, 0, replicas, 1),
+        "trained_shard_parameters": shard,
     }
-    weights = weights_bytes(**sharding, weight_element_bytes=2, cast_on_gather=0)
     gradients = gradients_bytes(**sharding, gradient_element_bytes=2)
     optimizer = optimizer_bytes(
         main_weight_state_bytes(**sharding, main_weight_element_bytes=4),
@@ -272,6 +273,9 @@ def test_buffers_of_sharding(stage: int, replicas: int, cast: int, expected: int
         sharding_size=replicas,
         expert_sharding_size=1,
         unit_parameters=10,
+        weights_are_frozen=0,
+        trained_unit_parameters=10,
+        adapter_element_bytes=0,
         zero_stage=stage,
         weight_element_bytes=2,
         gradient_element_bytes=4,

@@ -198,3 +198,20 @@ def test_each_layer_caches_what_its_own_layout_needs() -> None:
     # Heads of an explicit size, twice the hidden size over the heads: 50 % too little.
     kept, uniform = cached("qwen3-235b-a22b", 8192)
     assert 2 * uniform == kept
+
+
+def test_training_of_adapters_is_not_counted_as_training_of_all_weights() -> None:
+    """RahulSChand gpu_poor issue 1: QLoRA of 7B as 177 GB, more than LoRA, as if all were trained."""
+    names = ("gradients_bytes", "optimizer_bytes", "weights_bytes", "chunk_backward_flop")
+    whole, lora, qlora = (
+        values(witness("small", precision=recipe), *names)
+        for recipe in ("bf16-mixed", "lora", "qlora")
+    )
+    trained = 32 * 16 * (4096 + 4096 + 4096 + 1024)
+    assert number(lora[0]) == 4 * trained
+    assert number(lora[1]) == 8 * trained
+    assert number(whole[1]) == 12 * 8_030_261_248
+    assert number(qlora[2]) < 0.55 * number(lora[2])
+    assert number(lora[3]) < 0.55 * number(whole[3])
+    total = estimate(witness("small", precision="qlora", plan__recompute="full"))
+    assert total.memory["worst_stage_bytes"] < 48e9

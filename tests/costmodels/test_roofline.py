@@ -299,21 +299,27 @@ def test_a_forward_is_products_then_attention_then_traffic() -> None:
         layer_attention_s=4.0,
         layer_elementwise_bytes=10,
         memory_bytes_per_s=2.0,
+        layer_adapter_s=0.5,
+        layer_dequantization_s=0.25,
     )
-    assert forward_s == 12.0
+    assert forward_s == 12.0 + 0.5 + 0.25
 
 
 def test_a_backward_does_every_product_twice_and_moves_gradients_too() -> None:
     """Two products of 3 s; 20 FLOP at 4 FLOP/s; 6 + 10 bytes and as many of gradients at 2 byte/s."""
-    backward_s = layer_backward_s(
-        layer_matmul_s=3.0,
-        layer_attention_backward_flop=20,
-        attention_flop_per_s=4.0,
-        layer_score_bytes=6,
-        layer_elementwise_bytes=10,
-        memory_bytes_per_s=2.0,
-    )
-    assert backward_s == (3 + 3) + 5 + (8 + 8)
+    for products, expected in ((2, 3 + 3), (1, 3)):
+        backward_s = layer_backward_s(
+            backward_product_count=products,
+            layer_adapter_s=0.5,
+            layer_dequantization_s=0.25,
+            layer_matmul_s=3.0,
+            layer_attention_backward_flop=20,
+            attention_flop_per_s=4.0,
+            layer_score_bytes=6,
+            layer_elementwise_bytes=10,
+            memory_bytes_per_s=2.0,
+        )
+        assert backward_s == expected + 5 + (8 + 8) + 2 * 0.5 + 0.25
 
 
 def test_backward_of_a_layer_from_its_tensors() -> None:
@@ -392,6 +398,8 @@ def test_ends_take_twice_their_forward_in_the_backward() -> None:
             chunk_prediction_count=max(head - 1, 0),
             prediction_forward_s=50.0,
             chunk_accumulation_s=3.0,
+            weights_are_frozen=0,
+            head_product_s=7.0,
         )
         assert backward_s == 20 + 20 + 200 + ends + 3
 

@@ -26,7 +26,7 @@ def test_passes_of_a_reduction(stage: int, passes: int) -> None:
 
 def test_the_last_bucket_waits_for_the_backward() -> None:
     """One layer of five is the last bucket of an overlapped reduction; without overlap, all is."""
-    shares = {"reduction_s": 10.0, "unit_parameters": 7, "stage_parameters": 35}
+    shares = {"reduction_s": 10.0, "trained_unit_parameters": 7, "stage_trained_parameters": 35}
     assert last_reduction_s(overlap_gradient_reduction=1, **shares) == 2
     assert last_reduction_s(overlap_gradient_reduction=0, **shares) == 10
 
@@ -119,15 +119,15 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
             moved += recipe["weight"]  # read, for want of main weights
         moved += recipe["weight"]  # written
     time_s = stage_optimizer_s(
-        stage_parameters=10,
+        stage_trained_parameters=10,
         zero_stage=stage,
-        shard_parameters=-(-10 // replicas),
+        trained_shard_parameters=-(-10 // replicas),
         gradient_element_bytes=recipe["gradient"],
         main_weight_element_bytes=recipe["main"],
         moment_state_bytes=updated * sum(recipe["moments"]),
         host_bytes=0,
         stated_host_bytes_per_s=0.0,
-        weight_element_bytes=recipe["weight"],
+        trained_element_bytes=recipe["weight"],
         memory_bytes_per_s=2.0,
         cast_on_gather=0,
     )

@@ -125,12 +125,13 @@ def test_input_gradients_take_one_product_for_each_of_the_forward() -> None:
         products_s = chunk_input_gradient_s(
             chunk_layer_count=[2, 1],
             layer_matmul_s=[10.0, 100.0],
+            layer_adapter_s=[0.5, 1.0],
             chunk_head_passes=head,
             head_product_s=7.0,
             chunk_prediction_count=further,
             prediction_product_s=3.0,
         )
-        assert products_s == expected
+        assert products_s == expected + 2 * 0.5 + 1
 
 
 @pytest.mark.parametrize(("products_s", "expected"), [(0.0, 14), (5.0, 9), (6.0, 8), (60.0, 8)])

@@ -49,12 +49,12 @@ def test_logits_are_gone_when_layers_go_backward() -> None:
 
 @pytest.mark.parametrize(("holds", "expected"), [([0, 1], 50), ([0, 0], 60), ([1, 0], 50)])
 def test_the_larger_moment_counts(holds: list[int], expected: int) -> None:
-    assert transient_bytes(holds, 50, 60, 20, [0, 0], 100) == expected
+    assert transient_bytes(holds, 50, 55, 5, 20, [0, 0], 100) == expected
 
 
 def test_projections_to_further_tokens_are_computed_again_with_their_layer() -> None:
     """A layer of 60, 5 before it; logits of 20 are gone."""
-    assert transient_bytes([0, 1], 30, 60, 20, [0, 2], 5) == 60 - 20 + 5
+    assert transient_bytes([0, 1], 30, 60, 0, 20, [0, 2], 5) == 60 - 20 + 5
 
 
 def test_full_recomputation_holds_the_layer_and_its_gradients() -> None:

@@ -27,6 +27,7 @@ from tests.simulator.witnesses import witness
 
 MIXTURE = "model.mixture"
 QUANTIZATION = "precision.quantization"
+ADAPTERS = "precision.adapters"
 PEAKS = "cluster.accelerator.peak_flop_per_s"
 LABEL = "label"
 
@@ -42,6 +43,9 @@ QUANTIZED = {
 ROUNDING_FRACTION = 1e-12
 """Sums of a few hundred terms in another order, in double precision."""
 
+
+ROUNDING_FLOOR = 1e-15
+"""A difference of such sums that is zero but for rounding: seconds and fractions."""
 
 CLOSE = 1 + 1e-9
 """Notes print twelve digits."""
@@ -137,7 +141,7 @@ def influences(path: str) -> frozenset[str]:
 
 def all_paths() -> tuple[str, ...]:
     """Return every field, whether a description is there at all included."""
-    optional = [MIXTURE, QUANTIZATION]
+    optional = [MIXTURE, QUANTIZATION, ADAPTERS]
     return tuple(path for path in (*field_paths(), *optional) if path != PEAKS) + tuple(
         f"{PEAKS}.{name}" for name in FORMATS if name in PEAK_FORMATS
     )
@@ -171,7 +175,7 @@ def differ(old: Any, new: Any) -> bool:
     if isinstance(old, list) and isinstance(new, list):
         return len(old) != len(new) or any(map(differ, old, new))
     if isinstance(old, float) and isinstance(new, float):
-        return not math.isclose(old, new, rel_tol=ROUNDING_FRACTION)
+        return not math.isclose(old, new, rel_tol=ROUNDING_FRACTION, abs_tol=ROUNDING_FLOOR)
     return bool(old != new)
 
 
@@ -224,7 +228,8 @@ def _fields(text: str) -> tuple[str, ...]:
 
 def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
     """Return other values for a field, legal by its own declaration."""
-    if path.startswith((MIXTURE + ".", PEAKS + ".")) and _absent(scenario, path):
+    parts = (MIXTURE + ".", PEAKS + ".", ADAPTERS + ".")
+    if path.startswith(parts) and _absent(scenario, path):
         return
     old = _value(scenario, path)
     if path in _SPECIAL:
@@ -254,6 +259,8 @@ def candidates(scenario: Scenario, path: str) -> Iterator[Any]:
 def _absent(scenario: Scenario, path: str) -> bool:
     if path.startswith(MIXTURE):
         return scenario.model.mixture is None
+    if path.startswith(ADAPTERS):
+        return scenario.precision.adapters is None
     return path.rsplit(".", 1)[1] not in scenario.cluster.accelerator.peak_flop_per_s
 
 
@@ -354,6 +361,18 @@ def _quantization(scenario: Scenario, old: Any) -> Iterator[Any]:
         yield QUANTIZED
 
 
+def _adapters(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield {"rank": 8, "targets": ["query", "value"]} if old is None else None
+
+
+def _adapted(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (["down"], ["key", "output"], ["up"]) if value != list(old))
+
+
+def _adapter_formats(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (name for name in FORMATS if name != old)
+
+
 def _quantized(*values: Any) -> Callable[[Scenario, Any], Iterator[Any]]:
     """Return candidates that hold wherever there is a quantization."""
 
@@ -426,6 +445,9 @@ _SPECIAL = {
     "precision.quantization.zero_points": _quantized(True),
     "precision.quantization.activation_format": _quantized("int8"),
     "precision.quantization.excluded": _quantized(["lm_head"]),
+    "precision.adapters": _adapters,
+    "precision.adapters.targets": _adapted,
+    "precision.adapters.weights": _adapter_formats,
     "precision.main_weights": _main_weights,
     "workload.total_tokens": _tokens,
     "cluster.accelerator.price_usd_per_s": _price,

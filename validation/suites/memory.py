@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from validation import saved_tensors, state_bytes
+from validation import adapter_counts, saved_tensors, state_bytes
 from validation.jobs import Job, Settings, Suite
 
 
@@ -10,13 +10,14 @@ def _jobs(_: Settings) -> Sequence[Job]:
     return [
         Job(name="states", run=state_bytes.state_cases),
         Job(name="saved", run=saved_tensors.saved_cases),
+        Job(name="adapters", run=adapter_counts.adapter_cases),
     ]
 
 
 SUITE = Suite(
     name="memory",
-    description="Weights, gradients and optimizer states, whole and sharded, and activations, "
-    "against the tensors of running torch programs.",
+    description="Weights, gradients and optimizer states, whole and sharded, and activations, of "
+    "weights or of adapters beside frozen ones, against the tensors of running torch programs.",
     page="memory.md",
     jobs=_jobs,
     needs=("torch",),
