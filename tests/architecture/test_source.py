@@ -42,7 +42,7 @@ NO_CLOSED_FORMS = {
     f"costmodels/{name}.py"
     for name in ("columns", "compilation", "leaves", "pipelining/replayed", "quantities", "stages")
 }
-UNITLESS_NAMES = {"experts_apart", "fits", "regathers", "stage_mean"}
+UNITLESS_NAMES = {"adapter_inputs_apart", "experts_apart", "fits", "regathers", "stage_mean"}
 
 
 def name_of(path: Path) -> str:
