@@ -9,6 +9,7 @@ _COLOURS = {
     "scores": "#56B4E9",
     "ffn": "#E69F00",
     "router": "#CC79A7",
+    "adapter": "#F0E442",
     "head": "#009E73",
 }
 """Okabe and Ito's palette: its colours differ for colour-blind people too."""
