@@ -78,6 +78,14 @@ def read_scenario(
     return scenario_of_text(read_text(file), folder, changes, strict=strict)
 
 
+def states_scenario(
+    file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] | None
+) -> bool:
+    """Return whether a command was given a scenario: a file, a flag of one of its fields, or a change."""
+    named = (*FIELD_FLAGS, *PRESET_FLAGS)
+    return bool(file or settings) or any(flags.get(name) is not None for name in named)
+
+
 def scenario_of_text(
     text: str,
     folder: Path,

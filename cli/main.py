@@ -435,8 +435,10 @@ def _attention_figure(question: Any, *, pattern: bool) -> Any:
 
 
 @app.command()
+@describes_scenario
 def simulate(
-    scenario: ScenarioFile,
+    context: typer.Context,
+    scenario: OptionalFile = None,
     settings: Settings = None,
     order: OrderFile = None,
     trace: Annotated[
@@ -491,7 +493,7 @@ def simulate(
     from simulator import whatif
 
     check_drawing("--gantt", gantt)
-    described = read_scenario(scenario, {}, settings or (), strict=strict)
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
     variation = read_variation(jitter, stragglers or (), scales, seed)
     sharing = read_sharing(nics_per_node, pcie, contention=contention)
     whatif.refuse_options(described, variation, sharing)
@@ -519,7 +521,9 @@ def simulate(
 
 
 @app.command()
+@describes_scenario
 def schedules(
+    context: typer.Context,
     scenario: OptionalFile = None,
     settings: Settings = None,
     equal: Annotated[
@@ -567,12 +571,14 @@ def schedules(
 ) -> None:
     """Compare all pipeline schedules for a scenario, show one, or search one for given times."""
     from cli import schedules as views
+    from cli.inputs import states_scenario
 
-    if [show, scenario, search].count(None) != 2:
+    described = True if states_scenario(scenario, context.params, settings) else None
+    if [show, described, search].count(None) != 2:
         raise typer.BadParameter(
             "give one of a scenario to compare schedules for, --show NAME or --search F,I,W[,HOP]"
         )
-    if order is not None and scenario is None:
+    if order is not None and described is None:
         raise typer.BadParameter("--order needs a scenario to compare schedules for")
     if held_limit is not None and search is None:
         raise typer.BadParameter("--held-limit needs --search F,I,W[,HOP]")
@@ -591,8 +597,8 @@ def schedules(
     from cli.inputs import read_order, read_scenario
     from simulator.schedule_choices import compare_schedules
 
-    described = read_scenario(scenario, {}, settings or (), strict=strict)
-    comparison = compare_schedules(described, equal=equal, order=read_order(order))
+    asked = read_scenario(scenario, context.params, settings or (), strict=strict)
+    comparison = compare_schedules(asked, equal=equal, order=read_order(order))
     if as_json:
         _print_json(comparison)
     else:
@@ -600,8 +606,10 @@ def schedules(
 
 
 @app.command(name="what-if")
+@describes_scenario
 def what_if(
-    scenario: ScenarioFile,
+    context: typer.Context,
+    scenario: OptionalFile = None,
     case: Annotated[
         list[str],
         typer.Option(
@@ -609,7 +617,7 @@ def what_if(
             metavar="'FIELD=VALUE ...'",
             help="fields or presets that a case changes; a value with spaces in quotes",
         ),
-    ],
+    ] = ...,  # type: ignore[assignment]
     settings: Settings = None,
     strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
@@ -620,7 +628,7 @@ def what_if(
     from simulator import whatif
 
     stated, cases = zip(*(read_case(entry, strict=strict) for entry in case), strict=True)
-    described = read_scenario(scenario, {}, settings or (), strict=strict)
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
     comparison = whatif.what_if(described, cases, stated=stated, ignore_memory=ignore_memory)
     if as_json:
         _print_json(comparison)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import ActionKind
+from simulator.inert_fields import counted
 from simulator.program import PipelineProgram
 
 
@@ -104,7 +105,10 @@ def refuse_misfit(variation: Variation, *, ranks: int, microbatches: int) -> Non
             raise SpecError(f"straggler {rank} is none of the {ranks} ranks of the pipeline")
     sizes = len(variation.microbatch_scales)
     if sizes and sizes != microbatches:
-        raise SpecError(f"microbatch_scales has {sizes} entries for {microbatches} microbatches")
+        raise SpecError(
+            f"--microbatch-sizes has {counted(sizes, 'entry', 'entries')} for "
+            f"{counted(microbatches, 'microbatch', 'microbatches')}"
+        )
 
 
 def _stages(program: PipelineProgram) -> range:

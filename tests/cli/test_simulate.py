@@ -80,7 +80,7 @@ def test_chance_and_sizes_change_what_is_played() -> None:
         (("--straggler", "one"), "expected RANK=FACTOR"),
         (("--straggler", "99=2"), "straggler 99 is none of the"),
         (("--microbatch-sizes", "1,x"), "expected a number"),
-        (("--microbatch-sizes", "1"), "microbatch_scales has 1 entries"),
+        (("--microbatch-sizes", "1"), "--microbatch-sizes has 1 entry for 16 microbatches"),
         (("--jitter", "3"), "must be from 0 to 1"),
         (("--gantt", "a.png"), "must end in .html or .svg"),
     ],
@@ -111,3 +111,18 @@ def test_options_are_checked_before_the_verdict_of_memory() -> None:
     large = ("--set", "model.vocabulary_size=67108864")
     assert run("simulate", FILE, *large, "--require-fit").code == 3
     assert "straggler 99 is none of the" in refused("simulate", FILE, *large, "--straggler", "99=2")
+
+
+@pytest.mark.parametrize("command", [("simulate",), ("what-if", "--case", "plan.zero_stage=0")])
+def test_flags_change_a_scenario_as_settings_do(command: tuple[str, ...]) -> None:
+    name, *rest = command
+    by_flags = done(name, FILE, *rest, "--zero-stage", "1", "--global-batch", "16", "--json")
+    settings = ("--set", "plan.zero_stage=1", "--set", "workload.global_batch_size=16")
+    assert by_flags == done(name, FILE, *rest, *settings, "--json")
+
+
+def test_a_scenario_of_flags_is_one_to_compare_schedules_for() -> None:
+    asked = ("--model", "llama-3.1-8b", "--cluster", "h100-sxm:1")
+    expected = "give one of a scenario to compare schedules for"
+    assert expected in refused("schedules", "--show", "1f1b", "--tp", "8")
+    assert "workload.global_batch_size" in refused("schedules", *asked)

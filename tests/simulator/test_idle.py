@@ -103,7 +103,7 @@ def test_long_sequences_take_longer_and_store_more() -> None:
         ({"jitter_fraction": 2}, r"jitter \(2\) must be from 0 to 1"),
         ({"stragglers": {0: 0}}, r"straggler of rank 0 \(0\) must be a positive factor"),
         ({"stragglers": {7: 2}}, "straggler 7 is none of the 2 ranks"),
-        ({"microbatch_scales": (1,)}, "microbatch_scales has 1 entries for 2 microbatches"),
+        ({"microbatch_scales": (1,)}, "--microbatch-sizes has 1 entry for 2 microbatches"),
         ({"microbatch_scales": (-1, 1)}, "must be positive"),
     ],
 )
