@@ -30,10 +30,10 @@ from costmodels.model_tensors import Role
 from costmodels.pipelining.orderings import ORDERINGS, ScheduleName
 from costmodels.quantities import CHUNK, KIND, STAGE
 from costmodels.quantized_checkpoints import checkpoint_tensors
-from costmodels.specs.base import Spec, check_field
+from costmodels.specs.base import Spec, check_field, plain_type
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
-from costmodels.specs.plan import Plan
+from costmodels.specs.plan import Plan, RecomputeMethod
 from costmodels.specs.precision import Precision, Projection
 from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
@@ -102,7 +102,6 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
     values["stated_host_bytes_per_s"] = sections.cluster.host_bandwidth_bytes_per_s or 0.0
-    values["recompute_group_size"] = plan.recompute_group_size
     values |= _adapter_values(sections.precision)
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())
@@ -262,7 +261,8 @@ def compile_columns(
         The scenario, or the base that rows vary.
     varied : mapping of str to array, optional
         Values of fields of plan, workload and cluster, one for each row, by path
-        (``plan.tensor_parallel_size``). The schedule is one for all rows.
+        (``plan.tensor_parallel_size``); None where a row leaves out a field that may be left out.
+        The schedule is one for all rows.
 
     Returns
     -------
@@ -282,6 +282,7 @@ def compile_columns(
         fields.values,
         kinds=kinds,
         plan=sections.plan,
+        repeated_layers=_recomputed_layers(sections.plan, varied or {}).first_layers,
         prediction_count=trained_depth(sections),
     )
     sizes = {
@@ -306,38 +307,86 @@ def compile_fields(
         if name not in _BY_KIND
     }
     columns |= _varied_values(varied or {})
+    columns["recompute_group_size"] = _recomputed_layers(sections.plan, varied or {}).group_size
     return model._replace(
         values=columns | {name: model.values[name] for name in model.values if name not in columns},
         schedule=sections.plan.schedule.value,
     )
 
 
+OPTIONAL = {
+    "plan.data_parallel_size": "stated_data_parallel_size",
+    "plan.expert_tensor_parallel_size": "stated_expert_tensor_parallel_size",
+    "plan.expert_capacity_factor": "stated_capacity_factor",
+    "plan.sharding_group_size": "stated_sharding_group_size",
+    "cluster.host_bandwidth_bytes_per_s": "stated_host_bytes_per_s",
+}
+"""Fields that may be left out, and the inputs that hold them, zero where they are."""
+
+RECOMPUTED = ("plan.recompute_method", "plan.recompute_num_layers")
+"""Fields that decide together which layers full recomputation is for."""
+
+
 def _varied_values(varied: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for path, rows in varied.items():
-        names = [name for name, leaf in leaves().items() if leaf.path == path and not leaf.axes]
-        section = path.split(".")[0]
-        if not names or section in ("model", "precision") or path in STRUCTURAL:
-            raise SpecError(
-                f"{path}: rows of columns cannot vary in it; make a base for each value"
-            )
-        array = np.asarray(rows)
-        declared = declared_type(path)
-        _check_rows(path, array, declared)
-        if array.dtype.kind in "US":
-            for name in names:
-                member = name.split("_is_")[1].replace("_", "-")
-                values[name] = (array == member).astype(np.int64)
-        else:
-            values[names[0]] = array.astype(np.int64) if array.dtype.kind in "bui" else array
+        if path in OPTIONAL:
+            values[OPTIONAL[path]] = _optional_rows(path, rows)
+        elif path not in RECOMPUTED:
+            values |= _values_of(path, rows)
     return values
 
 
-def _check_rows(path: str, array: npt.NDArray[Any], declared: Any) -> None:
-    """Raise unless every row holds what the field's declaration asks for."""
+def _values_of(path: str, rows: Any) -> dict[str, Any]:
+    """Return the inputs that hold a field, in every row."""
+    names = [name for name, leaf in leaves().items() if leaf.path == path and not leaf.axes]
+    section = path.split(".", maxsplit=1)[0]
+    if not names or section in ("model", "precision") or path in STRUCTURAL:
+        raise SpecError(f"{path}: rows of columns cannot vary in it; make a base for each value")
+    array = np.asarray(rows)
+    _check_rows(path, array)
     if array.dtype.kind in "US":
-        for text in np.unique(array).tolist():
-            check_field(path, text, declared)
+        members = {name: name.split("_is_")[1].replace("_", "-") for name in names}
+        return {name: (array == member).astype(np.int64) for name, member in members.items()}
+    return {names[0]: array.astype(np.int64) if array.dtype.kind in "bui" else array}
+
+
+def _optional_rows(path: str, rows: Any) -> npt.NDArray[Any]:
+    """Return a field that may be left out, zero in the rows that do so."""
+    array = np.asarray(rows)
+    given = np.array([row is not None for row in array.tolist()], dtype=bool)
+    stated = np.asarray(array[given].tolist())
+    _check_rows(path, stated)
+    whole = plain_type(declared_type(path)) is int
+    values = np.zeros(array.shape, dtype=np.int64 if whole else np.float64)
+    values[given] = stated
+    return values
+
+
+class _Recomputed(NamedTuple):
+    """Which layers full recomputation is for, in every row."""
+
+    group_size: npt.NDArray[np.int64]
+    first_layers: npt.NDArray[np.int64]
+
+
+def _recomputed_layers(plan: Plan, varied: Mapping[str, Any]) -> _Recomputed:
+    """Return the layers computed again at once, and the first ones of a chunk; zero for all."""
+    method_path, number_path = RECOMPUTED
+    methods = np.asarray(varied.get(method_path, [plan.recompute_method.value]))
+    _check_rows(method_path, methods)
+    stated = _optional_rows(number_path, varied.get(number_path, [plan.recompute_num_layers]))
+    methods, stated = np.broadcast_arrays(methods, stated)
+    uniform = methods == RecomputeMethod.UNIFORM.value
+    return _Recomputed(np.where(uniform, np.maximum(stated, 1), 1), np.where(uniform, 0, stated))
+
+
+def _check_rows(path: str, array: npt.NDArray[Any]) -> None:
+    """Raise unless every row holds what the field's declaration asks for."""
+    declared = declared_type(path)
+    if array.dtype.kind in "USO":
+        for entry in set(array.tolist()):
+            check_field(path, entry, declared)
         return
     # NaN is the largest of some numbers to numpy, and no declaration accepts it.
     for value in {array.min().item(), array.max().item()} if array.size else ():
@@ -349,7 +398,12 @@ FEW_IN_FLIGHT = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOP
 
 
 def _stage_values(
-    values: Mapping[str, Any], *, kinds: tuple[int, ...], plan: Plan, prediction_count: int
+    values: Mapping[str, Any],
+    *,
+    kinds: tuple[int, ...],
+    plan: Plan,
+    repeated_layers: npt.NDArray[np.int64],
+    prediction_count: int,
 ) -> dict[str, Any]:
     """Return the inputs with a stage axis, for every row of the columns."""
     pipeline, virtual = values["pipeline_parallel_size"], values["virtual_stages"]
@@ -364,13 +418,10 @@ def _stage_values(
         microbatches = np.where(whole_rounds, np.minimum(microbatches, 2 * pipeline), microbatches)
     elif plan.schedule in FEW_IN_FLIGHT:
         microbatches = np.minimum(microbatches, pipeline)
-    # Three sizes in one integer: sorting that is several times faster than sorting rows. The bounds
-    # of the fields keep it below 2^62: 2^10 ranks, 2^10 chunks, 2^40 microbatches.
-    rows = np.stack(np.broadcast_arrays(pipeline, virtual, microbatches))
-    chunks, most = int(rows[1].max()) + 1, int(rows[2].max()) + 1
-    _, first, inverse = np.unique(
-        (rows[0] * chunks + rows[1]) * most + rows[2], return_index=True, return_inverse=True
-    )
+    # More layers than a chunk can have are all of them.
+    repeated = np.minimum(repeated_layers, len(kinds) + 1)
+    rows = np.stack(np.broadcast_arrays(pipeline, virtual, repeated, microbatches))
+    first, inverse = _distinct(rows)
     tables = [
         stage_classes(
             kinds,
@@ -379,9 +430,27 @@ def _stage_values(
             m,
             plan.schedule,
             plan.layers_per_stage,
-            plan.repeated_layers,
+            r or None,
             prediction_count,
         )
-        for p, v, m in rows[:, first].T.tolist()
+        for p, v, r, m in rows[:, first].T.tolist()
     ]
     return stage_columns(tables, inverse, kind_count=max(kinds) + 1)
+
+
+def _distinct(
+    rows: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the first of all equal columns of some rows, and for each column which one it equals.
+
+    The numbers of a column become one integer: sorting that is several times faster than sorting
+    columns. Those before the last are numbered anew, so that their product with the last, up to
+    2^40 microbatches, stays below 2^62.
+    """
+    key = rows[0]
+    for numbers in rows[1:]:
+        if numbers.max() != numbers.min():
+            _, key = np.unique(key, return_inverse=True)
+            key = key * (numbers.max() + 1) + numbers
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return first, inverse

@@ -272,9 +272,3 @@ class Plan(Spec, frozen=True, kw_only=True):
     def repeated_layers(self) -> int | None:
         """Return the first layers of a chunk that full recomputation is for, None for all [count]."""
         return self.recompute_num_layers if self.recompute_method is RecomputeMethod.BLOCK else None
-
-    @property
-    def recompute_group_size(self) -> int:
-        """Return the layers that full recomputation computes again at once [count]."""
-        uniform = self.recompute_method is RecomputeMethod.UNIFORM
-        return self.recompute_num_layers or 1 if uniform else 1

@@ -82,12 +82,42 @@ def drawn_rows(base: str, count: int, seed: int) -> Varied:
     }
     if base == "interleaved":
         rows["plan.virtual_stages"] = draw.choice([1, 2, 3, 4], count, p=[0.1, 0.3, 0.3, 0.3])
-    return {path: values.tolist() for path, values in rows.items()}
+    listed = {path: values.tolist() for path, values in rows.items()}
+    return listed | optional_rows(base, count, draw, zero_stage=listed["plan.zero_stage"])
+
+
+def optional_rows(
+    base: str, count: int, draw: np.random.Generator, *, zero_stage: list[int]
+) -> dict[str, list[Any]]:
+    """Return rows of fields that a plan may leave out, None where one does."""
+
+    def chosen(values: list[Any], share: float = 0.5) -> list[Any]:
+        stated = draw.choice(values, count).tolist()
+        return [
+            value if kept else None
+            for value, kept in zip(stated, draw.random(count) < share, strict=True)
+        ]
+
+    sharded = chosen([1, 2, 4, 8])
+    rows = {
+        "plan.recompute_method": draw.choice(["uniform", "block"], count).tolist(),
+        "plan.recompute_num_layers": chosen([1, 2, 3, 5, 40]),
+        "plan.sharding_group_size": [
+            size if stage else None for size, stage in zip(sharded, zero_stage, strict=True)
+        ],
+        "cluster.host_bandwidth_bytes_per_s": chosen([16e9, 32e9, 64e9], 0.9),
+        "plan.offload_optimizer": (draw.random(count) < 0.3).tolist(),
+    }
+    if base == "mixture":
+        rows["plan.expert_tensor_parallel_size"] = chosen([1, 2, 4])
+        rows["plan.expert_parallel_size"] = draw.choice([1, 2, 4, 8], count).tolist()
+        rows["plan.expert_capacity_factor"] = chosen([0.75, 1.0, 1.25, 2.0])
+    return rows
 
 
 def legal_rows(base: str, count: int, seed: int) -> Varied:
     """Return `count` rows that obey every rule."""
-    rows = drawn_rows(base, 4 * count, seed)
+    rows = drawn_rows(base, 8 * count, seed)
     legal = np.flatnonzero(rules.valid(compile_columns(witness(base), rows)))[:count]
     assert len(legal) == count
     return {path: [values[index] for index in legal] for path, values in rows.items()}
@@ -195,6 +225,22 @@ def test_what_cannot_vary_within_columns_is_refused() -> None:
     for path in ("model.hidden_size", "plan.schedule", "plan.layers_per_stage", "plan.tp"):
         with pytest.raises(SpecError, match=path):
             compile_columns(witness("small"), {path: [1]})
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        ("plan.sharding_group_size", [None, 0]),
+        ("plan.expert_capacity_factor", [1.0, float("nan")]),
+        ("plan.expert_tensor_parallel_size", [1.5, 2]),
+        ("plan.recompute_num_layers", [None, -1]),
+        ("plan.recompute_method", ["uniform", "blocks"]),
+        ("plan.zero_stage", [None, 1]),
+    ],
+)
+def test_a_row_that_no_plan_could_have_is_refused(path: str, rows: list[Any]) -> None:
+    with pytest.raises(SpecError, match=path):
+        compile_columns(witness("mixture"), {path: rows})
 
 
 # Nothing wraps
