@@ -32,6 +32,7 @@ from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
+_SCATTER = "Narayanan et al. 2021, arXiv:2104.04473, section 4.1: scattered, sent, gathered"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7; ring: Patarasuk and Yuan 2009"
 _FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
 _BESIDE = (
@@ -370,12 +371,62 @@ def regathers(
 
 
 @quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count",
+    source=_NARAYANAN + ": forward unless it is the last, back unless it is the first, and nothing "
+    "to a chunk of the same rank",
+)
+def chunk_hops(
+    chunk_exists: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+    chunk_stays_count: Column,
+) -> Column:
+    """Return the sends of a chunk for one microbatch, forward and back [count]."""
+    return 2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="scatter_gather_handovers * chunk_input_arrives",
+    source=_SCATTER,
+)
+def chunk_forward_handover_gather_count(
+    scatter_gather_handovers: Column, chunk_input_arrives: Column
+) -> Column:
+    """Return the gathers of an activation that a chunk receives in parts, for a microbatch [count]."""
+    return scatter_gather_handovers * chunk_input_arrives
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="scatter_gather_handovers * (chunk_hops - chunk_input_arrives)",
+    source=_SCATTER + ": a gradient comes back from where an activation went",
+)
+def chunk_backward_handover_gather_count(
+    scatter_gather_handovers: Column, chunk_hops: Column, chunk_input_arrives: Column
+) -> Column:
+    """Return the gathers of a gradient that a chunk receives in parts, for a microbatch [count]."""
+    return scatter_gather_handovers * (chunk_hops - chunk_input_arrives)
+
+
+@quantity(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="forward_all_reduces * hidden_all_reduce_bytes"
     " + chunk_head_passes * loss_all_reduce_bytes"
+    " + chunk_forward_handover_gather_count * hidden_all_gather_bytes"
     " + (1 - sequence_parallel) * chunk_forward_prediction_bytes",
     source=_SHOEYBI,
 )
@@ -384,11 +435,14 @@ def chunk_forward_tensor_bytes(
     hidden_all_reduce_bytes: Column,
     chunk_head_passes: Column,
     loss_all_reduce_bytes: Column,
+    chunk_forward_handover_gather_count: Column,
+    hidden_all_gather_bytes: Column,
     sequence_parallel: Column,
     chunk_forward_prediction_bytes: Column,
 ) -> Column:
-    """Return the bytes sent by the all-reduces of a chunk's forward, for one microbatch [byte]."""
+    """Return the bytes sent in a chunk's forward between tensor-parallel ranks, for one microbatch [byte]."""
     hidden = forward_all_reduces * hidden_all_reduce_bytes
+    hidden = hidden + chunk_forward_handover_gather_count * hidden_all_gather_bytes
     further = (1 - sequence_parallel) * chunk_forward_prediction_bytes
     return hidden + chunk_head_passes * loss_all_reduce_bytes + further
 
@@ -399,18 +453,22 @@ def chunk_forward_tensor_bytes(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="backward_all_reduces * hidden_all_reduce_bytes"
+    " + chunk_backward_handover_gather_count * hidden_all_gather_bytes"
     " + (1 - sequence_parallel) * chunk_backward_prediction_bytes",
     source=_SHOEYBI,
 )
 def chunk_backward_tensor_bytes(
     backward_all_reduces: Column,
     hidden_all_reduce_bytes: Column,
+    chunk_backward_handover_gather_count: Column,
+    hidden_all_gather_bytes: Column,
     sequence_parallel: Column,
     chunk_backward_prediction_bytes: Column,
 ) -> Column:
-    """Return the bytes sent by the all-reduces of a chunk's backward, for one microbatch [byte]."""
+    """Return the bytes sent in a chunk's backward between tensor-parallel ranks, for one microbatch [byte]."""
     further = (1 - sequence_parallel) * chunk_backward_prediction_bytes
-    return backward_all_reduces * hidden_all_reduce_bytes + further
+    gathers = chunk_backward_handover_gather_count * hidden_all_gather_bytes
+    return backward_all_reduces * hidden_all_reduce_bytes + gathers + further
 
 
 @quantity(
@@ -524,33 +582,26 @@ def end_replicated_bytes(
     "byte",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="sharded_tokens * hidden_size * activation_element_bytes",
-    source=_NARAYANAN,
+    formula="sharded_tokens * hidden_size * activation_element_bytes"
+    " // where(scatter_gather_handovers, tensor_parallel_size, 1)",
+    source=_NARAYANAN + "; parts of it: section 4.1",
 )
 def hop_bytes(
-    sharded_tokens: Column, hidden_size: Column, activation_element_bytes: Column
+    sharded_tokens: Column,
+    hidden_size: Column,
+    activation_element_bytes: Column,
+    scatter_gather_handovers: Column,
+    tensor_parallel_size: Column,
 ) -> Column:
-    """Return the bytes that one GPU sends across one stage boundary, for a microbatch [byte]."""
-    return sharded_tokens * hidden_size * activation_element_bytes
+    """Return the bytes that one GPU sends across one stage boundary, for a microbatch [byte].
 
-
-@quantity(
-    "count",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count",
-    source=_NARAYANAN + ": forward unless it is the last, back unless it is the first, and nothing "
-    "to a chunk of the same rank",
-)
-def chunk_hops(
-    chunk_exists: Column,
-    chunk_holds_embedding: Column,
-    chunk_holds_head: Column,
-    chunk_stays_count: Column,
-) -> Column:
-    """Return the sends of a chunk for one microbatch, forward and back [count]."""
-    return 2 * chunk_exists - chunk_holds_embedding - chunk_holds_head - chunk_stays_count
+    Examples
+    --------
+    >>> hop_bytes(16, 8, 2, 0, 4), hop_bytes(16, 8, 2, 1, 4)
+    (256, 64)
+    """
+    parts = where(scatter_gather_handovers, tensor_parallel_size, 1)
+    return sharded_tokens * hidden_size * activation_element_bytes // parts
 
 
 @quantity(

@@ -313,6 +313,12 @@ def _structural_leaves() -> dict[str, Leaf]:
         "chunk_holds_head": Leaf(
             stages, "truth", "whether the chunk holds the head", (STAGE, CHUNK)
         ),
+        "chunk_input_arrives": Leaf(
+            "plan.schedule",
+            "truth",
+            "whether a chunk's input comes from another rank",
+            (STAGE, CHUNK),
+        ),
         "chunk_stays_count": Leaf(
             "plan.schedule", "count", "neighbours of a chunk on its own rank", (STAGE, CHUNK)
         ),

@@ -246,15 +246,23 @@ def optimizer_bytes(main_weights_bytes: Column, moments_bytes: Column) -> Column
 @quantity(
     "byte",
     Scope.GPU,
-    formula="minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes",
+    formula="minimum(pipeline_parallel_size - 1, 1) * (layer_input_bytes"
+    " + scatter_gather_handovers * hop_bytes)",
     source="the output on its way to the next stage: Narayanan et al. 2021, arXiv:2104.04473, "
     "section 2.2; the activation received is the input that the first layer keeps, the gradient "
-    "received the one that the backward starts with",
+    "received the one that the backward starts with; a part of either that arrives, before it is "
+    "gathered",
     basis=Basis.ASSUMED,
 )
-def pipeline_buffer_bytes(pipeline_parallel_size: Column, layer_input_bytes: Column) -> Column:
-    """Return the buffer from which a pipeline rank sends [byte]."""
-    return minimum(pipeline_parallel_size - 1, 1) * layer_input_bytes
+def pipeline_buffer_bytes(
+    pipeline_parallel_size: Column,
+    layer_input_bytes: Column,
+    scatter_gather_handovers: Column,
+    hop_bytes: Column,
+) -> Column:
+    """Return the buffers through which a pipeline rank sends and receives [byte]."""
+    buffers = layer_input_bytes + scatter_gather_handovers * hop_bytes
+    return minimum(pipeline_parallel_size - 1, 1) * buffers
 
 
 @quantity(

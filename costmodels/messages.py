@@ -325,6 +325,25 @@ def hop_receive_calls(chunk_microbatch_count: Column, chunk_hops: Axis) -> Colum
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
+    formula="1.0 * microbatch_count * (total(chunk_forward_handover_gather_count)"
+    " + total(chunk_backward_handover_gather_count))",
+    source="Narayanan et al. 2021, arXiv:2104.04473, section 4.1",
+)
+def handover_all_gather_calls(
+    microbatch_count: Column,
+    chunk_forward_handover_gather_count: Axis,
+    chunk_backward_handover_gather_count: Axis,
+) -> Column:
+    """Return the all-gathers of activations and gradients that arrive in parts, over a step [count]."""
+    both = total(chunk_forward_handover_gather_count) + total(chunk_backward_handover_gather_count)
+    return as_float(microbatch_count) * both
+
+
+@quantity(
+    "count",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.EXACT,
     formula="1.0 * embedding_copy_count * (total(chunk_holds_embedding) + total(chunk_holds_head))",
     source=_NARAYANAN,
 )
@@ -914,6 +933,13 @@ SENT = (
         call="chunk_shared_bytes",
         fraction="tensor_network_fraction",
         axes=_CHUNK,
+    ),
+    *_sent(
+        "handover_all_gather",
+        "all-gathers of what arrives from other stages in parts",
+        calls="handover_all_gather_calls",
+        call="hidden_all_gather_bytes",
+        fraction="tensor_network_fraction",
     ),
     *_sent(
         "hop",

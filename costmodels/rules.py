@@ -120,6 +120,30 @@ def sequence_parallel_has_group(sequence_parallel: Column, tensor_parallel_size:
     return (sequence_parallel == 0) + (tensor_parallel_size > 1) > 0
 
 
+def handovers_have_parts(
+    scatter_gather_handovers: Column, tensor_parallel_size: Column, pipeline_parallel_size: Column
+) -> Column:
+    """Return whether there are hand-overs, and ranks that could each take a part of one."""
+    both = (tensor_parallel_size > 1) * (pipeline_parallel_size > 1)
+    return (scatter_gather_handovers == 0) + both > 0
+
+
+def handovers_are_whole(scatter_gather_handovers: Column, sequence_parallel: Column) -> Column:
+    """Return whether ranks that are to hand over parts hold more than a part."""
+    return scatter_gather_handovers * sequence_parallel == 0
+
+
+def handovers_divide(
+    scatter_gather_handovers: Column,
+    microbatch_tokens: Column,
+    hidden_size: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return whether parts of a hand-over are equal."""
+    even = microbatch_tokens * hidden_size % tensor_parallel_size == 0
+    return (scatter_gather_handovers == 0) + even > 0
+
+
 def sequence_divides(
     sequence_parallel: Column,
     sequence_length: Column,
@@ -751,6 +775,26 @@ RULES = (
         function=sequence_parallel_has_group,
         requirement="splits over the tensor-parallel group: plan.tensor_parallel_size "
         "({tensor_parallel_size}) must be at least 2",
+    ),
+    Rule(
+        field="plan.scatter_gather_handovers",
+        function=handovers_have_parts,
+        requirement="needs stages that hand over to each other, and ranks that take a part each: "
+        "plan.pipeline_parallel_size ({pipeline_parallel_size}) and plan.tensor_parallel_size "
+        "({tensor_parallel_size}) must be at least 2",
+    ),
+    Rule(
+        field="plan.scatter_gather_handovers",
+        function=handovers_are_whole,
+        requirement="changes nothing with plan.sequence_parallel=true: each tensor-parallel rank "
+        "holds, and hands over, its part of the sequence already; leave one of them out",
+    ),
+    Rule(
+        field="plan.scatter_gather_handovers",
+        function=handovers_divide,
+        requirement="cuts an activation into equal parts: tokens of a microbatch "
+        "({microbatch_tokens}) x model.hidden_size ({hidden_size}) must be a multiple of "
+        "plan.tensor_parallel_size ({tensor_parallel_size})",
     ),
     Rule(
         field="workload.sequence_length",

@@ -36,6 +36,8 @@ class StageClass(NamedTuple):
         For each chunk, layers of each kind that full recomputation is for [count].
     stays : tuple of int
         For each chunk, neighbouring chunks on the same rank, to which it sends nothing [count].
+    arrives : tuple of int
+        For each chunk, one if its input comes from another rank.
     """
 
     stages: tuple[int, ...]
@@ -44,6 +46,7 @@ class StageClass(NamedTuple):
     holds_head: tuple[int, ...]
     repeated_counts: tuple[tuple[int, ...], ...]
     stays: tuple[int, ...]
+    arrives: tuple[int, ...]
 
 
 def balanced_layers(
@@ -135,7 +138,7 @@ def stage_classes(
     if repeated_layers is None:
         repeated[-1] = counts[-1]
     held_key = SCHEDULES[schedule].held_key
-    chunks, stays = placement.stages_by_rank(), placement.stays()
+    chunks, stays, arrives = placement.stages_by_rank(), placement.stays(), placement.arrives()
     classes: list[StageClass] = []
     latest: tuple[Any, ...] | None = None
     for rank in range(pipeline_parallel_size):
@@ -147,6 +150,7 @@ def stage_classes(
             tuple(int(part == virtual_count - 1) for part in held),
             tuple(repeated[part] for part in held),
             tuple(stays[stage] for stage in virtual),
+            tuple(int(arrives[stage]) for stage in virtual),
             held_key(
                 pipeline_parallel_size=pipeline_parallel_size,
                 virtual_stages=virtual_stages,
@@ -158,7 +162,7 @@ def stage_classes(
             last = classes.pop()
             classes.append(last._replace(stages=(*last.stages, rank)))
         else:
-            classes.append(StageClass((rank,), *key[:5]))
+            classes.append(StageClass((rank,), *key[:6]))
         latest = key
     return tuple(classes)
 
@@ -334,6 +338,7 @@ def stage_columns(
         "chunk_exists": by_chunk(_one),
         "chunk_index": by_chunk(_place),
         "chunk_stays_count": by_chunk(lambda stage, chunk: stage.stays[chunk]),
+        "chunk_input_arrives": by_chunk(lambda stage, chunk: stage.arrives[chunk]),
         "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
         "chunk_holds_head": by_chunk(lambda stage, chunk: stage.holds_head[chunk]),
     }

@@ -89,6 +89,7 @@ def loss_all_reduce_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="forward_all_reduces * hidden_all_reduce_s + chunk_head_passes * loss_all_reduce_s"
+    " + chunk_forward_handover_gather_count * hidden_all_gather_s"
     " + (1 - sequence_parallel) * chunk_forward_prediction_s",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
 )
@@ -97,13 +98,16 @@ def chunk_forward_tensor_s(
     hidden_all_reduce_s: Column,
     chunk_head_passes: Column,
     loss_all_reduce_s: Column,
+    chunk_forward_handover_gather_count: Column,
+    hidden_all_gather_s: Column,
     sequence_parallel: Column,
     chunk_forward_prediction_s: Column,
 ) -> Column:
-    """Return the all-reduces that a chunk's forward waits for, for one microbatch [s]."""
+    """Return the tensor-parallel collectives that a chunk's forward waits for, for one microbatch [s]."""
     further = (1 - sequence_parallel) * chunk_forward_prediction_s
     ends = chunk_head_passes * loss_all_reduce_s + further
-    return forward_all_reduces * hidden_all_reduce_s + ends
+    gathers = chunk_forward_handover_gather_count * hidden_all_gather_s
+    return forward_all_reduces * hidden_all_reduce_s + gathers + ends
 
 
 @quantity(
@@ -151,6 +155,7 @@ def chunk_replicated_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="backward_all_reduces * hidden_all_reduce_s"
+    " + chunk_backward_handover_gather_count * hidden_all_gather_s"
     " + (1 - sequence_parallel) * ((zero_stage >= 2) * chunk_replicated_s"
     " + chunk_backward_prediction_s)",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
@@ -158,14 +163,18 @@ def chunk_replicated_s(
 def chunk_backward_tensor_s(
     backward_all_reduces: Column,
     hidden_all_reduce_s: Column,
+    chunk_backward_handover_gather_count: Column,
+    hidden_all_gather_s: Column,
     zero_stage: Column,
     sequence_parallel: Column,
     chunk_replicated_s: Column,
     chunk_backward_prediction_s: Column,
 ) -> Column:
-    """Return the all-reduces that a chunk's backward waits for, for one microbatch [s]."""
+    """Return the tensor-parallel collectives that a chunk's backward waits for, for one microbatch [s]."""
     others = (zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s
-    return backward_all_reduces * hidden_all_reduce_s + (1 - sequence_parallel) * others
+    gathers = chunk_backward_handover_gather_count * hidden_all_gather_s
+    reductions = backward_all_reduces * hidden_all_reduce_s + gathers
+    return reductions + (1 - sequence_parallel) * others
 
 
 @quantity(

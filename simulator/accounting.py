@@ -541,6 +541,14 @@ _MESSAGES = (
         "expert_rows_bytes",
         "expert_tensor",
     ),
+    _Kind(
+        "handover_all_gather",
+        "tensor",
+        "all-gather",
+        "hidden_message_bytes",
+        "hidden_all_gather_bytes",
+        "tensor",
+    ),
     _Kind("hop", "pipeline", "send", "hop_bytes", "hop_bytes", "pipeline"),
     _Kind(
         "tied_all_reduce",

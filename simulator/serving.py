@@ -53,6 +53,7 @@ _OF_TRAINING = (
     "plan.overlap_gradient_reduction",
     "plan.overlap_parameter_gather",
     "plan.cast_on_gather",
+    "plan.scatter_gather_handovers",
     "plan.gradient_bucket_parameters",
     "workload.optimizer",
     "workload.total_tokens",

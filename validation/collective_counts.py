@@ -27,6 +27,7 @@ from validation.torch_programs.records import (
     BACKWARD,
     COPIED,
     FORWARD,
+    GATHERED,
     LOSS,
     REDUCE_SCATTER,
     REDUCTION,
@@ -60,7 +61,8 @@ class Run(NamedTuple):
     Attributes
     ----------
     program : str
-        ``tensor``, ``ddp``, ``flat``, ``fsdp2``, ``hybrid``, ``combined`` or ``pipeline``.
+        ``tensor``, ``ddp``, ``flat``, ``fsdp2``, ``hybrid``, ``combined``, ``pipeline`` or
+        ``scattered``.
     ranks : int
         Processes [count].
     plan : tuple of pairs
@@ -196,6 +198,24 @@ PIPELINE_RUNS = (
 )
 
 
+SCATTERED_RUNS = tuple(
+    Run(
+        "scattered",
+        tensor * len(layers),
+        (
+            ("tensor_parallel_size", tensor),
+            ("pipeline_parallel_size", len(layers)),
+            ("schedule", "gpipe"),
+            ("layers_per_stage", layers),
+            ("scatter_gather_handovers", True),
+        ),
+        Sizes(num_hidden_layers=sum(layers)),
+        Work(microbatch_count=microbatches),
+    )
+    for tensor, layers, microbatches in ((2, (1, 1), 3), (2, (1, 0, 1), 2), (4, (1, 1), 2))
+)
+
+
 @lru_cache(maxsize=64)
 def observe(run: Run) -> tuple[Observed, ...]:
     """Return what each rank of a run saw; it runs once, however often that is asked."""
@@ -204,6 +224,7 @@ def observe(run: Run) -> tuple[Observed, ...]:
         data_parallel,
         pipeline_parallel,
         processes,
+        scattered,
         sharded,
         tensor_parallel,
     )
@@ -227,6 +248,11 @@ def observe(run: Run) -> tuple[Observed, ...]:
             combined.train,
             tensor_parallel_size=plan["tensor_parallel_size"],
             sequence_parallel=plan["sequence_parallel"],
+        ),
+        "scattered": lambda: partial(
+            scattered.train,
+            tensor_parallel_size=plan["tensor_parallel_size"],
+            layers_per_stage=plan["layers_per_stage"],
         ),
         "pipeline": lambda: partial(
             pipeline_parallel.train,
@@ -790,6 +816,64 @@ def _pipeline_cases(run: Run) -> list[Case]:
     return cases
 
 
+def _scattered_cases(run: Run) -> list[Case]:
+    """Return messages, gathers and bytes of stages that hand over parts."""
+    of, m = Prediction(run), run.work.microbatch_count
+    tensor = of("tensor_parallel_size")
+    cases = []
+    for rank in range(run.ranks):
+        stage = rank // tensor
+        findings = [
+            _Finding("sends", "a rank sends so often", m * of("chunk_hops", stage), _sends),
+            _Finding(
+                "message",
+                "each send carries its part of an activation or of its gradient",
+                of("hop_bytes"),
+                lambda observed: _only(
+                    call.given_bytes for call in observed.calls if call.kind == SEND
+                ),
+                "byte",
+            ),
+            _Finding(
+                "gathers",
+                "a rank gathers what it receives",
+                of("handover_all_gather_calls", stage),
+                _count(GATHERED),
+            ),
+            _Finding(
+                "gathered message",
+                "gathered, it is a whole activation",
+                of("hidden_message_bytes"),
+                _message(GATHERED),
+                "byte",
+            ),
+            _Finding(
+                "sent to other stages",
+                "a rank sends so much to other stages in a step",
+                of("pipeline_bytes", stage),
+                _wire(""),
+                "byte",
+                _REPLAYED,
+            ),
+            _Finding(
+                "sent between tensor-parallel ranks",
+                "a rank sends so much inside its stage in a step, what it gathers included",
+                of("tensor_bytes", stage),
+                _wire(FORWARD, LOSS, BACKWARD, GATHERED),
+                "byte",
+                _REPLAYED,
+            ),
+            _Finding(
+                "group",
+                "its collectives are those of its stage",
+                tensor,
+                _group_size,
+            ),
+        ]
+        cases += _cases(run, findings, [rank])
+    return cases
+
+
 def _sends(observed: Observed) -> int:
     return sum(call.kind == SEND for call in observed.calls)
 
@@ -803,6 +887,7 @@ _KINDS: Mapping[str, tuple[Sequence[Run], Callable[[Run], list[Case]]]] = Mappin
         "hybrid sharding": (HYBRID_RUNS, _hybrid_cases),
         "several axes at once": (COMBINED_RUNS, _combined_cases),
         "pipeline parallel": (PIPELINE_RUNS, _pipeline_cases),
+        "hand-overs in parts": (SCATTERED_RUNS, _scattered_cases),
     }
 )
 KINDS = tuple(_KINDS)

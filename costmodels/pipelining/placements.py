@@ -78,6 +78,13 @@ class Placement:
                 counts[following] += 1
         return tuple(counts)
 
+    def arrives(self) -> tuple[bool, ...]:
+        """Return for each virtual stage whether its input comes from another rank."""
+        return tuple(
+            before is not None and self.ranks[before] != self.ranks[stage]
+            for stage, before in enumerate(self.preceding())
+        )
+
     def chains(self) -> tuple[tuple[int, ...], ...]:
         """Return the ways through the model: virtual stages that follow each other, first to last."""
         found = []

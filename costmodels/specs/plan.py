@@ -106,6 +106,9 @@ class Plan(Spec, frozen=True, kw_only=True):
         How attention is computed.
     saved_tensors : SavedTensors
         Which tensors are kept for the backward.
+    scatter_gather_handovers : bool
+        Whether each tensor-parallel rank hands over its part of an activation, or of a gradient,
+        that all hold, and they gather the parts on the next stage.
     overlap_gradient_reduction : bool
         Whether gradients are reduced while the last microbatch's backward runs.
     overlap_parameter_gather : bool
@@ -234,6 +237,15 @@ class Plan(Spec, frozen=True, kw_only=True):
     saved_tensors: Annotated[
         SavedTensors, choice("which tensors are kept for the backward", "memory")
     ] = SavedTensors.MEGATRON
+    scatter_gather_handovers: Annotated[
+        bool,
+        choice(
+            "whether tensor-parallel ranks hand over parts to the next stage, and gather there",
+            "memory",
+            "communication",
+            "time",
+        ),
+    ] = False
     overlap_gradient_reduction: Annotated[
         bool, choice("whether gradients are reduced during the backward", "time")
     ] = True

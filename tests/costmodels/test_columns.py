@@ -106,6 +106,7 @@ def optional_rows(
             size if stage else None for size, stage in zip(sharded, zero_stage, strict=True)
         ],
         "cluster.host_bandwidth_bytes_per_s": chosen([16e9, 32e9, 64e9], 0.9),
+        "plan.scatter_gather_handovers": (draw.random(count) < 0.05).tolist(),
         "plan.offload_optimizer": (draw.random(count) < 0.3).tolist(),
     }
     if base == "mixture":

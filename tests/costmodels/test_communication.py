@@ -227,3 +227,46 @@ def test_one_node_sends_nothing_over_the_network() -> None:
         spread(tensor_parallel_size=2, pipeline_parallel_size=2, data__size=2), "network_bytes"
     )
     assert rows == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chunks"),
+    [("1f1b", 1), ("gpipe", 1), ("interleaved-1f1b", 2), ("zb-v", 2), ("dualpipe-v", 2)],
+)
+@pytest.mark.parametrize("tensor", [2, 4])
+def test_handovers_in_parts_send_a_share_and_gather_it(
+    schedule: str, chunks: int, tensor: int
+) -> None:
+    """A rank sends 1/t of what it did; a part is gathered wherever one arrives."""
+    plan = {
+        "plan__schedule": schedule,
+        "plan__virtual_stages": chunks,
+        "plan__pipeline_parallel_size": 2,
+        "plan__tensor_parallel_size": tensor,
+        "cluster__accelerator_count": 2 * tensor,
+    }
+    names = (
+        "hop_bytes",
+        "hop_calls",
+        "handover_all_gather_calls",
+        "hidden_all_gather_bytes",
+        "tensor_bytes",
+        "pipeline_bytes",
+        "hop_s",
+    )
+    whole, parts = (
+        evaluate(
+            compile_columns(witness("small", plan__scatter_gather_handovers=scattered, **plan)),
+            names,
+        )
+        for scattered in (False, True)
+    )
+    assert whole["hop_bytes"] == tensor * parts["hop_bytes"]
+    assert parts["hop_s"] < whole["hop_s"]
+    for stage in range(2):
+        assert whole["handover_all_gather_calls"][stage] == 0
+        calls = parts["handover_all_gather_calls"][stage]
+        assert calls == parts["hop_calls"][stage] > 0
+        more = parts["tensor_bytes"][stage] - whole["tensor_bytes"][stage]
+        assert more == calls * parts["hidden_all_gather_bytes"]
+        assert whole["pipeline_bytes"][stage] == tensor * parts["pipeline_bytes"][stage]

@@ -294,6 +294,32 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         r"model.intermediate_size \(14337\): must be a multiple of "
         r"plan.tensor_parallel_size \(2\)",
     ),
+    "handovers_have_parts": (
+        "small",
+        {"plan__scatter_gather_handovers": True, "plan__tensor_parallel_size": 2},
+        r"plan.scatter_gather_handovers.*plan.pipeline_parallel_size \(1\) and",
+    ),
+    "handovers_are_whole": (
+        "small",
+        {
+            "plan__scatter_gather_handovers": True,
+            "plan__tensor_parallel_size": 2,
+            "plan__pipeline_parallel_size": 2,
+            "plan__sequence_parallel": True,
+        },
+        r"plan.scatter_gather_handovers.*changes nothing with plan.sequence_parallel=true",
+    ),
+    "handovers_divide": (
+        "small",
+        {
+            "plan__scatter_gather_handovers": True,
+            "plan__tensor_parallel_size": 2,
+            "plan__pipeline_parallel_size": 2,
+            "model__hidden_size": 4095,
+            "workload__sequence_length": 1023,
+        },
+        r"plan.scatter_gather_handovers.*\(1023\) x model.hidden_size \(4095\)",
+    ),
     "sequence_parallel_has_group": (
         "small",
         {"plan__sequence_parallel": True},

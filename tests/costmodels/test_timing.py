@@ -95,6 +95,8 @@ def test_all_reduces_of_a_chunk_by_hand() -> None:
             hidden_all_reduce_s=2.0,
             chunk_head_passes=head,
             loss_all_reduce_s=7.0,
+            chunk_forward_handover_gather_count=0,
+            hidden_all_gather_s=1.0,
             sequence_parallel=split,
             chunk_forward_prediction_s=50.0,
         )
@@ -103,6 +105,8 @@ def test_all_reduces_of_a_chunk_by_hand() -> None:
         backward_s = chunk_backward_tensor_s(
             backward_all_reduces=4,
             hidden_all_reduce_s=2.0,
+            chunk_backward_handover_gather_count=0,
+            hidden_all_gather_s=1.0,
             zero_stage=stage,
             sequence_parallel=0,
             chunk_replicated_s=100.0,

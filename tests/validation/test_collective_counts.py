@@ -11,6 +11,7 @@ from validation.collective_counts import (
     FURTHER_RUNS,
     HYBRID_RUNS,
     PIPELINE_RUNS,
+    SCATTERED_RUNS,
     TENSOR_RUNS,
     UNEVEN_RUNS,
     Prediction,
@@ -31,6 +32,7 @@ RUNS = (
     *HYBRID_RUNS,
     *COMBINED_RUNS,
     *PIPELINE_RUNS,
+    *SCATTERED_RUNS,
 )
 
 
@@ -106,7 +108,7 @@ def test_a_split_program_trains_as_the_whole_one(torch_is_there: None, run: Run)
 @pytest.mark.torch
 @pytest.mark.slow
 def test_what_pipeline_ranks_send_arrives(torch_is_there: None) -> None:
-    for run in PIPELINE_RUNS:
+    for run in (*PIPELINE_RUNS, *SCATTERED_RUNS):
         calls = [(rank, call) for rank, seen in enumerate(observe(run)) for call in seen.calls]
         sent = [(rank, c.peer, c.given_bytes) for rank, c in calls if c.kind == SEND]
         received = [

@@ -18,6 +18,9 @@ COPIED = "copied"
 REDUCTION, UPDATE = "reduction", "update"
 """Labels of ZeRO stages 1 and 2: gradients are scattered; updated weights are gathered."""
 
+GATHERED = "gathered"
+"""Label: what arrives from another stage in parts is gathered."""
+
 TIED = "tied"
 """Label: gradients of the two copies of a tied embedding are summed."""
 
