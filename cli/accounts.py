@@ -65,6 +65,7 @@ _MESSAGES = {
     "expert_all_to_all": "rows of experts",
     "expert_rows_all_gather": "rows of experts",
     "expert_rows_reduce_scatter": "rows of experts",
+    "handover_all_gather": "what arrives in parts",
     "hop": "hidden states",
     "tied_all_reduce": "gradient of the copies",
     "mirror_all_reduce": "gradients of two copies of the layers",
