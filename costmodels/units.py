@@ -271,6 +271,10 @@ def format_fraction(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
+_SENT_ENDINGS = ("sent_bytes", "network_bytes", "scale_up_bytes", "traffic_bytes")
+"""How names of bytes that are sent, not held, end."""
+
+
 def format_named(name: str, value: Any) -> str:
     """Return a number with the unit that its name ends with; a text or a truth as it is.
 
@@ -280,6 +284,11 @@ def format_named(name: str, value: Any) -> str:
     ('1 GiB', '40.00 %')
     >>> format_named("step_s", None), format_named("fits", True)
     ('-', 'true')
+
+    Memory has binary prefixes, what is sent decimal ones, as the bandwidths that it is divided by:
+
+    >>> format_named("scale_up_bytes", 10**9), format_named("weights_bytes", 2**30)
+    ('1 GB', '1 GiB')
     """
     if value is None:
         return "-"
@@ -287,7 +296,7 @@ def format_named(name: str, value: Any) -> str:
         return value
     if isinstance(value, bool):
         return str(value).lower()
-    if name.endswith("sent_bytes"):
+    if name.endswith(_SENT_ENDINGS):
         return format_traffic(value)
     if "tokens_per_s" in name:
         return f"{value:,.1f} tokens/s"

@@ -42,6 +42,7 @@ from dashboard.bar import (
     group,
     wrap_class,
 )
+from dashboard.delivery import deliver
 from dashboard.downloads import add_downloads
 from dashboard.explain import panel
 from dashboard.fields import MICROBATCHES, shown_value
@@ -114,6 +115,7 @@ def create_app(
     )
     given = access or Access()
     secure(server, given)
+    deliver(server)
     keep_store(server, store or Store())
     keep_reports(server, reports)
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')

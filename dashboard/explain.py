@@ -4,8 +4,7 @@ from typing import Any
 
 from dash import html
 
-from costmodels.units import format_named
-from dashboard.parts import KNOWN
+from dashboard.parts import KNOWN, text_of
 from simulator.answer import Derivation
 
 MOST_MEMBERS = 8
@@ -84,7 +83,7 @@ def _one(name: str, value: Any) -> str:
         return ", ".join(_one(name, member) for member in value[:MOST_MEMBERS])
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_one(name, member)}" for key, member in value.items())
-    return format_named(name, value)
+    return text_of(name, value)
 
 
 def _raw(found: Derivation) -> str:

@@ -37,12 +37,19 @@ def number(path: str, value: Any, *, at: str, text: str | None = None) -> html.B
     name = path.rpartition(".")[2]
     entry = KNOWN[name]
     return html.Button(
-        format_named(name, value) if text is None else text,
+        text_of(name, value) if text is None else text,
         id={"type": "explain", "path": path, "at": at},
         className="number",
         title=f"{entry.definition} {entry.scope.value}, {entry.unit}. Open for its derivation.",
         **data(value=msgspec.json.encode(value).decode(), path=path, at=at),
     )
+
+
+def text_of(name: str, value: Any) -> str:
+    """Return the value of a quantity with its unit: memory in GiB, what is sent in GB."""
+    entry = KNOWN.get(name)
+    is_sent = entry is not None and entry.group == "communication" and entry.unit == "byte"
+    return format_named("sent_bytes" if is_sent else name, value)
 
 
 def card(title: str, *children: Any, note: str = "", wide: bool = False, key: str = "") -> Any:

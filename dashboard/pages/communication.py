@@ -149,7 +149,7 @@ def _collectives(account: TrafficAccount) -> Any:
             entry.tier,
             format_count(entry.group_size),
             format_count(entry.calls[stage]),
-            format_bytes(entry.payload_bytes[stage]),
+            format_traffic(entry.payload_bytes[stage]),
             format_traffic(entry.sent_bytes[stage]),
             format_traffic(entry.scale_up_bytes[stage]),
             format_traffic(entry.network_bytes[stage]),

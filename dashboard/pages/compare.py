@@ -16,7 +16,7 @@ from dashboard.figures.sweep import Point, sweep
 from dashboard.identity import dom_id
 from dashboard.library import saved, store
 from dashboard.pages.page import Asked, Page
-from dashboard.parts import KNOWN, card, figure, message, number, table, unit_part
+from dashboard.parts import KNOWN, card, figure, message, number, table, text_of, unit_part
 from dashboard.questions import Question, question
 from dashboard.state import State
 from dashboard.store.scenarios import Saved
@@ -147,7 +147,7 @@ def _numbers(columns: Sequence[_Column]) -> Any:
 def _shown(name: str, value: Any, column: int) -> Any:
     """Return a number of another scenario: its derivation is found where that one is opened."""
     return html.Span(
-        format_named(name.rpartition(".")[2], value),
+        text_of(name.rpartition(".")[2], value),
         title=f"{KNOWN[name.rpartition('.')[2]].definition} Open the scenario for its derivation.",
         className=f"of-column-{column}",
     )
@@ -242,8 +242,8 @@ def _cause(label: str, name: str, entry: Any) -> list[Any]:
     plain = _last(name)
     return [
         label.rstrip("."),
-        format_named(plain, entry.before),
-        format_named(plain, entry.after),
+        text_of(plain, entry.before),
+        text_of(plain, entry.after),
         format_change(plain, entry.difference),
     ]
 
@@ -264,7 +264,7 @@ def later(asked: Asked) -> Sequence[Any]:
         [
             format_named("", point.value),
             str(point.answer.fits).lower(),
-            format_named(_last(quantity), _value(point.answer, quantity)),
+            text_of(_last(quantity), _value(point.answer, quantity)),
         ]
         for point in points
         if point.answer

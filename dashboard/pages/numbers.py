@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from costmodels.units import format_named
 from dashboard import questions
 from dashboard.pages.page import Asked, Page
-from dashboard.parts import KNOWN, card, number, table
+from dashboard.parts import KNOWN, card, number, table, text_of
 from simulator.answer import GROUPS, Group
 
 
@@ -46,11 +45,11 @@ def written(name: str, value: Any) -> str:
     """
     members = list(_members(value))
     if any(not isinstance(each, int | float) for each in members):
-        return format_named(name, members[0]) if members else "-"
+        return text_of(name, members[0]) if members else "-"
     low, high = min(members, default=None), max(members, default=None)
     if low == high:
-        return format_named(name, low)
-    return f"{format_named(name, low)} to {format_named(name, high)}"
+        return text_of(name, low)
+    return f"{text_of(name, low)} to {text_of(name, high)}"
 
 
 def _members(value: Any) -> Sequence[Any]:

@@ -290,12 +290,7 @@ def _traffic(answer: Answer) -> Any:
     rows = [
         [
             _TIERS.get(name, f"{name.removesuffix('_bytes').replace('_', ' ')} axis"),
-            number(
-                f"communication.{name}",
-                values[name][busiest],
-                at="traffic",
-                text=format_named("sent_bytes", values[name][busiest]),
-            ),
+            number(f"communication.{name}", values[name][busiest], at="traffic"),
         ]
         for name in names
     ]

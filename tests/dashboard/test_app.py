@@ -1,5 +1,7 @@
 """The application without a browser: answers, refusals, headers, who may ask."""
 
+import gzip
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from dashboard.app import create_app, server
 from dashboard.opening import opened
+from dashboard.parts import text_of
 from dashboard.security import MOST_BYTES, Access, read_access
 from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
@@ -157,6 +160,32 @@ def test_answers_say_what_a_browser_may_load(app: Any) -> None:
     assert '<html lang="en">' in response.text
 
 
+def test_answers_are_compressed_and_files_are_kept(app: Any) -> None:
+    takes = HERE | {"Accept-Encoding": "gzip"}
+    with app.server.test_client() as client:
+        plotly = "/_dash-component-suites/plotly/package_data/plotly.min.js"
+        whole, packed = client.get(plotly, headers=HERE), client.get(plotly, headers=takes)
+        assert "Content-Encoding" not in whole.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert "Accept-Encoding" in packed.headers["Vary"]
+        assert gzip.decompress(packed.data) == whole.data
+        assert len(packed.data) < len(whole.data) / 3
+        tag = {"If-None-Match": packed.headers["ETag"]}
+        assert client.get(plotly, headers=takes | tag).status_code == 304
+        style = re.search(r"/assets/style\.css\?m=[\d.]+", client.get("/", headers=HERE).text)
+        assert style is not None
+        with client.get(style[0], headers=takes) as styled:
+            assert "immutable" in styled.headers["Cache-Control"]
+        assert "immutable" not in packed.headers["Cache-Control"]
+        body = answer_body({})
+        answers = [
+            client.post("/_dash-update-component", json=body, headers=headers)
+            for headers in (HERE, takes)
+        ]
+        assert gzip.decompress(answers[1].data) == answers[0].data
+        assert client.get("/healthz", headers=takes).text == "OK"
+
+
 def test_another_host_and_a_large_request_are_refused(app: Any) -> None:
     with app.server.test_client() as client:
         assert client.get("/", headers={"Host": "example.org"}).status_code == 400
@@ -296,6 +325,20 @@ def test_a_production_server_takes_its_settings_from_the_environment(
         there = {"Host": "planner.example.org"}
         assert client.get("/", headers=there).status_code == 401
         assert client.get("/", headers=there, auth=known).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("scale_up_bytes", "2 GB"),
+        ("tensor_bytes", "2 GB"),
+        ("sent_bytes", "2 GB"),
+        ("weights_bytes", "1.863 GiB"),
+        ("headroom_bytes", "1.863 GiB"),
+    ],
+)
+def test_memory_is_shown_in_gib_and_what_is_sent_in_gb(name: str, text: str) -> None:
+    assert text_of(name, 2 * 10**9) == text
 
 
 def test_every_published_number_has_its_place(app: Any) -> None:
