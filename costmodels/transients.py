@@ -81,12 +81,39 @@ def attention_gradient_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    basis=Basis.EXACT,
+    formula="(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * (zero_stage <= 1)"
+    " * (microbatch_count > 1) * (1 - weights_are_frozen) * weight_element_bytes",
+    source="torch's autograd makes the gradient of a weight as a tensor of its own and adds it to "
+    "the accumulated one; of a first microbatch it becomes that one; counted in running programs",
+)
+def summand_element_bytes(
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    zero_stage: Column,
+    microbatch_count: Column,
+    weights_are_frozen: Column,
+    weight_element_bytes: Column,
+) -> Column:
+    """Return the bytes of a weight's gradient before it is added to the accumulated one [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    trained = (zero_stage <= 1) * (microbatch_count > 1) * (1 - weights_are_frozen)
+    return plain_torch * trained * weight_element_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="layer_input_bytes + (2 + gated) * activation_element_bytes"
+    formula="layer_input_bytes + maximum(expert_rows * layer_intermediate_size // layer_split_size,"
+    " microbatch_tokens * shared_intermediate_size // tensor_parallel_size)"
+    " * activation_element_bytes + maximum((1 + gated) * activation_element_bytes"
     " * maximum(expert_rows * layer_intermediate_size // layer_split_size,"
-    " microbatch_tokens * shared_intermediate_size // tensor_parallel_size)",
-    source=_BACKWARD + ": of the inner activation, and of the one or two projections behind it",
+    " microbatch_tokens * shared_intermediate_size // tensor_parallel_size),"
+    " hidden_size * layer_intermediate_size // layer_split_size * summand_element_bytes)",
+    source=_BACKWARD + ": of the inner activation, and of the one or two projections behind it, or "
+    "of the last matrix's weights where it is not yet added to the accumulated one",
 )
 def ffn_gradient_bytes(
     layer_input_bytes: Column,
@@ -98,11 +125,15 @@ def ffn_gradient_bytes(
     microbatch_tokens: Column,
     shared_intermediate_size: Column,
     tensor_parallel_size: Column,
+    hidden_size: Column,
+    summand_element_bytes: Column,
 ) -> Column:
     """Return the gradients that the backward of a feed-forward network holds at once [byte]."""
     routed = expert_rows * layer_intermediate_size // layer_split_size
     shared = microbatch_tokens * shared_intermediate_size // tensor_parallel_size
-    return layer_input_bytes + (2 + gated) * activation_element_bytes * maximum(routed, shared)
+    inner = activation_element_bytes * maximum(routed, shared)
+    weights = hidden_size * layer_intermediate_size // layer_split_size * summand_element_bytes
+    return layer_input_bytes + inner + maximum((1 + gated) * inner, weights)
 
 
 @quantity(
@@ -110,19 +141,24 @@ def ffn_gradient_bytes(
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="largest(minimum(stage_layer_count, 1) * (maximum(attention_gradient_bytes,"
-    " ffn_gradient_bytes) + layer_recomputed_bytes + recompute_is_full"
+    formula="largest(minimum(stage_layer_count, 1) * (maximum(attention_gradient_bytes"
+    " - (1 - parallel_residual) * ffn_saved_bytes + layer_recomputed_bytes, ffn_gradient_bytes"
+    " + recompute_is_full * layer_recomputed_bytes) + recompute_is_full"
     " * (minimum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
     " * (layer_activation_bytes - layer_input_bytes)"
     " + maximum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
     " * layer_activation_bytes)))",
-    source=_BACKWARD + "; a group of layers is computed again at once, as if all were the largest",
+    source=_BACKWARD + "; what the feed-forward network kept is gone when attention goes backward, "
+    "where it stands behind it; a group of layers is computed again at once, as if all were the "
+    "largest",
 )
 def layer_transient_bytes(
     stage_layer_count: Axis,
     layer_recomputed_bytes: Axis,
     attention_gradient_bytes: Axis,
     ffn_gradient_bytes: Axis,
+    ffn_saved_bytes: Axis,
+    parallel_residual: Column,
     recompute_is_full: Column,
     recompute_group_size: Column,
     stage_repeated_layer_count: Axis,
@@ -131,19 +167,21 @@ def layer_transient_bytes(
 ) -> Column:
     """Return the most that a layer's backward holds beside what was kept [byte]."""
     held = []
-    for count, again, attention, ffn, repeated, whole in zip(
+    for count, again, attention, ffn, kept, repeated, whole in zip(
         stage_layer_count,
         layer_recomputed_bytes,
         attention_gradient_bytes,
         ffn_gradient_bytes,
+        ffn_saved_bytes,
         stage_repeated_layer_count,
         layer_activation_bytes,
         strict=True,
     ):
         others = minimum(recompute_group_size, repeated) - 1
         none = minimum(others, 0) * (whole - layer_input_bytes)
-        group = again + recompute_is_full * (none + maximum(others, 0) * whole)
-        held.append(minimum(count, 1) * (maximum(attention, ffn) + group))
+        group = recompute_is_full * (none + maximum(others, 0) * whole)
+        later = attention - (1 - parallel_residual) * kept + again
+        held.append(minimum(count, 1) * (maximum(later, ffn + recompute_is_full * again) + group))
     return largest(held)
 
 
@@ -165,12 +203,16 @@ def logits_bytes(
     "byte",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="microbatch_tokens * (hidden_size * activation_element_bytes + vocabulary_rows"
-    " * where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda, logits_element_bytes,"
-    " (logits_element_bytes > activation_element_bytes) * activation_element_bytes))",
+    formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
+    " maximum(2 * microbatch_tokens * vocabulary_rows * logits_element_bytes, microbatch_tokens"
+    " * hidden_size * activation_element_bytes + vocabulary_rows * hidden_size"
+    " * summand_element_bytes),"
+    " microbatch_tokens * (hidden_size * activation_element_bytes + vocabulary_rows"
+    " * (logits_element_bytes > activation_element_bytes) * activation_element_bytes))",
     source="gradient of the head's input; of the logits: Megatron-LM's cross entropy makes it in "
     "place, megatron/core/tensor_parallel/cross_entropy.py, and converts it where logits are wider; "
-    "torch's makes another tensor",
+    "torch's nll_loss and log_softmax make one each, and the logits are gone before there is one of input "
+    "and weights",
 )
 def head_transient_bytes(
     microbatch_tokens: Column,
@@ -180,12 +222,16 @@ def head_transient_bytes(
     saved_tensors_is_torch_eager_cpu: Column,
     saved_tensors_is_torch_cuda: Column,
     logits_element_bytes: Column,
+    summand_element_bytes: Column,
 ) -> Column:
     """Return the most that the head's backward holds beside what was kept [byte]."""
-    converted = (logits_element_bytes > activation_element_bytes) * activation_element_bytes
+    inner = microbatch_tokens * hidden_size * activation_element_bytes
+    logits = microbatch_tokens * vocabulary_rows * logits_element_bytes
+    weights = vocabulary_rows * hidden_size * summand_element_bytes
+    narrow = (logits_element_bytes > activation_element_bytes) * activation_element_bytes
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    gradient = where(plain_torch, logits_element_bytes, converted)
-    return microbatch_tokens * (hidden_size * activation_element_bytes + vocabulary_rows * gradient)
+    megatron = inner + microbatch_tokens * vocabulary_rows * narrow
+    return where(plain_torch, maximum(2 * logits, inner + weights), megatron)
 
 
 @quantity(
@@ -195,9 +241,12 @@ def head_transient_bytes(
     basis=Basis.EXACT,
     formula="maximum(total(chunk_holds_head) * head_transient_bytes,"
     " layer_transient_bytes + dequantized_bytes - total(chunk_holds_head) * logits_bytes"
-    " + minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes)",
+    " + minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes"
+    " + tied_embeddings * (pipeline_parallel_size == 1) * vocabulary_rows * hidden_size"
+    " * summand_element_bytes)",
     source="the larger moment: the head goes backward, or a layer after its logits are gone, with "
-    "the wide copy of a matrix in few bits",
+    "the wide copy of a matrix in few bits; autograd keeps a tied matrix's gradient from the head "
+    "until the embedding has its own",
 )
 def transient_bytes(
     chunk_holds_head: Axis,
@@ -207,6 +256,11 @@ def transient_bytes(
     logits_bytes: Column,
     chunk_prediction_repeated_count: Axis,
     prediction_saved_bytes: Column,
+    tied_embeddings: Column,
+    pipeline_parallel_size: Column,
+    vocabulary_rows: Column,
+    hidden_size: Column,
+    summand_element_bytes: Column,
 ) -> Column:
     """Return the most that a GPU's backward holds beside what was kept [byte].
 
@@ -214,12 +268,16 @@ def transient_bytes(
     --------
     A head of 30, logits of 20, a layer of 60, on the last stage; and without the head.
 
-    >>> transient_bytes([1], 30, 60, 0, 20, [0], 0), transient_bytes([0], 30, 60, 0, 20, [0], 0)
-    (40, 60)
+    >>> transient_bytes([1], 30, 60, 0, 20, [0], 0, 0, 1, 9, 9, 0)
+    40
+    >>> transient_bytes([0], 30, 60, 0, 20, [0], 0, 0, 1, 9, 9, 0)
+    60
     """
     holds = total(chunk_holds_head)
     further = minimum(total(chunk_prediction_repeated_count), 1) * prediction_saved_bytes
+    held = tied_embeddings * (pipeline_parallel_size == 1) * vocabulary_rows * hidden_size
     layer = layer_transient_bytes + dequantized_bytes - holds * logits_bytes + further
+    layer = layer + held * summand_element_bytes
     return maximum(holds * head_transient_bytes, layer)
 
 

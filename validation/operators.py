@@ -40,7 +40,7 @@ class Training(NamedTuple):
     work : Work
         Of one replica's step.
     axis : str
-        ``one`` process, or two that are ``tensor`` or ``data`` parallel.
+        ``one`` process, or two that are ``tensor``, ``data`` or ``pipeline`` parallel.
     """
 
     sizes: Sizes

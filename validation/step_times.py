@@ -19,8 +19,8 @@ from validation.torch_programs.sizes import Sizes, Work
 
 SUITE = "step-times"
 
-RUNS = {"one": 14, "tensor": 5, "data": 5}
-"""Runs of each axis; those of the last two on two processes [count]."""
+RUNS = {"one": 12, "tensor": 4, "data": 4, "pipeline": 4}
+"""Runs of each axis; all but the first on two processes [count]."""
 
 TOLERANCE = 0.5
 _REASON = (
@@ -46,7 +46,7 @@ def _training(draw: random.Random, axis: str) -> Training:
     head_size = draw.choice((32, 48, 64))
     hidden = heads * head_size
     sizes = Sizes(
-        num_hidden_layers=draw.choice((2, 3, 4)),
+        num_hidden_layers=draw.choice((2, 4) if axis == "pipeline" else (2, 3, 4)),
         hidden_size=hidden,
         num_attention_heads=heads,
         num_key_value_heads=heads // group,
@@ -54,12 +54,12 @@ def _training(draw: random.Random, axis: str) -> Training:
         intermediate_size=32 * round(hidden * draw.uniform(2.0, 4.0) / 32),
         gated=draw.random() < 0.7,
         vocabulary_size=draw.choice((2048, 3072, 6144)),
-        tied_embeddings=draw.random() < 0.3,
+        tied_embeddings=draw.random() < 0.3 and axis != "pipeline",
     )
     work = Work(
         micro_batch_size=draw.choice((1, 2, 3)),
         sequence_length=draw.choice((160, 192, 320, 384)),
-        microbatch_count=draw.choice((1, 2)),
+        microbatch_count=draw.choice((2, 4) if axis == "pipeline" else (1, 2)),
     )
     return Training(sizes, work, axis)
 
@@ -94,6 +94,7 @@ def scenario_of(training: Training, calibration: Calibration) -> Scenario:
             "precision": "fp32",
             "plan": {
                 "tensor_parallel_size": 2 if axis == "tensor" else 1,
+                "pipeline_parallel_size": 2 if axis == "pipeline" else 1,
                 "micro_batch_size": work.micro_batch_size,
             },
             "workload": {
@@ -116,7 +117,7 @@ def step_time_cases(axis: str, *, seed: int, device: str, rounds: int = ROUNDS) 
     Parameters
     ----------
     axis : str
-        ``one``, ``tensor`` or ``data``.
+        ``one``, ``tensor``, ``data`` or ``pipeline``.
     seed : int
         Of the draw.
     device : str

@@ -27,8 +27,25 @@ def test_a_gated_network_holds_three_gradients_of_its_width() -> None:
 def test_a_naive_kernel_holds_gradients_of_scores() -> None:
     heads = TOKENS * (HIDDEN + (32 + 8) * 2 * 128) * 2
     scores = 2 * 32 * TOKENS * TOKENS * 2
-    held = by_stage("layer_transient_bytes", plan__attention_kernel="naive")
-    assert held == [heads + scores]
+    narrow = {"model__intermediate_size": 2048, "plan__attention_kernel": "naive"}
+    (held,) = by_stage("layer_transient_bytes", **narrow)
+    scenario = compile_columns(witness("small", **narrow))
+    kept = evaluate(scenario, ["ffn_saved_bytes"])["ffn_saved_bytes"]
+    assert held == heads + scores - int(kept[0][0])
+    beside = {**narrow, "model__parallel_residual": True}
+    assert by_stage("layer_transient_bytes", **beside) == [heads + scores]
+
+
+def test_torch_holds_a_gradient_of_weights_until_it_is_added() -> None:
+    """Two microbatches at least, and a network so wide that its matrix is the largest."""
+    plain = {"plan__saved_tensors": "torch-cuda", "workload__global_batch_size": 8}
+    again = {**plain, "workload__global_batch_size": 16}
+    wide = {"workload__sequence_length": 128}
+    inner = 128 * (HIDDEN + INNER) * 2
+    assert by_stage("layer_transient_bytes", **plain, **wide) == [128 * (HIDDEN + 3 * INNER) * 2]
+    assert by_stage("layer_transient_bytes", **again, **wide) == [inner + HIDDEN * INNER * 2]
+    sharded = compile_columns(witness("small", **again, plan__zero_stage=2))
+    assert evaluate(sharded, ["summand_element_bytes"])["summand_element_bytes"][0] == 0
 
 
 def test_the_head_s_backward_is_the_peak_where_logits_are_wide() -> None:
@@ -49,12 +66,12 @@ def test_logits_are_gone_when_layers_go_backward() -> None:
 
 @pytest.mark.parametrize(("holds", "expected"), [([0, 1], 50), ([0, 0], 60), ([1, 0], 50)])
 def test_the_larger_moment_counts(holds: list[int], expected: int) -> None:
-    assert transient_bytes(holds, 50, 55, 5, 20, [0, 0], 100) == expected
+    assert transient_bytes(holds, 50, 55, 5, 20, [0, 0], 100, 1, 2, 9, 9, 4) == expected
 
 
 def test_projections_to_further_tokens_are_computed_again_with_their_layer() -> None:
     """A layer of 60, 5 before it; logits of 20 are gone."""
-    assert transient_bytes([0, 1], 30, 60, 0, 20, [0, 2], 5) == 60 - 20 + 5
+    assert transient_bytes([0, 1], 30, 60, 0, 20, [0, 2], 5, 0, 1, 9, 9, 4) == 60 - 20 + 5
 
 
 def test_full_recomputation_holds_the_layer_and_its_gradients() -> None:

@@ -61,6 +61,13 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
+def _attend_flat(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return attention in the layout that a fused kernel takes: one dimension of heads."""
+    parts = [part.expand(*query.shape[:3], *part.shape[3:]).flatten(1, 2) for part in (key, value)]
+    flat = _attend(query.flatten(1, 2), *parts)
+    return flat.view(*query.shape[:3], *flat.shape[2:])
+
+
 class Embedding(nn.Module):
     """The input embedding, split by vocabulary."""
 
@@ -97,9 +104,12 @@ class Layer(nn.Module):
     are one, whose input has one gradient.
     """
 
-    def __init__(self, sizes: Sizes, split: Whole, place: int, *, selective: bool) -> None:
+    def __init__(
+        self, sizes: Sizes, split: Whole, place: int, *, selective: bool, fused: bool = False
+    ) -> None:
         super().__init__()
         self.split, self.sizes, self.selective = split, sizes, selective
+        self.fused = fused
         hidden, head = sizes.hidden_size, sizes.head_size
         group = sizes.num_attention_heads // sizes.num_key_value_heads
         first = 1000 + 10 * place
@@ -160,13 +170,15 @@ class Layer(nn.Module):
         if self.selective:
             attended = checkpoint(_attend, *parts, use_reentrant=False)
         else:
-            attended = _attend(*parts)
+            attended = (_attend_flat if self.fused else _attend)(*parts)
         return torch.as_tensor(attended.permute(3, 0, 1, 2, 4).flatten(2))
 
     def _activate(self, wide: torch.Tensor) -> torch.Tensor:
         """Return what goes into the network's last matrix."""
         if self.sizes.gated:
-            gate, wide = wide.unflatten(-1, (-1, 2)).unbind(-1)
+            # A rank's part has the same columns of both; fused code has them side by side.
+            pairs = wide.unflatten(-1, (2, -1) if self.fused else (-1, 2))
+            gate, wide = pairs.unbind(-2 if self.fused else -1)
             return functional.silu(gate) * wide
         return functional.gelu(wide)
 
@@ -212,6 +224,9 @@ class Decoder(nn.Module):
         ``none``; ``selective``: the inside of attention is computed again; ``full``: each layer is,
         as a whole; ``full-early-stop``: until the last tensor that the backward needs, which is
         torch's default.
+    fused : bool
+        Whether attention is laid out for torch's fused kernel, which operators are not counted in,
+        and gate and values lie side by side. Weights mean something else then: for times only.
     """
 
     def __init__(
@@ -223,6 +238,7 @@ class Decoder(nn.Module):
         holds_embedding: bool = True,
         holds_head: bool = True,
         recompute: str = "none",
+        fused: bool = False,
     ) -> None:
         super().__init__()
         held = range(sizes.num_hidden_layers) if layers is None else layers
@@ -230,7 +246,7 @@ class Decoder(nn.Module):
         self.embedding = Embedding(sizes, split) if holds_embedding else None
         selective = recompute == "selective"
         self.layers = nn.ModuleList(
-            Layer(sizes, split, index, selective=selective) for index in held
+            Layer(sizes, split, index, selective=selective, fused=fused) for index in held
         )
         self.head = Head(sizes, split) if holds_head else None
         depths = range(sizes.multi_token_prediction_layers if holds_head else 0)

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from validation.operators import Reading, Training
 from validation.torch_programs.decoder import Decoder, Whole
+from validation.torch_programs.sizes import Sizes, Work
 from validation.torch_programs.tensor_parallel import TensorParallel
-from validation.torch_programs.training import microbatches
+from validation.torch_programs.training import batch, microbatches
 
 _LEAST_S = 0.02
 """An operator is repeated until it has run so long, so that the clock's grain and calls vanish [s]."""
@@ -231,9 +233,11 @@ def step_seconds(
 
 def _step(training: Training, device: str) -> Callable[[], None]:
     sizes, work, axis = training
+    if axis == "pipeline":
+        return _pipeline_step(sizes, work, device)
     replica = dist.get_rank() if axis == "data" else 0
     split = TensorParallel() if axis == "tensor" else Whole()
-    decoder = Decoder(sizes, split).to(device)
+    decoder = Decoder(sizes, split, fused=True).to(device)
     model: torch.nn.Module = decoder
     if axis == "data":
         model = DistributedDataParallel(decoder)
@@ -248,6 +252,35 @@ def _step(training: Training, device: str) -> Callable[[], None]:
             if isinstance(model, DistributedDataParallel):
                 model.require_backward_grad_sync = place == len(pairs) - 1
             split.loss(model(tokens), targets.T).backward()
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _pipeline_step(sizes: Sizes, work: Work, device: str) -> Callable[[], None]:
+    """Return a step of 1F1B over all ranks, layers dealt out evenly."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    own = sizes.num_hidden_layers // ranks
+    chunk = Decoder(
+        sizes,
+        Whole(),
+        layers=range(rank * own, (rank + 1) * own),
+        holds_embedding=rank == 0,
+        holds_head=rank == ranks - 1,
+        fused=True,
+    ).to(device)
+    adam = torch.optim.AdamW(chunk.parameters(), fused=True)
+    tokens, targets = (part.to(device) for part in batch(sizes, work, step=0))
+    runner = Schedule1F1B(
+        PipelineStage(chunk, rank, ranks, torch.device(device)),
+        n_microbatches=work.microbatch_count,
+        loss_fn=lambda logits, targets: Whole().loss(logits, targets.T),
+    )
+
+    def step() -> None:
+        entering = (tokens,) if rank == 0 else ()
+        runner.step(*entering, target=targets if rank == ranks - 1 else None)
         adam.step()
         adam.zero_grad(set_to_none=True)
 
