@@ -94,6 +94,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     plan = sections.plan
     ordering = ORDERINGS[plan.schedule]
     values["schedule_loops"] = int(ordering.loops)
+    values["schedule_joins_ends"] = int(ordering.joins_ends)
     values["schedule_copies"] = ordering.copies
     values["schedule_splits_backward"] = int(ordering.splits)
     values["schedule_ends_in_turn"] = int(ordering.ends_in_turn)

@@ -7,8 +7,11 @@ of different papers can be compared.
 from costmodels.columns import Axis, Column, as_float, minimum, weighted_total
 from costmodels.quantities import Basis, Scope, quantity
 
-_HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, section 2 and appendix F: C = 6 N D"
-_PALM = "Chowdhery et al. 2022, arXiv:2204.02311, appendix B: 6 N + 12 L H Q T for each token"
+_MAIN = "; N and L are those of the main model, without layers that predict further tokens"
+_HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, section 2 and appendix F: C = 6 N D" + _MAIN
+_PALM = (
+    "Chowdhery et al. 2022, arXiv:2204.02311, appendix B: 6 N + 12 L H Q T for each token" + _MAIN
+)
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, equation 3: 96 B s l h^2 (1 + s / (6 h) + V / (16 l h))"
 _KORTHIKANTI = (
     "Korthikanti et al. 2022, arXiv:2205.05198, appendix A: 72 B L s h^2 (1 + s / (6 h)"

@@ -322,6 +322,11 @@ def _structural_leaves() -> dict[str, Leaf]:
         "chunk_stays_count": Leaf(
             "plan.schedule", "count", "neighbours of a chunk on its own rank", (STAGE, CHUNK)
         ),
+        "schedule_joins_ends": Leaf(
+            "plan.schedule",
+            "truth",
+            "whether the rank that holds the embedding holds the head too",
+        ),
         "schedule_loops": Leaf(
             "plan.schedule",
             "truth",

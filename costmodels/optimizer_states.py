@@ -285,7 +285,7 @@ def head_state_bytes(
     vocabulary_rows: Column,
     hidden_size: Column,
     tied_embeddings: Column,
-    pipeline_parallel_size: Column,
+    separate_ends_count: Column,
     embedding_copy_count: Column,
     prediction_count: Column,
     tensor_parallel_size: Column,
@@ -296,7 +296,7 @@ def head_state_bytes(
     choice = Choice(
         optimizer_is_adafactor, optimizer_is_muon, optimizer_is_adam_8bit, moment_element_bytes
     )
-    separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
+    separate = maximum(1 - tied_embeddings, separate_ends_count)
     copies = (1 - tied_embeddings) * embedding_copy_count
     matrices = [(separate + copies, vocabulary_rows, hidden_size)]
     width = hidden_size // tensor_parallel_size

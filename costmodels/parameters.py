@@ -665,10 +665,29 @@ def embedding_gpu_parameters(
 
 
 @quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="minimum(pipeline_parallel_size - 1, 1) * (1 - schedule_joins_ends)",
+    source="Narayanan et al. 2021, arXiv:2104.04473, section 2.2; on one rank they share it: "
+    "DeepSeek-AI 2024, arXiv:2412.19437, section 3.2.3",
+)
+def separate_ends_count(pipeline_parallel_size: Column, schedule_joins_ends: Column) -> Column:
+    """Return the ranks that hold the head but not the embedding: one, or none [count].
+
+    Examples
+    --------
+    >>> separate_ends_count(1, 0), separate_ends_count(4, 0), separate_ends_count(4, 1)
+    (0, 1, 0)
+    """
+    return minimum(pipeline_parallel_size - 1, 1) * (1 - schedule_joins_ends)
+
+
+@quantity(
     "parameter",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))"
+    formula="maximum(1 - tied_embeddings, separate_ends_count)"
     " * vocabulary_rows * hidden_size + head_bias * vocabulary_rows + norm_parameters",
     source=_MEGATRON + "; Narayanan et al. 2021, arXiv:2104.04473",
 )
@@ -676,7 +695,7 @@ def head_gpu_parameters(
     vocabulary_rows: Column,
     hidden_size: Column,
     tied_embeddings: Column,
-    pipeline_parallel_size: Column,
+    separate_ends_count: Column,
     head_bias: Column,
     norm_parameters: Column,
 ) -> Column:
@@ -684,9 +703,9 @@ def head_gpu_parameters(
 
     Notes
     -----
-    A tied head shares the embedding where one stage holds both; else the last stage keeps a copy.
+    A tied head shares the embedding where one rank holds both; else the last stage keeps a copy.
     """
-    separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
+    separate = maximum(1 - tied_embeddings, separate_ends_count)
     return separate * vocabulary_rows * hidden_size + head_bias * vocabulary_rows + norm_parameters
 
 

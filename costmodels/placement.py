@@ -102,22 +102,26 @@ def line_network_fraction(
 ) -> Column:
     """Return the share of the hops between stages that cross nodes [fraction].
 
-    Several chunks on each rank close the line of stages to a ring, if they go round the ranks.
+    Chunks that go round the ranks hand over from the last to the first too, once for each chunk but
+    the last.
 
     Examples
     --------
+    Four stages on two nodes: one of three hops; with two chunks on each, three of seven.
+
     >>> line_network_fraction(4, 2, 1, 1), line_network_fraction(4, 2, 2, 1)
-    (0.3333333333333333, 0.5)
+    (0.3333333333333333, 0.42857142857142855)
     """
-    closed = (virtual_stages > 1) * schedule_loops
-    crossing = ceil_div(size, node_members) - 1 + closed * (node_members < size)
-    return crossing / maximum(size - 1 + closed, 1)
+    around = (virtual_stages - 1) * schedule_loops
+    lines = virtual_stages * (ceil_div(size, node_members) - 1)
+    crossing = lines + around * (node_members < size)
+    return crossing / maximum(virtual_stages * (size - 1) + around, 1)
 
 
 _LINE_FRACTION = (
-    "(ceil_div(size, node_members) - 1"
-    " + (virtual_stages > 1) * schedule_loops * (node_members < size))"
-    " / maximum(size - 1 + (virtual_stages > 1) * schedule_loops, 1)"
+    "(virtual_stages * (ceil_div(size, node_members) - 1)"
+    " + (virtual_stages - 1) * schedule_loops * (node_members < size))"
+    " / maximum(virtual_stages * (size - 1) + (virtual_stages - 1) * schedule_loops, 1)"
 )
 
 

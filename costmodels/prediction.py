@@ -4,8 +4,9 @@ A depth normalizes the hidden state of the one before and the embedding of the n
 both to one vector, and passes it through a layer of the last kind, a norm of its own and the head
 [1]_. All depths are on the stage of the head, as Megatron-LM places them [2]_: it looks tokens up
 in a copy of the embedding, whose gradient is added to that of the first stage, as those of a tied
-head are. The projection is split by columns and its output gathered; with sequence parallelism its
-input is gathered before and its output scattered behind. A depth takes as many tokens as the model.
+head are; a rank that holds both ends of the model has one copy for all. The projection is split by
+columns and its output gathered; with sequence parallelism its input is gathered before and its
+output scattered behind. A depth takes as many tokens as the model.
 
 References
 ----------
@@ -105,16 +106,15 @@ def chunk_prediction_repeated_count(
     "count",
     Scope.PLAN,
     basis=Basis.EXACT,
-    formula="maximum(tied_embeddings, minimum(prediction_count, 1))"
-    " * minimum(pipeline_parallel_size - 1, 1)",
+    formula="maximum(tied_embeddings, minimum(prediction_count, 1)) * separate_ends_count",
     source="Narayanan et al. 2021, arXiv:2104.04473, section 2.2 (tied); " + _MEGATRON,
 )
 def embedding_copy_count(
-    tied_embeddings: Column, prediction_count: Column, pipeline_parallel_size: Column
+    tied_embeddings: Column, prediction_count: Column, separate_ends_count: Column
 ) -> Column:
     """Return the copies of the embedding beside that of the first stage: one on the last, or none [count]."""
     needed = maximum(tied_embeddings, minimum(prediction_count, 1))
-    return needed * minimum(pipeline_parallel_size - 1, 1)
+    return needed * separate_ends_count
 
 
 @quantity(

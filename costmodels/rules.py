@@ -52,6 +52,22 @@ def key_value_heads_divide(num_key_value_heads: Axis, tensor_parallel_size: Colu
     return total(uneven) == 0
 
 
+def memories_are_split(
+    segment_length: Axis,
+    compression_rate: Axis,
+    num_key_value_heads: Axis,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return whether no memory of Infini-attention, one for each key head, has copies."""
+    copied = [
+        (segment > 0) * (rate == 0) * (heads < tensor_parallel_size)
+        for segment, rate, heads in zip(
+            segment_length, compression_rate, num_key_value_heads, strict=True
+        )
+    ]
+    return total(copied) == 0
+
+
 def state_heads_divide(key_heads: Axis, value_heads: Axis, tensor_parallel_size: Column) -> Column:
     """Return whether every tensor-parallel rank has as many heads of a gated delta rule."""
     uneven = [heads % tensor_parallel_size for heads in (*key_heads, *value_heads)]
@@ -746,6 +762,14 @@ RULES = (
         requirement="one weight over the keys of all heads is not modelled where ranks "
         "(plan.tensor_parallel_size, {tensor_parallel_size}) share key and value heads "
         "({num_key_value_heads})",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.tensor_parallel_size",
+        function=memories_are_split,
+        requirement="must be at most model.num_key_value_heads ({num_key_value_heads}) with "
+        "Infini-attention (model.layouts): its memory is one for each key head, and work on copies of "
+        "it is not modelled yet",
         modelled=False,
     ),
     Rule(

@@ -743,8 +743,8 @@ def layer_narrowed_bytes(
     basis=Basis.ASSUMED,
     formula="largest(chunk_holds_embedding) * (embedding_stored_parameters // tensor_parallel_size"
     " * weight_element_bytes - ceil_div(embedding_stored_bytes, tensor_parallel_size))"
-    " + largest(chunk_holds_head) * maximum(1 - tied_embeddings,"
-    " minimum(pipeline_parallel_size - 1, 1)) * (head_stored_parameters // tensor_parallel_size"
+    " + largest(chunk_holds_head) * maximum(1 - tied_embeddings, separate_ends_count)"
+    " * (head_stored_parameters // tensor_parallel_size"
     " * weight_element_bytes - ceil_div(head_stored_bytes, tensor_parallel_size))",
     source=_STORAGE + "; what every rank holds of the ends (a norm) counts as split",
 )
@@ -754,7 +754,7 @@ def ends_narrowed_bytes(
     embedding_stored_bytes: Column,
     chunk_holds_head: Axis,
     tied_embeddings: Column,
-    pipeline_parallel_size: Column,
+    separate_ends_count: Column,
     head_stored_parameters: Column,
     head_stored_bytes: Column,
     tensor_parallel_size: Column,
@@ -765,7 +765,7 @@ def ends_narrowed_bytes(
     embedding = embedding - ceil_div(embedding_stored_bytes, tensor_parallel_size)
     head = head_stored_parameters // tensor_parallel_size * weight_element_bytes
     head = head - ceil_div(head_stored_bytes, tensor_parallel_size)
-    separate = maximum(1 - tied_embeddings, minimum(pipeline_parallel_size - 1, 1))
+    separate = maximum(1 - tied_embeddings, separate_ends_count)
     return largest(chunk_holds_embedding) * embedding + largest(chunk_holds_head) * separate * head
 
 

@@ -14,6 +14,7 @@ _HIDDEN = (
     "Liu et al. 2023, arXiv:2310.01889, section 3: a block arrives while the one before is used;"
     " what is gathered or exchanged hides behind nothing"
 )
+_FIRST_UNIT = "; nothing runs before the first layer is gathered, here as large as the largest"
 _CHUNK = (STAGE, CHUNK)
 _STAGE = (STAGE,)
 
@@ -683,8 +684,9 @@ def chunk_backward_work_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="(zero_stage >= 3) * chunk_exists * maximum(chunk_gather_s"
-    " - overlap_parameter_gather * chunk_forward_work_s, 0.0)",
-    source=_ZHAO,
+    " - overlap_parameter_gather * chunk_forward_work_s,"
+    " chunk_gather_s * chunk_unit_parameters / maximum(chunk_parameters, 1))",
+    source=_ZHAO + _FIRST_UNIT,
 )
 def chunk_forward_data_s(
     zero_stage: Column,
@@ -692,10 +694,13 @@ def chunk_forward_data_s(
     chunk_gather_s: Column,
     overlap_parameter_gather: Column,
     chunk_forward_work_s: Column,
+    chunk_unit_parameters: Column,
+    chunk_parameters: Column,
 ) -> Column:
     """Return the gather of weights that a chunk's forward waits for, for one microbatch [s]."""
     visible = chunk_gather_s - overlap_parameter_gather * chunk_forward_work_s
-    return (zero_stage >= 3) * chunk_exists * maximum(visible, 0.0)
+    first = chunk_gather_s * chunk_unit_parameters / maximum(chunk_parameters, 1)
+    return (zero_stage >= 3) * chunk_exists * maximum(visible, first)
 
 
 @quantity(

@@ -131,6 +131,11 @@ class Ordering:
         """Whether chunks go round the ranks, from the last to the first."""
         return self.placement is looped
 
+    @property
+    def joins_ends(self) -> bool:
+        """Whether the rank of the first virtual stage holds the last one too, on several ranks."""
+        return not self.loops
+
     def rows_of(
         self, *, pipeline_parallel_size: int, virtual_stages: int, microbatch_count: int
     ) -> tuple[Row, ...]:

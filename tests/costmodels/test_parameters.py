@@ -518,13 +518,43 @@ def test_by_hand() -> None:
     assert norm_parameters(7, 1) == 14
 
 
-def test_a_tied_head_is_shared_on_one_stage_and_copied_on_two() -> None:
+def test_a_tied_head_is_shared_on_one_rank_and_copied_on_two() -> None:
     sizes = {"vocabulary_rows": 10, "hidden_size": 3, "norm_parameters": 3, "head_bias": 0}
-    assert head_gpu_parameters(**sizes, tied_embeddings=1, pipeline_parallel_size=1) == 3
-    assert head_gpu_parameters(**sizes, tied_embeddings=1, pipeline_parallel_size=2) == 33
-    assert head_gpu_parameters(**sizes, tied_embeddings=0, pipeline_parallel_size=1) == 33
+    assert head_gpu_parameters(**sizes, tied_embeddings=1, separate_ends_count=0) == 3
+    assert head_gpu_parameters(**sizes, tied_embeddings=1, separate_ends_count=1) == 33
+    assert head_gpu_parameters(**sizes, tied_embeddings=0, separate_ends_count=0) == 33
     biased = {**sizes, "head_bias": 1}
-    assert head_gpu_parameters(**biased, tied_embeddings=1, pipeline_parallel_size=1) == 13
+    assert head_gpu_parameters(**biased, tied_embeddings=1, separate_ends_count=0) == 13
+
+
+@pytest.mark.parametrize("schedule", ["zb-v", "dualpipe-v", "interleaved-1f1b"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_rank_with_both_ends_holds_one_embedding(schedule: str, depth: int) -> None:
+    """What V-shaped schedules hold more than the model, and sum, for tied or further tokens."""
+    scenario = witness(
+        "small",
+        model__tied_embeddings=depth == 0,
+        model__multi_token_prediction_layers=depth,
+        cluster__accelerator_count=2,
+        plan__pipeline_parallel_size=2,
+        plan__virtual_stages=2,
+        plan__schedule=schedule,
+    )
+    names = (
+        "stage_parameters",
+        "total_parameters",
+        "multi_token_prediction_parameters",
+        "embedding_copy_count",
+        "tied_embedding_bytes",
+    )
+    found = evaluate(compile_columns(scenario), names)
+    held = sum(int(stage[0]) for stage in found["stage_parameters"])
+    model = found["total_parameters"] + found["multi_token_prediction_parameters"]
+    copies = held - int(model[0])
+    apart = schedule == "interleaved-1f1b"
+    assert copies == apart * 128256 * 4096
+    assert found["embedding_copy_count"][0] == apart
+    assert (found["tied_embedding_bytes"][0][0] > 0) == apart
 
 
 @given(st.integers(1, 10**6), st.integers(1, 64))

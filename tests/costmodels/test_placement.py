@@ -111,13 +111,16 @@ def test_strides_are_distances_of_neighbours(sizes: Sizes, order: tuple[str, ...
             assert distances <= {values[f"{axis}_stride"]}
 
 
-@given(st.sampled_from([2, 4, 8]), powers)
-def test_chunks_close_the_line_of_stages_to_a_ring(pipeline: int, per_node: int) -> None:
+@given(st.sampled_from([2, 4, 8]), powers, st.integers(1, 4))
+def test_chunks_go_on_from_the_last_rank_to_the_first(
+    pipeline: int, per_node: int, chunks: int
+) -> None:
     sizes = {"tensor": 1, "data": 1, "pipeline": pipeline}
-    values = placed(sizes, AXES, per_node, virtual_stages=2)
+    values = placed(sizes, AXES, per_node, virtual_stages=chunks)
     (ranks,) = groups(sizes, AXES, "pipeline")
-    hops = crossing_hops(ranks, per_node, closed=True)
-    assert values["pipeline_network_fraction"] == hops / pipeline
+    way = [rank for _ in range(chunks) for rank in ranks]
+    hops = crossing_hops(way, per_node, closed=False)
+    assert values["pipeline_network_fraction"] == hops / (len(way) - 1)
 
 
 LINKS = {

@@ -294,6 +294,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         r"model.intermediate_size \(14337\): must be a multiple of "
         r"plan.tensor_parallel_size \(2\)",
     ),
+    "memories_are_split": (
+        "small",
+        {
+            "model__layouts": [{"type": "infini", "segment_length": 512}],
+            "plan__tensor_parallel_size": 16,
+            "cluster__accelerator_count": 16,
+        },
+        r"plan.tensor_parallel_size \(16\).*model.num_key_value_heads \(8\) with Infini",
+    ),
     "handovers_have_parts": (
         "small",
         {"plan__scatter_gather_handovers": True, "plan__tensor_parallel_size": 2},

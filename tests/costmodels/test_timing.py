@@ -219,7 +219,7 @@ def test_a_pass_by_hand() -> None:
         (2, 0, 0.0, 0),
         (3, 1, 0.0, 10),
         (3, 1, 4.0, 6),  # 4 s of the gather hide
-        (3, 1, 40.0, 0),
+        (3, 1, 40.0, 2),  # but of the first fifth, which nothing runs before
         (3, 0, 4.0, 10),  # nothing hides
     ],
 )
@@ -234,6 +234,8 @@ def test_a_forward_waits_for_what_its_work_does_not_hide(
             chunk_gather_s=10.0,
             overlap_parameter_gather=overlap,
             chunk_forward_work_s=work_s,
+            chunk_unit_parameters=2,
+            chunk_parameters=10,
         )
         assert waited == exists * expected
 
