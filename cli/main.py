@@ -356,6 +356,29 @@ def flops(
 
 
 @app.command()
+@describes_scenario
+def inference(
+    context: typer.Context,
+    scenario: OptionalFile = None,
+    settings: Settings = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Work, traffic and time of a step of decode or prefill, by a roofline."""
+    from cli.inputs import read_scenario
+    from simulator.inference import inference_step
+
+    described = read_scenario(scenario, context.params, settings or (), strict=strict)
+    step = inference_step(described)
+    if as_json:
+        _print_json(step)
+    else:
+        from cli.inference import show_step
+
+        show_step(step)
+
+
+@app.command()
 def linear(
     input_size: Annotated[str, flag("--in", "inputs: rows of the matrix")],
     output_size: Annotated[str, flag("--out", "outputs: columns of the matrix")],

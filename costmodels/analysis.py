@@ -30,6 +30,7 @@ from costmodels import (
     roofline,
     saved_tensors,
     serving,
+    serving_time,
     step,
     step_end,
     throughput,
@@ -72,6 +73,7 @@ MODULES = (
     throughput,
     pricing,
     serving,
+    serving_time,
 )
 """The modules of closed forms, in the order of derivation."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from costmodels.analysis import evaluate
+from costmodels.attention.in_layers import DELTA_CHUNK_LENGTH
 from costmodels.attention.layouts import ATTENTION_QUERY_SIZE, LAYOUTS
 from costmodels.columns import Axis, Column, largest, maximum, minimum, total, where
 from costmodels.compilation import Columns, compile_fields
@@ -455,6 +456,45 @@ def _state_elements(
     return largest([*softmax, *delta])
 
 
+def _sums(*sizes: Axis) -> list[Column]:
+    """Return the sum of some sizes for each kind of layer."""
+    return [total([1.0 * size for size in each]) for each in zip(*sizes, strict=True)]
+
+
+def _keys_of_query(
+    sequence_length: Column,
+    attention_kernel_is_flash: Column,
+    *,
+    masked: Axis,
+    own: Axis,
+    gathered: Axis,
+) -> Column:
+    """Return the most keys whose scores a query computes in any layer [count].
+
+    Parameters
+    ----------
+    sequence_length : Column
+        Tokens of a sequence [token].
+    attention_kernel_is_flash : Column
+        Whether masked blocks are skipped.
+    masked : Axis
+        Keys of layouts that a naive kernel computes in the whole square: windows and chunks, by kind
+        of layer, zero for others [token].
+    own : Axis
+        Keys of layouts that have a segment or a chunk of their own, zero for others [token].
+    gathered : Axis
+        Keys that are gathered for each query, more than there are tokens perhaps [token].
+    """
+    found = []
+    for near, inside, apart in zip(masked, own, gathered, strict=True):
+        local = 1.0 * near + inside + apart
+        few = minimum(local, maximum(sequence_length, 1.0 * apart))
+        skipped = where(attention_kernel_is_flash, few, 1.0 * sequence_length)
+        some = where(near > 0, skipped, few)
+        found.append(where(local > 0, some, 1.0 * sequence_length))
+    return largest(found)
+
+
 def _seen_again(segment_length: Axis, memory_tokens: Axis, compressed_tokens: Axis) -> Column:
     """Return the most states of memories that a token's segment projects, for each token [count]."""
     return largest(
@@ -494,6 +534,13 @@ def counts_fit(
     memory_tokens: Axis,
     compressed_tokens: Axis,
     compression_rate: Axis,
+    window: Axis,
+    sink_tokens: Axis,
+    chunk_length: Axis,
+    segment_lengths: Axis,
+    kind_is_decode: Column,
+    kind_is_training: Column,
+    replica_sequence_count: Column,
 ) -> Column:
     """Return whether every count for one GPU and microbatch stays below 2^62.
 
@@ -501,12 +548,13 @@ def counts_fit(
     -----
     The largest counts are products before they are divided among tensor-parallel ranks, and sums
     over the layers of a GPU: at most twenty times a layer's multiply-adds, sixteen bytes of state
-    for each parameter, eight bytes for each score of a naive kernel. Each branch of dilated
-    attention may be as large as dense attention; a state for each token bounds one for each chunk.
-    A compressor multiplies each token at most once on every rank, and memories at most what their
-    segments see.
+    for each parameter, eight bytes for each score of a naive kernel. A query computes scores with
+    the keys of its window, chunk or segments, padded ones counted twice; a step of decode has one
+    token of each sequence, whose keys and values take less than 64 bytes an element of the heads. A
+    state for each token bounds one for each chunk. A compressor multiplies each token at most once
+    on every rank, and memories at most what their segments see.
     """
-    tokens = 1.0 * microbatch_tokens
+    tokens = 1.0 * where(kind_is_decode, replica_sequence_count, microbatch_tokens)
     heads = _branches(dilation_rates) * largest(
         [1.0 * a * d for a, d in zip(num_attention_heads, attention_query_size, strict=True)]
     )
@@ -535,7 +583,22 @@ def counts_fit(
     rate = largest([1.0 * each for each in compression_rate])
     squeezed = minimum(rate, 1.0) * hidden_size * hidden_size
     again = _seen_again(segment_length, memory_tokens, compressed_tokens)
-    scores = tokens * maximum(sequence_length, largest([1.0 * keys for keys in keys_per_query]))
+    keys = _keys_of_query(
+        sequence_length,
+        attention_kernel_is_flash,
+        masked=_sums(window, sink_tokens, chunk_length),
+        own=_sums(
+            segment_length,
+            memory_tokens,
+            compressed_tokens,
+            block_length,
+            scan_length,
+            [2.0 * total([0, *lengths]) for lengths in segment_lengths],
+            [DELTA_CHUNK_LENGTH * minimum(heads, 1) for heads in value_heads],
+        ),
+        gathered=keys_per_query,
+    )
+    scores = tokens * where(kind_is_decode, 1.0, keys)
     kept = where(attention_kernel_is_flash, 0.0, 8.0 * scores * largest(num_attention_heads))
     kept = kept * _branches(dilation_rates)
     products = hidden_size * (4.0 * heads * (1.0 + again) + 3.0 * active) + states
@@ -546,6 +609,8 @@ def counts_fit(
     state = 16.0 * (
         hidden_size * (4.0 * heads + 3.0 * held) + position_parameters + rate * squeezed
     )
+    caches = 64.0 * (1 - kind_is_training) * replica_sequence_count * sequence_length * heads
+    layer = layer + caches
     shared = layer * maximum(layers / tensor_parallel_size, 1.0)
     return shared + ends + state * maximum(layers, 1.0) < LARGEST_COUNT
 

@@ -38,8 +38,8 @@ def require_training(scenario: Scenario) -> None:
     kind = scenario.workload.kind
     if kind is not WorkloadKind.TRAINING:
         raise NotModelledError(
-            f"workload.kind ({kind.value}): only the memory of inference is modelled yet: ask "
-            "shardwise memory; every other command needs workload.kind = training"
+            f"workload.kind ({kind.value}): ask shardwise memory about what inference keeps, and "
+            "shardwise inference about a step; every other command needs workload.kind = training"
         )
 
 

@@ -355,3 +355,35 @@ def rank_cached_tokens(all_tokens: Column, tensor_parallel_size: Column) -> Colu
     15
     """
     return ceil_div(all_tokens, tensor_parallel_size)
+
+
+def step_tokens(
+    sequence_length: Column,
+    head_count: Column,
+    dilation_rates: Axis,
+    segment_lengths: Axis,
+    keys_per_query: Column,
+    every_residue: Column,
+) -> Column:
+    """Return the keys that a token reads over all heads, of queries or of keys, at most [token].
+
+    Notes
+    -----
+    In segments at the end of one; of heads with an offset of their own, as many as can share the
+    token's.
+
+    Examples
+    --------
+    >>> step_tokens(100, 2, (1, 8), (), 16, 0), step_tokens(100, 4, (2,), (8,), 0, 0)
+    (29, 8)
+    """
+    slid = [
+        heads * minimum(keys_per_query, ceil_div(sequence_length, rate))
+        for rate, _, heads in _shares(head_count, dilation_rates)
+    ]
+    inside = [
+        where(every_residue, heads, ceil_div(heads, rate))
+        * ceil_div(minimum(length, sequence_length), rate)
+        for rate, _, heads, length in _segments(head_count, dilation_rates, segment_lengths)
+    ]
+    return total([*slid, *inside])

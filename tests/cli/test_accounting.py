@@ -267,3 +267,27 @@ def test_one_question_needs_no_answer_without_a_flag() -> None:
     assert one_question("layers", None) == ("largest", "layers")
     with pytest.raises(SpecError, match="one question"):
         one_question("layers", "gpus")
+
+
+STEP = (
+    *("inference", "--model", "gpt-oss-20b", "--cluster", "h200-sxm:1"),
+    *("--global-batch", "4", "--seq-len", "8k"),
+)
+
+
+def test_a_step_of_inference_is_shown_by_layer() -> None:
+    shown = run(*STEP, "--set", "workload.kind=decode")
+    assert shown.code == 0
+    assert shown.out.startswith("decode: ")
+    assert "sliding" in shown.out
+    assert "their error is not known" in shown.out
+    step = json.loads(run(*STEP, "--set", "workload.kind=decode", "--json").out)
+    assert step["basis"] == "assumed"
+    assert [layer["layer_count"] for layer in step["layers"]] == [12, 12]
+    assert step["tokens_per_s"] == pytest.approx(4 / step["step_s"])
+
+
+def test_a_step_of_training_is_refused() -> None:
+    refused = run(*STEP)
+    assert refused.code == 2
+    assert "workload.kind (training)" in refused.err
