@@ -347,7 +347,7 @@ def test_a_cache_of_eight_bits_is_half_as_large() -> None:
 def test_stored_weights_are_refused_by_name_where_they_have_no_model() -> None:
     with pytest.raises(SpecError, match=r"precision.stored_weights: unknown storage of weights"):
         serving(precision__stored_weights="int5")
-    with pytest.raises(NotModelledError, match=r"precision.stored_weights \(nf4\): training on"):
+    with pytest.raises(NotModelledError, match=r"precision.stored_weights \(nf4\): weights in few"):
         serving(
             precision__stored_weights="nf4",
             workload__kind="training",
