@@ -211,17 +211,21 @@ def _register(app: Dash) -> None:
         Input("asked", "data"),
         State("url", "pathname"),
     )(show_later)
-    app.callback(
+    # In the browser: every answer brings new numbers, and a closed panel has nothing to ask for.
+    app.clientside_callback(
+        ClientsideFunction("shardwise", "explain"),
         Output("explained", "data"),
         Input({"type": "explain", "path": ALL, "at": ALL}, "n_clicks"),
         Input("close-panel", "n_clicks"),
+        Input("asked", "data"),
+        State("explained", "data"),
         prevent_initial_call=True,
-    )(choose_explained)
+    )
     app.callback(
         Output("panel", "children"),
         Output("panel-frame", "className"),
         Input("explained", "data"),
-        Input("asked", "data"),
+        prevent_initial_call=True,
     )(show_panel)
     app.callback(
         Output({"type": "gantt", "which": MATCH}, "figure"),
@@ -310,7 +314,7 @@ def open_group(clicks: Any, pathname: str | None, search: str | None) -> Any:
         return no_update
     page = PAGES.get(pathname or "/", plan.PAGE)
     state = _lenient(search)
-    section = str(ctx.triggered_id["section"])
+    section = str(ctx.triggered_id.get("section"))
     return group(section, state, _shown_scenario(state), page.without)
 
 
@@ -469,25 +473,17 @@ def show_later(query: str | None, pathname: str | None) -> Any:
         return [html.P(str(error), className="empty")]
 
 
-def choose_explained(clicks: list[Any], close: Any) -> Any:
-    """Return the number whose derivation is asked for."""
-    del clicks, close
-    chosen = ctx.triggered_id
-    # A page that appears fires its buttons too, without a click.
-    if chosen is None or not any(entry["value"] for entry in ctx.triggered):
-        return no_update
-    return "" if chosen == "close-panel" else chosen["path"]
-
-
-def show_panel(path: str | None, query: str | None) -> tuple[Any, str]:
-    """Return the derivation of a number, in the scenario that is shown."""
-    if not path or query is None:
+def show_panel(explained: Any) -> tuple[Any, str]:
+    """Return the derivation of the number that was opened, in the scenario that is shown."""
+    wanted = explained if isinstance(explained, dict) else {}
+    path, query = (str(wanted.get(key) or "") for key in ("path", "query"))
+    if not path:
         return [], "panel closed"
     try:
-        asked = asked_by(read_state(query))
-        return panel(plain_text(path), questions.derivation(asked, plain_text(path))), "panel"
+        name = plain_text(path)
+        return panel(name, questions.derivation(asked_by(read_state(query)), name)), "panel"
     except ShardwiseError as error:
-        return [html.H2(plain_text(path)), html.P(str(error))], "panel"
+        return [html.H2(path[:60]), html.P(str(error))], "panel"
 
 
 def zoom(moved: Any, until_s: Any, query: str | None, shown: Any) -> Any:

@@ -20,6 +20,7 @@ from validation.cases import Case
 from validation.published_memory import SUITE, rows_of
 
 _STATES = ("weights_bytes", "gradients_bytes", "optimizer_bytes")
+_PARAMETERS = ("stage_parameters", "stage_trained_parameters")
 _LAYERS = (
     "layer_input_activations_bytes",
     "attention_activations_bytes",
@@ -60,7 +61,8 @@ def state_bytes(parameters: int, replicas: int, zero_stage: int) -> int:
         }
     )
     columns = compile_columns(scenario)
-    known = columns.values | {"stage_parameters": (np.asarray([parameters]),)}
+    stated = dict.fromkeys(_PARAMETERS, (np.asarray([parameters]),))
+    known = columns.values | stated
     values = evaluate(columns._replace(values=known), _STATES)
     return sum(_number(values[name][0]) for name in _STATES)
 

@@ -10,6 +10,18 @@ window.dash_clientside.shardwise = {
     const search = "?" + stated.toString();
     return [search, { pathname: window.location.pathname, search, at: Date.now() }];
   },
+  // Which number is explained, and of which scenario; nothing is asked for while none is.
+  explain(clicks, closed, query, explained) {
+    const triggered = window.dash_clientside.callback_context.triggered;
+    const same = window.dash_clientside.no_update;
+    const isOpen = Boolean(explained && explained.path);
+    // Numbers that appear count as triggers too, without a click.
+    const given = triggered.find((entry) => entry.value && entry.prop_id.endsWith(".n_clicks"));
+    if (!given) return isOpen && explained.query !== query ? { path: explained.path, query } : same;
+    const name = given.prop_id.slice(0, given.prop_id.lastIndexOf("."));
+    if (name === "close-panel") return isOpen ? { path: "" } : same;
+    return { path: JSON.parse(name).path, query };
+  },
   links(search, pathname, ids) {
     const kept = new URLSearchParams(search || "");
     for (const key of [...kept.keys()]) if (key.startsWith("view.")) kept.delete(key);

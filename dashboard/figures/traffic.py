@@ -53,7 +53,7 @@ def sent_by_stage(account: TrafficAccount) -> go.Figure:
         title={"text": "Bytes that a GPU sends in a step, by stage"},
         xaxis={"title": {"text": "pipeline stage"}, "tickmode": "linear", "tick0": 0},
         yaxis={"title": {"text": "sent [B]"}, "rangemode": "tozero", "tickformat": "~s"},
-        legend={"traceorder": "reversed"},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
         template="plotly_white",
     )
     if len(account.stage_sent_bytes) > 32:

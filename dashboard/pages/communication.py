@@ -63,7 +63,7 @@ def render(asked: Asked) -> Sequence[Any]:
                     "Bytes that a GPU sends in a step, by stage",
                     figure(
                         "sent-by-stage",
-                        in_page(sent_by_stage(account), height=400),
+                        in_page(sent_by_stage(account), height=440),
                         "Bytes sent by a GPU of each stage, by collective",
                     ),
                     key="stages",

@@ -17,7 +17,7 @@ from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
 from simulator.answer import GROUPS
 from simulator.whatif import estimate
-from tests.dashboard.asking import answer_body, numbers, texts
+from tests.dashboard.asking import answer_body, identity, numbers, texts
 
 HERE = {"Host": "127.0.0.1"}
 
@@ -212,6 +212,73 @@ def test_a_password_is_asked_for_where_there_is_one() -> None:
 def test_a_token_alone_is_a_password() -> None:
     assert read_access("abc", ()) == Access("token", "abc", ())
     assert read_access(None, ("h",)) == Access("", "", ("h",))
+
+
+def panel(app: Any, explained: Any) -> tuple[str, str]:
+    """Return the text of the panel that explains a number, and its classes."""
+    body = {
+        "output": "..panel.children...panel-frame.className..",
+        "outputs": [
+            {"id": "panel", "property": "children"},
+            {"id": "panel-frame", "property": "className"},
+        ],
+        "inputs": [{"id": "explained", "property": "data", "value": explained}],
+        "changedPropIds": ["explained.data"],
+        "state": [],
+    }
+    with app.server.test_client() as client:
+        response = client.post("/_dash-update-component", json=body, headers=HERE)
+    assert response.status_code == 200, response.text
+    found = response.json["response"]
+    return texts(found["panel"]["children"]), found["panel-frame"]["className"]
+
+
+def test_the_panel_explains_a_number_of_the_scenario_that_is_shown(app: Any) -> None:
+    text, css_class = panel(app, {"path": "time.step_s", "query": "?plan.micro_batch_size=2"})
+    step_s = estimate(scenario_of(DEFAULT, (("plan.micro_batch_size", "2"),))).time["step_s"]
+    assert css_class == "panel"
+    assert str(step_s) in text
+    assert panel(app, {"path": ""}) == ("", "panel closed")
+    hostile: list[Any] = [None, [], "x", {"path": "x" * 600}, {"path": [1], "query": {}}]
+    for explained in [*hostile, {"path": "time.step_s", "query": "?" + "x" * 7_000}]:
+        panel(app, explained)
+
+
+def opened_group(app: Any, section: Any, *, clicks: Any = 1, search: Any = "") -> Any:
+    """Return what a browser gets that opens a group of fields."""
+    where = {"type": "grouped", "section": section}
+    key = {"type": "group", "section": section}
+    body = {
+        "output": '{"section":["MATCH"],"type":"grouped"}.children',
+        "outputs": {"id": where, "property": "children"},
+        "inputs": [{"id": key, "property": "n_clicks", "value": clicks}],
+        "changedPropIds": [f"{identity(key)}.n_clicks"],
+        "state": [
+            {"id": "url", "property": "pathname", "value": PIPELINE},
+            {"id": "url", "property": "search", "value": search},
+        ],
+    }
+    with app.server.test_client() as client:
+        response = client.post("/_dash-update-component", json=body, headers=HERE)
+    assert response.status_code in (200, 204), response.text
+    found = response.json["response"] if response.status_code == 200 else {}
+    return next(iter(found.values()))["children"] if found else None
+
+
+def test_a_group_of_fields_is_made_when_it_is_opened(app: Any) -> None:
+    fields = opened_group(app, "plan", search="?plan.overlap_gradient_reduction=true")
+    values = {
+        child["props"]["id"]["path"]: child["props"]["children"][1]["props"]["value"]
+        for child in fields
+    }
+    assert values["plan.overlap_gradient_reduction"] == "true"
+    # The page of a pipeline has sliders of its own for some.
+    assert "plan.virtual_stages" not in values
+    assert "plan.pipeline_parallel_size" not in values
+    assert opened_group(app, "plan", clicks=2) is None
+    assert opened_group(app, "plan", clicks=None) is None
+    assert opened_group(app, "nothing", search="?plan.zero_stage=9") == []
+    assert opened_group(app, "plan", search="?" + "x" * 7_000)
 
 
 PIPELINE, COMMUNICATION = "/pipeline", "/communication"
