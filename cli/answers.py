@@ -21,7 +21,7 @@ from costmodels.units import (
 )
 from simulator.answer import Answer
 from simulator.gaps import gap_fraction
-from simulator.inert_fields import counted
+from simulator.inert_fields import counted, inert_fields, is_inert, listed
 
 _PARTS = {
     "weights_bytes": "weights",
@@ -63,8 +63,8 @@ _AXES = {
 }
 
 
-def show_answer(scenario: Scenario, answer: Answer) -> None:
-    """Print an answer, the verdict first."""
+def show_answer(scenario: Scenario, answer: Answer, *, all_notes: bool = False) -> None:
+    """Print an answer, the verdict first; of fields without effect only the names, or all."""
     out = console()
     out.print(_headline(scenario, answer))
     memory = answer.memory
@@ -84,7 +84,12 @@ def show_answer(scenario: Scenario, answer: Answer) -> None:
     print_table(out, _basis_table(answer))
     out.print("Notes", style="bold")
     for note in answer.notes:
-        out.print(Padding(f"- {note}", (0, 0, 0, 2)))
+        if all_notes or not is_inert(note):
+            out.print(Padding(f"- {note}", (0, 0, 0, 2)))
+    fields = inert_fields(answer.notes)
+    if fields and not all_notes:
+        said = f"of no effect here, or only with some values (--all-notes): {listed(fields)}"
+        out.print(Padding(f"- {said}", (0, 0, 0, 2)))
 
 
 def _headline(scenario: Scenario, answer: Answer) -> str:

@@ -28,6 +28,10 @@ Settings = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, in base units")]
+AllNotes = Annotated[
+    bool,
+    typer.Option("--all-notes", help="say of each field without effect why it has none"),
+]
 IgnoreMemory = Annotated[
     bool, typer.Option("--ignore-memory", help="give times also for a plan that does not fit")
 ]

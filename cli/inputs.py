@@ -75,7 +75,9 @@ def read_scenario(
     if file is None:
         return scenario_of_text("workload = {}", Path(), changes, strict=strict)
     folder = Path() if str(file) == "-" else file.parent
-    return scenario_of_text(read_text(file), folder, changes, strict=strict)
+    return scenario_of_text(
+        read_text(file), folder, changes, strict=strict, name=f"scenario ({file})"
+    )
 
 
 def states_scenario(
@@ -92,6 +94,7 @@ def scenario_of_text(
     changes: Mapping[str, Any] | None = None,
     *,
     strict: bool = False,
+    name: str = "scenario",
 ) -> Scenario:
     """Return the scenario of a TOML text, a model that names a file read.
 
@@ -105,13 +108,15 @@ def scenario_of_text(
         Values by path.
     strict : bool
         Whether an unknown key of a model's file is an error.
+    name : str
+        What an error calls the text where it is no TOML.
 
     Raises
     ------
     SpecError
         If the scenario or the file is wrong.
     """
-    table, changed = table_from_toml(text), dict(changes or {})
+    table, changed = table_from_toml(text, name), dict(changes or {})
     if "model" in changed:
         table.pop("model", None)
     stated = "precision" in table or "precision" in changed

@@ -8,6 +8,7 @@ import typer
 
 from cli.attention_flags import describes_attention, given_options
 from cli.flags import (
+    AllNotes,
     AsJson,
     IgnoreMemory,
     Largest,
@@ -49,6 +50,7 @@ def estimate(
     strict: Strict = False,
     ignore_memory: IgnoreMemory = False,
     require_fit: RequireFit = False,
+    all_notes: AllNotes = False,
     as_json: AsJson = False,
     plot: Plot = None,
 ) -> None:
@@ -68,7 +70,7 @@ def estimate(
     else:
         from cli.answers import show_answer
 
-        show_answer(described, answer)
+        show_answer(described, answer, all_notes=all_notes)
     if require_fit and not answer.fits:
         raise typer.Exit(DOES_NOT_FIT)
 

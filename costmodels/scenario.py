@@ -139,8 +139,15 @@ def scenario_from_toml(text: str, changes: Mapping[str, Any] | None = None) -> S
     return scenario_from_table(table_from_toml(text), changes)
 
 
-def table_from_toml(text: str) -> Table:
+def table_from_toml(text: str, name: str = "scenario") -> Table:
     """Return the table that a TOML text states, not yet checked.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    name : str
+        What an error calls it.
 
     Raises
     ------
@@ -150,7 +157,7 @@ def table_from_toml(text: str) -> Table:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SpecError(f"scenario: not a valid TOML file: {error}") from None
+        raise SpecError(f"{name}: not a valid TOML file: {error}") from None
 
 
 def scenario_to_table(scenario: Scenario) -> Table:

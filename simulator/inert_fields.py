@@ -4,7 +4,8 @@ A note of the form ``FIELDS have no effect: REASON`` holds for every value of th
 form ``FIELDS: VALUES would move nothing: REASON`` for the values that it names.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from itertools import permutations
 
 import msgspec
@@ -30,6 +31,32 @@ def without_effect(fields: list[str], reason: str) -> str:
     if not fields:
         return ""
     return f"{listed(fields)} {'have' if len(fields) > 1 else 'has'} no effect: {reason}"
+
+
+_MARKS = (" have no effect: ", " has no effect: ", " would move nothing")
+_FIELD = re.compile(r"\b(?:model|cluster|plan|precision|workload)(?:\.[a-z_0-9]+)+")
+
+
+def is_inert(note: str) -> bool:
+    """Return whether a note is of fields without effect, or of values that would move nothing."""
+    return any(mark in note for mark in _MARKS)
+
+
+def inert_fields(notes: Iterable[str]) -> list[str]:
+    """Return the fields of an answer's notes that have no effect or could have none, each once.
+
+    Parameters
+    ----------
+    notes : iterable of str
+        Notes of an answer, of which others are passed over.
+
+    Examples
+    --------
+    >>> inert_fields(["plan.zero_stage and plan.dropout have no effect: none", "fits"])
+    ['plan.zero_stage', 'plan.dropout']
+    """
+    heads = (note.partition(": ")[0] for note in notes if is_inert(note))
+    return list(dict.fromkeys(name for head in heads for name in _FIELD.findall(head)))
 
 
 def listed(words: list[str]) -> str:

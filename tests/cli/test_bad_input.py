@@ -146,6 +146,8 @@ def test_a_bad_file_is_refused_in_one_sentence(name: str, tmp_path: Path) -> Non
     file.write_text(text, encoding="utf-8")
     assert words in refused(run("estimate", str(file)))
     assert words in refused(run("estimate", "-", stdin=text))
+    if words == "not a valid TOML file":
+        assert str(file) in refused(run("estimate", str(file)))
     # Presets are put into the file's table before it is read.
     refused(run("estimate", str(file), "--precision", "bf16", "--model", "llama-3.1-8b"))
 

@@ -31,6 +31,7 @@ from costmodels.specs.tables import build
 from costmodels.specs.workload import Workload
 from simulator import whatif
 from simulator.answer import GROUPS
+from simulator.inert_fields import inert_fields, is_inert
 from tests.cli.running import Result, run
 from tests.simulator.witnesses import EXAMPLE, FILES, witness
 
@@ -75,6 +76,18 @@ def test_the_main_job_prints_what_a_reader_asks_first() -> None:
         "across nodes",
     ):
         assert words in out, words
+
+
+def test_notes_on_fields_without_effect_are_one_unless_all_are_asked_for() -> None:
+    notes = answer_of("estimate", FILE)["notes"]
+    short, full = (done("estimate", FILE, *more) for more in ((), ("--all-notes",)))
+    tail, whole = (text.partition("Notes\n")[2].count("\n  - ") + 1 for text in (short, full))
+    silent = [note for note in notes if is_inert(note)]
+    assert len(silent) > 5
+    assert whole == len(notes)
+    assert tail == len(notes) - len(silent) + 1
+    flat = " ".join(short.split())
+    assert all(name in flat for name in inert_fields(notes))
 
 
 def test_what_is_piped_has_no_escape_codes_and_no_long_lines() -> None:
