@@ -79,7 +79,7 @@ def test_the_main_job_prints_what_a_reader_asks_first() -> None:
 
 
 def test_notes_on_fields_without_effect_are_one_unless_all_are_asked_for() -> None:
-    notes = answer_of("estimate", FILE)["notes"]
+    notes = answer_of(FILE)["notes"]
     short, full = (done("estimate", FILE, *more) for more in ((), ("--all-notes",)))
     tail, whole = (text.partition("Notes\n")[2].count("\n  - ") + 1 for text in (short, full))
     silent = [note for note in notes if is_inert(note)]
