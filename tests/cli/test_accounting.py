@@ -62,7 +62,7 @@ def test_flags_are_those_of_estimate(command: str) -> None:
     def flags(name: str) -> set[str]:
         return set(re.findall(r"--[a-z-]+", done(name, "--help")))
 
-    own = {"--ignore-memory", "--require-fit"}
+    own = {"--all-notes", "--ignore-memory", "--require-fit"}
     assert flags("estimate") - own <= flags(command)
     arguments = ("--model", "llama-3.1-8b", "--cluster", "h100-sxm:8", "--tp", "8")
     work = ("--global-batch", "8", "--seq-len", "8k", "--set", "plan.recompute=full")
