@@ -13,6 +13,8 @@ own:
 - FSDP2 splits each parameter by its rows, and pads these to a multiple of the replicas. Where they
   are one, its memory is that of the closed form, which pads the sum; else more. Moments of the
   last replicas have no padding.
+- Where each matrix of all experts is one parameter, as grouped products take them, its rows are
+  experts: replicas that do not divide these keep whole experts as padding.
 - FSDP2 with a ``MixedPrecisionPolicy`` keeps shards in fp32 alone, and gathers them in bf16: its
   weights are the main weights.
 - ZeroRedundancyOptimizer deals out whole parameters: their states add up to the whole, and
@@ -138,6 +140,8 @@ def sharded_compared(replicas: int) -> Iterator[Compared]:
         for stage in (1, 2):
             yield from _flat_compared(where, table, stage, kept[f"ZeRO-{stage}"])
         yield from _fully_sharded_compared(where, table, kept["FSDP2"])
+        if states.STACKED in kept:
+            yield from _fully_sharded_compared(where, table, kept[states.STACKED], stacked=True)
         if states.CAST in kept:
             yield from _cast_compared(where, table, kept[states.CAST])
         yield from _dealt_out_compared(where, table, kept["ZeroRedundancyOptimizer"])
@@ -179,27 +183,28 @@ def _flat_compared(
 
 
 def _fully_sharded_compared(
-    where: str, table: Mapping[str, Any], kept: list[Any]
+    where: str, table: Mapping[str, Any], kept: list[Any], *, stacked: bool = False
 ) -> Iterator[Compared]:
     """Return the states of FSDP2: on the first rank, which is never less, and of all ranks."""
     from validation.torch_programs import states
 
     scenario = _sharded_scenario(table, len(kept), 3)
     said = said_bytes(scenario)
-    shapes = states.parameter_shapes(scenario.model)
+    shapes = states.parameter_shapes(scenario.model, stacked=stacked)
+    program = states.STACKED if stacked else "FSDP2"
     extra = row_padding_elements(shapes, len(kept)) * _ELEMENT
     whole = said_bytes(scenario_of(table))["moments"]
     padded = {part: bytes_ + extra * (1 + (part == "moments")) for part, bytes_ in said.items()}
     term = dict.fromkeys(said, " and the padding of rows")
-    yield from _equal(f"{where}, FSDP2, rank 0", padded, kept[0], beside=term)
+    yield from _equal(f"{where}, {program}, rank 0", padded, kept[0], beside=term)
     yield Compared(
-        f"{where}, FSDP2: padding of rows",
+        f"{where}, {program}: padding of rows",
         "rows that all divide by the replicas are split as the closed form splits their sum",
         extra,
         kept[0].weights - said["weights"],
     )
     yield Compared(
-        f"{where}, FSDP2: moments of all replicas",
+        f"{where}, {program}: moments of all replicas",
         "moments of all replicas together are optimizer_bytes without sharding",
         whole,
         sum(own.moments for own in kept),

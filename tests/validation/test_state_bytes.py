@@ -85,6 +85,14 @@ def test_rows_that_do_not_divide_are_shown(sharded: list[state_bytes.Compared]) 
 
 
 @pytest.mark.slow
+def test_stacked_experts_are_split_by_experts(sharded: list[state_bytes.Compared]) -> None:
+    """Five experts divide over none of the replicas: some hold a whole expert of padding."""
+    (pair,) = of(sharded, "experts", "FSDP2, stacked experts: padding of rows")
+    (plain,) = of(sharded, "experts", "FSDP2: padding of rows")
+    assert pair.measurement > 2 * plain.measurement
+
+
+@pytest.mark.slow
 def test_dealing_out_parameters_is_uneven(sharded: list[state_bytes.Compared]) -> None:
     (largest,) = of(sharded, "rows that do not", "largest share")
     (even, *_) = of(sharded, "rows that do not", "ZeRO-1, rank 0: moments")

@@ -11,6 +11,7 @@ arXiv:2304.11277, for stage 3.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +19,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.func import functional_call
 from torch.nn import functional
 from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 
 from costmodels.specs.model import Model, Norm
-from validation.torch_programs.blocks import Decoder
+from validation.torch_programs.blocks import Decoder, Experts
 from validation.torch_programs.counting import one_thread
 from validation.torch_programs.sharded import cast_policy
 
@@ -137,6 +139,48 @@ def _decoder(model: Model) -> Decoder:
     """Return the same decoder on every process."""
     torch.manual_seed(0)
     return Decoder(model)
+
+
+class Stacked(nn.Module):
+    """Experts of equal shapes, each matrix of all of them one parameter, as grouped products take.
+
+    Parameters
+    ----------
+    experts : nn.ModuleList
+        The experts, whose weights are taken.
+    """
+
+    def __init__(self, experts: nn.ModuleList) -> None:
+        super().__init__()
+        self._count = len(experts)
+        # In a list, so that its own weights are none of this module's.
+        self._template = [experts[0]]
+        self._names = [name for name, _ in experts[0].named_parameters()]
+        held = [dict(expert.named_parameters()) for expert in experts]
+        for name in self._names:
+            whole = torch.stack([weights[name].detach() for weights in held])
+            self.register_parameter(name.replace(".", "_"), nn.Parameter(whole))
+
+    def __len__(self) -> int:
+        """Return how many experts there are."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        """Return what each expert does."""
+        wholes = {name: getattr(self, name.replace(".", "_")) for name in self._names}
+        for number in range(self._count):
+            weights = {name: whole[number] for name, whole in wholes.items()}
+            yield partial(functional_call, self._template[0], weights)
+
+
+def stack_experts(decoder: Decoder) -> Decoder:
+    """Return a decoder whose experts are stacked, in place."""
+    for module in list(decoder.modules()):
+        if isinstance(module, Experts):
+            stacked = Stacked(module.experts)
+            del module.experts
+            module.add_module("experts", stacked)
+    return decoder
 
 
 def _loss(decoder: nn.Module, model: Model, step: int, replica: int) -> torch.Tensor:
@@ -259,7 +303,11 @@ def flat_sharded(model: Model, zero_stage: int, optimizer_name: str = "adam") ->
 
 
 def fully_sharded(
-    model: Model, optimizer_name: str = "adam", *, cast_on_gather: bool = False
+    model: Model,
+    optimizer_name: str = "adam",
+    *,
+    cast_on_gather: bool = False,
+    stacked: bool = False,
 ) -> Kept:
     """Return what this process keeps under torch's FSDP2, each layer a unit of its own.
 
@@ -271,8 +319,10 @@ def fully_sharded(
         As `optimizer_of` takes it.
     cast_on_gather : bool
         Whether weights are gathered in bf16, gradients scattered in fp32.
+    stacked : bool
+        Whether each matrix of all experts of a layer is one parameter, whose rows are experts.
     """
-    decoder = _decoder(model)
+    decoder = stack_experts(_decoder(model)) if stacked else _decoder(model)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     policy = cast_policy() if cast_on_gather else MixedPrecisionPolicy()
     for layer in decoder.layers:
@@ -323,23 +373,30 @@ CAST = "FSDP2, cast"
 """FSDP2 that gathers in bf16, of models all of whose modules take that on a CPU."""
 
 
+STACKED = "FSDP2, stacked experts"
+"""FSDP2 of models with experts, each matrix of all of them one parameter."""
+
+
 def _programs(model: Model) -> dict[str, Callable[[Model], Kept]]:
-    if model.mixture is not None or model.norm is not Norm.RMSNORM:
+    if model.mixture is not None:
+        return PROGRAMS | {STACKED: lambda model: fully_sharded(model, stacked=True)}
+    if model.norm is not Norm.RMSNORM:
         return PROGRAMS
     return PROGRAMS | {CAST: lambda model: fully_sharded(model, cast_on_gather=True)}
 
 
 def all_sharded(models: tuple[Model, ...]) -> list[dict[str, Kept]]:
-    """Return what this process keeps of each model under each of `PROGRAMS`, and `CAST` if it can."""
+    """Return what this process keeps of each model under each program that it can."""
     return [
         {name: program(model) for name, program in _programs(model).items()} for model in models
     ]
 
 
-def parameter_shapes(model: Model) -> list[tuple[int, ...]]:
-    """Return the shapes of a model's parameters, a shared one once [count]."""
+def parameter_shapes(model: Model, *, stacked: bool = False) -> list[tuple[int, ...]]:
+    """Return the shapes of a model's parameters, a shared one once, experts stacked or not [count]."""
     with torch.device("meta"):
-        return [tuple(parameter.shape) for parameter in Decoder(model).parameters()]
+        decoder = stack_experts(Decoder(model)) if stacked else Decoder(model)
+        return [tuple(parameter.shape) for parameter in decoder.parameters()]
 
 
 def counted_tensors(model: Model, optimizer_name: str) -> int:
