@@ -95,6 +95,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     ordering = ORDERINGS[plan.schedule]
     values["schedule_loops"] = int(ordering.loops)
     values["schedule_joins_ends"] = int(ordering.joins_ends)
+    values["stated_held_limit"] = plan.held_limit or 0
     values["schedule_copies"] = ordering.copies
     values["schedule_splits_backward"] = int(ordering.splits)
     values["schedule_ends_in_turn"] = int(ordering.ends_in_turn)
@@ -394,7 +395,12 @@ def _check_rows(path: str, array: npt.NDArray[Any]) -> None:
         check_field(path, value, declared)
 
 
-FEW_IN_FLIGHT = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.LOOPED_BFS)
+FEW_IN_FLIGHT = (
+    ScheduleName.GPIPE,
+    ScheduleName.ONE_F_ONE_B,
+    ScheduleName.LOOPED_BFS,
+    ScheduleName.ZB_AUTO,
+)
 """Schedules whose classes of equal stages do not change beyond as many microbatches as ranks."""
 
 

@@ -60,6 +60,7 @@ STRUCTURAL = {
     "precision.stored_weights",
     "plan.layers_per_stage",
     "plan.schedule",
+    "plan.held_limit",
     "plan.recompute_method",
     "plan.recompute_num_layers",
     "plan.rank_order",
@@ -331,6 +332,11 @@ def _structural_leaves() -> dict[str, Leaf]:
             "plan.schedule",
             "truth",
             "whether chunks go round the ranks, from the last to the first",
+        ),
+        "stated_held_limit": Leaf(
+            "plan.held_limit",
+            "count",
+            "microbatches that a rank may hold under zb-auto, zero where as many as ranks",
         ),
         "schedule_copies": Leaf(
             "plan.schedule", "count", "copies of the layers that the ranks of a pipeline hold"

@@ -801,7 +801,7 @@ RULES = (
         function=layers_match,
         requirement="must have plan.pipeline_parallel_size ({pipeline_parallel_size}) x "
         "plan.virtual_stages ({virtual_stages}) members that sum to model.num_hidden_layers "
-        "({num_hidden_layers}); half as many where a schedule has two copies of the layers",
+        "({num_hidden_layers}); half as many where plan.schedule has two copies of the layers",
     ),
     Rule(
         field="model.num_attention_heads",
@@ -1008,7 +1008,7 @@ RULES = (
         function=stages_have_layers,
         requirement="times plan.virtual_stages ({virtual_stages}) must be at most "
         "model.num_hidden_layers ({num_hidden_layers}) + 2, the ends counting as one layer each; "
-        "half of it where a schedule has two copies of the layers",
+        "half of it where plan.schedule has two copies of the layers",
     ),
 )
 """Every rule, in the order in which a scenario is checked; rules that depend on a schedule apart."""

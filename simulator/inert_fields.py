@@ -433,6 +433,13 @@ def _other_groups(plan: Plan, chunk: int) -> str:
 _MOST_LAYERS = 2**16
 
 
+def _limit(facts: Facts) -> str:
+    """Return that only one schedule asks how many microbatches a rank may hold."""
+    if facts.scenario.plan.schedule is ScheduleName.ZB_AUTO:
+        return ""
+    return without_effect(["plan.held_limit"], "only zb-auto searches an order within it")
+
+
 def _same_order(facts: Facts) -> str:
     """Return which schedules do what the plan's does, with one chunk on each rank."""
     plan = facts.scenario.plan
@@ -444,6 +451,7 @@ def _same_order(facts: Facts) -> str:
     if _halves_follow(facts) and (facts.microbatches == 1 or plan.schedule not in same):
         same = same if facts.microbatches == 1 else set()
         same |= {ScheduleName.ONE_F_ONE_B, ScheduleName.ZB_H1, ScheduleName.ZB_H2}
+        same.add(ScheduleName.ZB_AUTO)
         reason = (
             "with one pipeline rank, and what must hide behind a backward hidden, they do the same"
         )
@@ -596,6 +604,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _expert_split,
     _sharding_group,
     _capacity,
+    _limit,
     _same_order,
     _offload,
     _moments,

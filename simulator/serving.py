@@ -45,6 +45,7 @@ def require_training(scenario: Scenario) -> None:
 
 _OF_TRAINING = (
     "plan.schedule",
+    "plan.held_limit",
     "plan.recompute",
     "plan.recompute_method",
     "plan.recompute_num_layers",

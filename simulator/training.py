@@ -5,15 +5,18 @@ the simulation. Tensor-parallel ranks act as one and replicas are equal: one ran
 of one replica is simulated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns, trained_depth
+from costmodels.pipelining.actions import Order, Row
+from costmodels.pipelining.automatic import StageTimes
 from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.pipelining.placements import Placement
-from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
+from costmodels.pipelining.searched import searched_order
 from costmodels.quantities import ALGORITHM, Basis, Quantity, Scope
 from costmodels.scenario import Scenario
 from costmodels.specs.plan import Plan
@@ -74,6 +77,7 @@ _STAGE_INPUTS = (
 )
 _PLAN_INPUTS = (
     "hop_bytes",
+    "hop_s",
     "pipeline_bandwidth_bytes_per_s",
     "pipeline_latency_s",
     "reserve_bytes",
@@ -226,17 +230,26 @@ def step_program(
     microbatches = int(scalar(values["microbatch_count"]))
     classes = classes_of(scenario, microbatches)
     schedule = SCHEDULES[plan.schedule]
-    rows = given.rows if given else schedule.rows_of(**_sizes(plan, microbatches))
     splits = given.splits if given else schedule.splits
     places = chunk_places(scenario, classes)
+    forward = [_work("forward", place, values) for place in places]
     backward = [_work("backward", place, values) for place in places]
     weight = [_weight_gradient(place, values) for place in places] if splits else []
+    inputs = [_without(*both) for both in zip(backward, weight, strict=False)]
+    if given:
+        rows = given.rows
+    elif plan.schedule is ScheduleName.ZB_AUTO:
+        times = _stage_times((forward, inputs, weight), scalar(values["hop_s"]))
+        limit = plan.held_limit or plan.pipeline_parallel_size
+        rows = _without_pairs(searched_order(times, microbatches, limit))
+    else:
+        rows = schedule.rows_of(**_sizes(plan, microbatches))
     return PipelineProgram(
         order=tuple(row.actions for row in rows),
         overlapped=[row.overlapped for row in rows] if any(row.overlapped for row in rows) else (),
-        forward=[_work("forward", place, values) for place in places],
+        forward=forward,
         backward=backward,
-        input_gradient=[_without(*both) for both in zip(backward, weight, strict=False)],
+        input_gradient=inputs,
         weight_gradient=weight,
         activation_bytes=[
             int(chunk_value(values, "chunk_activation_bytes", place)) for place in places
@@ -249,6 +262,18 @@ def step_program(
         links=_links(plan.pipeline_parallel_size, values),
         successors=placement_of(scenario).following,
     )
+
+
+def _stage_times(works: Sequence[Sequence[ActionWork]], hop_s: float) -> StageTimes:
+    """Return the times of forwards, input and weight gradients of ranks of one chunk."""
+    forward, inputs, weight = (tuple(work.duration_s for work in kind) for kind in works)
+    return StageTimes(
+        forward_s=forward, input_gradient_s=inputs, weight_gradient_s=weight, hop_s=hop_s
+    )
+
+
+def _without_pairs(order: Order) -> tuple[Row, ...]:
+    return tuple(Row(actions, frozenset()) for actions in order)
 
 
 def _sizes(plan: Plan, microbatch_count: int) -> dict[str, int]:

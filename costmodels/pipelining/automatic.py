@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind, Order
+from costmodels.pipelining.orders import ONE_CHUNK_REQUIREMENT
 from costmodels.pipelining.placements import looped
 from costmodels.pipelining.playing import Playing, play
 from costmodels.pipelining.zero_bubble import zb_h1, zb_h1_is_legal, zb_h2
@@ -129,6 +130,37 @@ def automatic_order(
     return min(
         _candidates(times, microbatch_count, _Memory(held_limit, kept_fraction)),
         key=lambda order: _cost(order, times),
+    )
+
+
+def zb_auto(*, pipeline_parallel_size: int, virtual_stages: int, microbatch_count: int) -> Order:
+    """Return the order searched for equal times of F, I and W, and as many microbatches as ranks.
+
+    Parameters
+    ----------
+    pipeline_parallel_size : int
+        Ranks of the pipeline [count].
+    virtual_stages : int
+        Chunks of a rank, which must be one [count].
+    microbatch_count : int
+        Microbatches in a step [count].
+
+    Returns
+    -------
+    Order
+        For each rank, its actions.
+
+    Raises
+    ------
+    SpecError
+        If the sizes are not those that the schedule requires.
+    """
+    if virtual_stages != 1:
+        raise SpecError(f"zb-auto {ONE_CHUNK_REQUIREMENT}, but virtual_stages is {virtual_stages}")
+    equal = (1.0,) * pipeline_parallel_size
+    times = StageTimes(forward_s=equal, input_gradient_s=equal, weight_gradient_s=equal)
+    return automatic_order(
+        times, microbatch_count=microbatch_count, held_limit=pipeline_parallel_size
     )
 
 

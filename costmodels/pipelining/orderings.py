@@ -8,6 +8,7 @@ from typing import Protocol
 
 from costmodels.columns import Column
 from costmodels.pipelining.actions import Order, Row
+from costmodels.pipelining.automatic import zb_auto
 from costmodels.pipelining.dual_pipe import (
     DUAL_PIPE_REQUIREMENT,
     DUAL_PIPE_V_REQUIREMENT,
@@ -56,6 +57,7 @@ class ScheduleName(StrEnum):
     ZB_V = "zb-v"
     DUAL_PIPE_V = "dualpipe-v"
     DUAL_PIPE = "dualpipe"
+    ZB_AUTO = "zb-auto"
 
 
 class OrderFunction(Protocol):
@@ -259,6 +261,17 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 placement=bidirectional,
                 rows=dual_pipe_rows,
                 copies=2,
+            ),
+            Ordering(
+                name=ScheduleName.ZB_AUTO,
+                description="an order searched for the times of the stages, within "
+                "plan.held_limit microbatches on a rank; as a list, for F = I = W and the ranks' "
+                "number of microbatches",
+                source=f"{_QI}, section 3.1; the search is Shardwise's.",
+                requirement=ONE_CHUNK_REQUIREMENT,
+                legal=one_chunk_is_legal,
+                order=zb_auto,
+                splits=True,
             ),
         )
     }

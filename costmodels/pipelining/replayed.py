@@ -325,13 +325,13 @@ class ReplayedForms:
         """
         sizes = (pipeline_parallel_size, virtual_stages, microbatch_count)
         axes = (class_stage_count, chunk_forward_s, chunk_backward_s, chunk_weight_gradient_s)
-        leaves = [*sizes, hop_s, *(leaf for axis in axes for leaf in _leaves(axis))]
+        leaves = [*sizes, hop_s, *(leaf for axis in axes for leaf in flat_leaves(axis))]
         count = max(np.size(leaf) for leaf in leaves)
         self._refuse_long(*(np.broadcast_to(np.ravel(size), (count,)) for size in sizes))
         rows = []
         for row in range(count):
-            p, v, m, hop = (_at(each, row) for each in (*sizes, hop_s))
-            classes, forward, backward, weight = (_at(axis, row) for axis in axes)
+            p, v, m, hop = (plain_row(each, row) for each in (*sizes, hop_s))
+            classes, forward, backward, weight = (plain_row(axis, row) for axis in axes)
             rows.append(_played_s(self.listed, (p, v, m), hop, classes, forward, backward, weight))
         scalar = all(isinstance(leaf, int | float) for leaf in leaves)
         return rows[0] if scalar else np.array(rows)
@@ -347,18 +347,19 @@ class ReplayedForms:
             )
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def flat_leaves(value: Any) -> Iterator[Any]:
+    """Yield the columns of nested axes."""
     if isinstance(value, tuple | list):
         for member in value:
-            yield from _leaves(member)
+            yield from flat_leaves(member)
     else:
         yield value
 
 
-def _at(value: Any, row: int) -> Any:
+def plain_row(value: Any, row: int) -> Any:
     """Return the row of a column, or of every column of nested axes, as plain numbers."""
     if isinstance(value, tuple | list):
-        return tuple(_at(member, row) for member in value)
+        return tuple(plain_row(member, row) for member in value)
     column = np.ravel(value)
     return column[row if len(column) > 1 else 0].item()
 

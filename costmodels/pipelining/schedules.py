@@ -47,6 +47,14 @@ from costmodels.pipelining.orders import (
     several_chunks_in_rounds_is_legal,
 )
 from costmodels.pipelining.replayed import Listed, ReplayedForms
+from costmodels.pipelining.searched import (
+    searched_chunk_in_flight_count,
+    searched_exposed_hops_s,
+    searched_ideal_bubble_s,
+    searched_in_flight_count,
+    searched_peak_activation_bytes,
+    searched_uneven_s,
+)
 from costmodels.pipelining.split_in_flight import (
     dual_pipe_v_in_flight_count,
     interleaved_zb_in_flight_count,
@@ -293,6 +301,16 @@ SCHEDULES: Mapping[ScheduleName, Schedule] = MappingProxyType(
             _schedule(ScheduleName.ZB_V, in_flight_count=zb_v_in_flight_count),
             _schedule(ScheduleName.DUAL_PIPE_V, in_flight_count=dual_pipe_v_in_flight_count),
             _schedule(ScheduleName.DUAL_PIPE),
+            _schedule(
+                ScheduleName.ZB_AUTO,
+                in_flight_count=searched_in_flight_count,
+                peak_activation_bytes=searched_peak_activation_bytes,
+                peak_backward_count=at_once_peak_backward_count,
+                chunk_in_flight_count=searched_chunk_in_flight_count,
+                uneven_s=searched_uneven_s,
+                exposed_hops_s=searched_exposed_hops_s,
+                ideal_bubble_s=searched_ideal_bubble_s,
+            ),
         )
     }
 )

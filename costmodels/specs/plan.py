@@ -88,6 +88,9 @@ class Plan(Spec, frozen=True, kw_only=True):
         counting as one layer each [count].
     schedule : ScheduleName
         Order of forwards and backwards.
+    held_limit : int or None
+        Microbatches whose activations a rank may hold, within which zb-auto searches its order; None
+        for as many as pipeline ranks [count].
     micro_batch_size : int
         Sequences of a microbatch [count].
     sequence_parallel : bool
@@ -209,6 +212,13 @@ class Plan(Spec, frozen=True, kw_only=True):
         # V-shaped schedules put the embedding and the head on one rank.
         choice("order of forwards and backwards", *_PARALLEL),
     ] = ScheduleName.ONE_F_ONE_B
+    held_limit: (
+        Annotated[
+            int,
+            size("microbatches that a rank may hold, of zb-auto; left out, one a rank", most=2**20),
+        ]
+        | None
+    ) = None
     micro_batch_size: Annotated[
         int, size("sequences of a microbatch", *_MICROBATCH, most=2**20)
     ] = 1

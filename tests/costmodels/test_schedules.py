@@ -132,7 +132,8 @@ def same_as_torch(name: ScheduleName, p: int, v: int, m: int, *, with_sends: boo
     )
 
 
-TORCHS = [name for name in ScheduleName if name not in (ScheduleName.ZB_H2, ScheduleName.DUAL_PIPE)]
+OWN = (ScheduleName.ZB_H2, ScheduleName.DUAL_PIPE, ScheduleName.ZB_AUTO)
+TORCHS = [name for name in ScheduleName if name not in OWN]
 
 
 @pytest.mark.torch

@@ -134,7 +134,12 @@ def check_counts(scenario: Scenario) -> None:
         *(f"{axis}_bytes" for axis in AXES),
     )
     microbatches = expected["chunk_microbatch_count"]
-    assert list(played.peak_bytes) == expected["stage_bytes"]
+    if scenario.plan.schedule is ScheduleName.ZB_AUTO:
+        # The closed form is what the search allows; the order that it finds may hold less.
+        for peak, allowed in zip(played.peak_bytes, expected["stage_bytes"], strict=True):
+            assert peak <= allowed
+    else:
+        assert list(played.peak_bytes) == expected["stage_bytes"]
     assert list(played.flop) == [microbatches * flop for flop in expected["stage_microbatch_flop"]]
     for axis in AXES:
         assert played.sent_bytes.get(axis, 0) == sum(expected[f"{axis}_bytes"]), axis
