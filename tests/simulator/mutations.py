@@ -322,6 +322,10 @@ def _expert_split(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (value for value in dict.fromkeys(values) if value != old)
 
 
+def _held_limit(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (None, 1, 4, 9) if value != old)
+
+
 def _sharding_group(scenario: Scenario, old: Any) -> Iterator[Any]:
     plan = scenario.plan
     copies = scenario.cluster.accelerator_count // (
@@ -429,6 +433,7 @@ _SPECIAL = {
     "plan.data_parallel_size": _replicas,
     "plan.expert_tensor_parallel_size": _expert_split,
     "plan.sharding_group_size": _sharding_group,
+    "plan.held_limit": _held_limit,
     "plan.expert_capacity_factor": _capacity,
     "plan.rank_order": _orders,
     "plan.recompute_num_layers": _recomputed,
