@@ -21,12 +21,12 @@ SEARCHED_LIMIT = 60_000
 _Chunks = tuple[tuple[float, ...], ...]
 
 
-def held_limit(stated_held_limit: Column, pipeline_parallel_size: Column) -> Column:
+def held_limit_count(stated_held_limit: Column, pipeline_parallel_size: Column) -> Column:
     """Return the microbatches that a rank may hold: as many as ranks, if nothing is stated [count].
 
     Examples
     --------
-    >>> held_limit(0, 8), held_limit(12, 8)
+    >>> held_limit_count(0, 8), held_limit_count(12, 8)
     (8, 12)
     """
     return where(stated_held_limit, stated_held_limit, pipeline_parallel_size)
@@ -49,7 +49,7 @@ def searched_in_flight_count(
     ... )
     4
     """
-    return minimum(held_limit(stated_held_limit, pipeline_parallel_size), microbatch_count)
+    return minimum(held_limit_count(stated_held_limit, pipeline_parallel_size), microbatch_count)
 
 
 def searched_peak_activation_bytes(
@@ -78,7 +78,7 @@ def searched_chunk_in_flight_count(
     stated_held_limit: Column,
 ) -> Column:
     """Return the microbatches of a chunk that the search may let a rank hold [count]."""
-    limit = held_limit(stated_held_limit, pipeline_parallel_size)
+    limit = held_limit_count(stated_held_limit, pipeline_parallel_size)
     return minimum(limit, microbatch_count) * chunk_exists
 
 

@@ -40,7 +40,15 @@ ENDINGS = (
 UNITLESS = {"costmodels/columns.py", "costmodels/rules.py"}
 NO_CLOSED_FORMS = {
     f"costmodels/{name}.py"
-    for name in ("columns", "compilation", "leaves", "pipelining/replayed", "quantities", "stages")
+    for name in (
+        "columns",
+        "compilation",
+        "leaves",
+        "pipelining/replayed",
+        "pipelining/searched",
+        "quantities",
+        "stages",
+    )
 }
 UNITLESS_NAMES = {"adapter_inputs_apart", "experts_apart", "fits", "regathers", "stage_mean"}
 
