@@ -368,6 +368,9 @@ def _followed(case: AttentionCase, length: int) -> tuple[int | None, int | None]
         span = reach.sliding_span_tokens(length, case.layers, dilations_of(case))
         # What lies outside the span decides nothing.
         length = min(length, span)
+    if case.layout == "dilated" and all(max(case.segments) % each == 0 for each in case.segments):
+        # Segments lie inside the longest, whose start all of them share: earlier ones decide nothing.
+        length = (length - 1) % max(case.segments) + 1
     if length > reach.LONGEST_FOLLOWED:
         return None, span
     if case.layout == "dilated":

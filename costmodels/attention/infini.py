@@ -210,16 +210,27 @@ def burst_flop(heads: Heads, memory: Memory) -> Column:
 
 
 def mapped_bytes(sequence_length: Column, heads: Heads, memory: Memory) -> Column:
-    """Return what reads and updates keep for the backward [byte]."""
+    """Return what reads and updates keep for the backward [byte].
+
+    Notes
+    -----
+    Nothing of an update after the last segment, which no backward reaches. Factors of a decay are
+    learned: they keep what they scale.
+    """
     segment, key, value = memory.segment_length, heads.key_size, heads.value_size
     later = later_tokens(sequence_length, segment)
+    # The empty memory has no gradient: its readers keep no mapped queries.
+    first = where(memory.first_read, sequence_length - later, 0)
     earlier = earlier_tokens(sequence_length, segment)
     updates = segment_count(sequence_length, segment) - 1
-    again = maximum(updates - 1, 0) * memory.is_delta
-    reads = heads.query_heads * later * (key + 2 * value + 1)
+    others = maximum(updates - 1, 0)
+    again = others * memory.is_delta
+    reads = heads.query_heads * (later * (key + 2 * value + 1) + first * (2 * value + 1))
     subtracted = maximum(earlier - segment, 0) * memory.is_delta * (2 * value + 1)
     writes = heads.key_value_heads * (earlier * key + subtracted)
-    states = (heads.query_heads * updates + heads.key_value_heads * again) * key * (value + 1)
+    scaled = memory.is_decayed * (updates + others)
+    copies = heads.query_heads * (updates + minimum(memory.first_read, 1))
+    states = (copies + heads.key_value_heads * (again + scaled)) * key * (value + 1)
     elements = (reads + writes) * heads.element_bytes
     return heads.batch_size * (elements + states * heads.memory_element_bytes)
 

@@ -87,7 +87,10 @@ def account(
     Notes
     -----
     The expanding matrix is counted here, since it differs between the two; other projections are
-    not.
+    not. So are its operands among what is kept for the backward, but for its weights: compressed
+    vectors; absorbed, the queries before they are turned and the outputs before they are expanded.
+    Scores in memory have the keys of each head beside them, a flash kernel reads absorbed ones once
+    for all heads.
     """
     wide = heads._replace(key_size=compressed.unrotated_size + compressed.rotated_size)
     narrow = heads._replace(
@@ -100,7 +103,18 @@ def account(
     state = cached_bytes(sequence_length, heads, compressed)
     one = 1 + 0 * sequence_length
     step = pairs_work(heads.batch_size * heads.query_heads * sequence_length, narrow)
+    tokens = heads.batch_size * sequence_length
+    rank, plain = compressed.key_value_rank, heads.query_heads * compressed.unrotated_size
+    outputs = heads.query_heads * rank
+    entering = tokens * heads.element_bytes * (plain + outputs if absorbed else rank)
+    flash = found.flash_saved_bytes + tokens * rank * heads.element_bytes
+    if absorbed:
+        # Queries and outputs of each head, one key for all, of which the value is a part.
+        own = heads.query_heads * (narrow.key_size + narrow.value_size) + narrow.key_size
+        flash = tokens * ((own + plain) * heads.element_bytes + 4 * heads.query_heads)
     return found._replace(
+        saved_bytes=found.saved_bytes + entering,
+        flash_saved_bytes=flash,
         ideal=found.ideal.plus(expanding),
         executed=found.executed.plus(expanding),
         state_bytes=state,

@@ -225,8 +225,7 @@ def test_dilated(
 
     assert_work(run, account)
     assert elementwise_flop(run) == account.elementwise_flop
-    if not padded:
-        assert saved_bytes(run) == account.saved_bytes
+    assert saved_bytes(run) == account.saved_bytes
     assert_defined(run, given_tensors, pattern)
 
 
@@ -310,7 +309,8 @@ def test_infini(
     given_tensors, mix = tensors(shape), shares(shape.heads)
     own = infini.Memory(segment, int(delta_rule), int(first), int(last), int(decayed))
     account = infini.account(shape.length, shape.sizes, memory=own)
-    decay = Decay(0.9, 0.5) if decayed else None
+    factors = torch.rand(2, shape.shared, 1, 1, dtype=torch.float64, requires_grad=True)
+    decay = Decay(*factors.unbind(0)) if decayed else None
 
     def run() -> Any:
         return program(*given_tensors, own, mix, decay)
@@ -318,9 +318,10 @@ def test_infini(
     assert_work(run, account)
     if not first and not last:
         assert elementwise_flop(run) == account.elementwise_flop
-    if not first and not last and not decayed:
-        weights = shape.heads * (1 + (shape.length > segment)) * DOUBLE
-        assert saved_bytes(run) - weights == account.saved_bytes
+    if not last:
+        parts = shape.heads * (1 + (first or shape.length > segment))
+        parts += decayed * (shape.length > segment) * factors.numel()
+        assert saved_bytes(run) - parts * DOUBLE == account.saved_bytes
 
 
 @settings(max_examples=20)
@@ -428,6 +429,7 @@ def test_gated_delta(shape: Shape, chunk: int) -> None:
 def test_latent(shape: Shape, rank: int, rotated: int) -> None:
     from validation.torch_programs import layouts
     from validation.torch_programs.decoders import LatentDecoder
+    from validation.torch_programs.elementwise import saved_bytes
 
     torch.manual_seed(sum(shape))
     plain, turned = (
@@ -449,6 +451,8 @@ def test_latent(shape: Shape, rank: int, rotated: int) -> None:
             return program(queries, compressed, rotation, expanding)
 
         assert_work(run, account)
+        weights = to_keys.numel() + to_values.numel()
+        assert saved_bytes(run) == account.saved_bytes + DOUBLE * weights
         outputs[absorbed] = run()
     torch.testing.assert_close(outputs[True], outputs[False], atol=1e-10, rtol=1e-10)
     decoder = LatentDecoder(expanding)
@@ -465,6 +469,7 @@ def test_a_compressive_transformer(
 ) -> None:
     from validation.torch_programs.counting import passes
     from validation.torch_programs.decoders import CompressiveDecoder
+    from validation.torch_programs.elementwise import saved_bytes
     from validation.torch_programs.memory_layouts import Compressor, compressive
 
     hidden, segment = 4, rate * parts
@@ -489,6 +494,11 @@ def test_a_compressive_transformer(
     projected = 2 * shape.batch * hidden * shape.heads * widths
     assert counted.forward.total == account.executed.forward_flop + projected
     assert counted.backward.total == account.executed.backward_flop + 2 * projected
+    dropped = memories.dropped_tokens(shape.length, own)
+    if shape.batch == 1 and not dropped:
+        # What projections read, their weights too; a batch of slices would be copied.
+        entering = (shape.length + keys) * hidden + query.numel() + key.numel() + value.numel()
+        assert saved_bytes(run) == account.saved_bytes + DOUBLE * entering
     parameters = weights.squeeze.numel() + hidden
     assert memories.compressor_parameters(hidden, rate) == parameters
     decoder = CompressiveDecoder(shape.heads, own, weights)

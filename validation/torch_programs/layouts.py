@@ -282,10 +282,24 @@ def latent_decompressed(
     """
     plain, turned = queries
     heads = plain.shape[1]
-    key = compressed[:, None] @ expanding[0]
-    value = compressed[:, None] @ expanding[1]
+    key, value = (_of_heads(compressed, matrix) for matrix in expanding)
     shared = rotated[:, None].expand(-1, heads, -1, -1)
     return dense(torch.cat((plain, turned), dim=-1), torch.cat((key, shared), dim=-1), value)
+
+
+def _of_heads(compressed: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Return (batch, heads, sequence, width) of (batch, sequence, rank), one product for all heads."""
+    weights = matrix.transpose(0, 1).flatten(1)
+    heads: torch.Tensor = (compressed @ weights).unflatten(-1, (len(matrix), -1)).transpose(1, 2)
+    return heads
+
+
+def _by_head(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Return (batch, heads, sequence, width) times a matrix of each head, sequences side by side."""
+    batch = len(tensor)
+    product = torch.bmm(tensor.transpose(0, 1).flatten(1, 2), matrix)
+    out: torch.Tensor = product.unflatten(1, (batch, -1)).transpose(0, 1)
+    return out
 
 
 def latent_absorbed(
@@ -297,8 +311,8 @@ def latent_absorbed(
     """Return the same with queries and outputs turned instead, and nothing expanded."""
     plain, turned = queries
     heads = plain.shape[1]
-    narrow = torch.cat((plain @ expanding[0].transpose(-1, -2), turned), dim=-1)
+    narrow = torch.cat((_by_head(plain, expanding[0].transpose(-1, -2)), turned), dim=-1)
     key = torch.cat((compressed, rotated), dim=-1)[:, None].expand(-1, heads, -1, -1)
     value = compressed[:, None].expand(-1, heads, -1, -1)
     width = plain.shape[-1] + turned.shape[-1]
-    return dense(narrow, key, value, width=width) @ expanding[1]
+    return _by_head(dense(narrow, key, value, width=width), expanding[1])
