@@ -176,7 +176,7 @@ def calibrate(process_count: int, *, device: str = "cpu", rounds: int = ROUNDS) 
     except ImportError as error:
         raise UnavailableError(f"calibration needs torch: {error}") from None
     program = partial(measuring.operator_readings, rounds, device)
-    readings = processes.run(program, process_count, timeout_s=600.0)[0]
+    readings = processes.run(program, process_count, timeout_s=600.0, device=device)[0]
     return Calibration(
         process_count=process_count,
         device=device,

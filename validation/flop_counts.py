@@ -54,20 +54,28 @@ class Compared(NamedTuple):
     measurement: int
 
 
-def flop_cases(models: Mapping[str, Mapping[str, Any]] = MODELS) -> list[Case]:
+def flop_cases(
+    models: Mapping[str, Mapping[str, Any]] = MODELS, *, device: str = "cpu"
+) -> list[Case]:
     """Return the work of each model, without recomputation and with every kind of it.
 
     Parameters
     ----------
     models : mapping of str to mapping
         Tables of models by name.
+    device : str
+        Where the modules run: ``cpu``, ``cuda``, or ``meta``, which has shapes and no values.
 
     Returns
     -------
     list of Case
         Layers, head, whole passes, recomputation. Needs torch.
     """
-    return [_case(name, pair) for name, table in models.items() for pair in compared(table)]
+    return [
+        _case(name, pair)
+        for name, table in models.items()
+        for pair in compared(table, device=device)
+    ]
 
 
 def preset_cases() -> list[Case]:
@@ -89,20 +97,23 @@ def _full_size(model: Mapping[str, Any]) -> Scenario:
     return scenario_of(model, plan={"micro_batch_size": 1}, workload={"sequence_length": 2048})
 
 
-def compared(table: Mapping[str, Any]) -> Iterator[Compared]:
+def compared(table: Mapping[str, Any], *, device: str = "cpu") -> Iterator[Compared]:
     """Return all predictions of a model beside their measurements.
 
     Parameters
     ----------
     table : mapping
         Table of the model.
+    device : str
+        Where the modules run: ``cpu``, ``cuda``, or ``meta``, which has shapes and no values.
     """
     plain = scenario_of(table)
-    yield from layers_compared(plain)
-    yield from head_compared(plain)
-    yield from model_compared(plain)
+    yield from layers_compared(plain, device=device)
+    yield from head_compared(plain, device=device)
+    yield from model_compared(plain, device=device)
     for recompute in (Recompute.FULL, Recompute.SELECTIVE):
-        yield from recompute_compared(scenario_of(table, plan={"recompute": recompute.value}))
+        changed = scenario_of(table, plan={"recompute": recompute.value})
+        yield from recompute_compared(changed, device=device)
 
 
 def layers_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
@@ -151,12 +162,12 @@ def layers_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Comp
         )
 
 
-def head_compared(scenario: Scenario) -> Iterator[Compared]:
+def head_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
     """Return the work of final norm and head, of a scenario as `layers_compared` takes it."""
     from validation.torch_programs import counting
 
     said = predicted(scenario, ("head_flop",))["head_flop"]
-    passes = counting.head_passes(scenario.model, *_shape(scenario))
+    passes = counting.head_passes(scenario.model, *_shape(scenario), device=device)
     yield from (
         Compared(
             "head forward",
@@ -173,12 +184,12 @@ def head_compared(scenario: Scenario) -> Iterator[Compared]:
     )
 
 
-def model_compared(scenario: Scenario) -> Iterator[Compared]:
+def model_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
     """Return the work of a whole model with its loss, of a scenario as `layers_compared` takes it."""
     from validation.torch_programs import counting
 
     said = predicted(scenario, ("chunk_forward_flop", "chunk_backward_flop"))
-    passes = counting.decoder_passes(scenario.model, *_shape(scenario))
+    passes = counting.decoder_passes(scenario.model, *_shape(scenario), device=device)
     yield from (
         Compared(
             "model forward",
@@ -195,7 +206,7 @@ def model_compared(scenario: Scenario) -> Iterator[Compared]:
     )
 
 
-def recompute_compared(scenario: Scenario) -> Iterator[Compared]:
+def recompute_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
     """Return the backward of a model that computes layers or scores again.
 
     Parameters
@@ -217,7 +228,9 @@ def recompute_compared(scenario: Scenario) -> Iterator[Compared]:
     repeated = sum(map(mul, said["stage_layer_count"][0], said["layer_recompute_flop"]))
     repeated += said["chunk_prediction_recompute_flop"][0][0]
     none, again, early = (
-        counting.decoder_passes(model, *_shape(scenario), kind, early_stop=stop).backward.total
+        counting.decoder_passes(
+            model, *_shape(scenario), kind, early_stop=stop, device=device
+        ).backward.total
         for kind, stop in ((Recompute.NONE, False), (recompute, False), (recompute, True))
     )
     yield from (

@@ -131,7 +131,7 @@ def step_time_cases(axis: str, *, seed: int, device: str, rounds: int = ROUNDS) 
     calibration = calibrated(ranks, device, rounds)
     trainings = [entry for entry in drawn_trainings(seed) if entry.axis == axis]
     program = partial(measuring.step_seconds, trainings, rounds, device)
-    measured = processes.run(program, ranks, timeout_s=600.0)[0]
+    measured = processes.run(program, ranks, timeout_s=600.0, device=device)[0]
     return list(_cases(trainings, measured, calibration))
 
 

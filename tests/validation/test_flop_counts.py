@@ -181,3 +181,10 @@ def test_reentrant_checkpoints_repeat_the_whole_and_others_stop_early() -> None:
             out.sum().backward()
         repeated[reentrant] = counter.work.total - 2 * forward
     assert repeated == {True: forward, False: 0}
+
+
+@pytest.mark.parametrize("name", ["gated", "mixture"])
+def test_modules_run_where_they_are_told_to(name: str) -> None:
+    """A device without values counts the same: every tensor of the programs is made on it."""
+    models = {name: MODELS[name]}
+    assert flop_counts.flop_cases(models, device="meta") == flop_counts.flop_cases(models)

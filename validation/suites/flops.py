@@ -10,7 +10,7 @@ from validation.small_models import MODELS
 
 def _jobs(settings: Settings) -> Sequence[Job]:
     small = [
-        Job(name=name, run=partial(flop_counts.flop_cases, {name: table}))
+        Job(name=name, run=partial(flop_counts.flop_cases, {name: table}, device=settings.device))
         for name, table in MODELS.items()
     ]
     full = Job(name="presets in full size", run=flop_counts.preset_cases)

@@ -172,9 +172,9 @@ def block_passes(
     return passes(lambda: block(hidden))
 
 
-def head_passes(model: Model, batch: int, length: int) -> Passes:
+def head_passes(model: Model, batch: int, length: int, *, device: str = "cpu") -> Passes:
     """Return the work of final norm and head on (batch, length) tokens [FLOP]."""
-    with torch.device("cpu"):
+    with torch.device(device):
         head = Head(model)
         hidden = torch.empty(batch, length, model.hidden_size, requires_grad=True)
     return passes(lambda: head(hidden))

@@ -31,7 +31,9 @@ class _Failure(NamedTuple):
     text: str
 
 
-def run(program: Callable[[], _T], ranks: int, *, timeout_s: float = 60.0) -> list[_T]:
+def run(
+    program: Callable[[], _T], ranks: int, *, timeout_s: float = 60.0, device: str = "cpu"
+) -> list[_T]:
     """Return what a program returns on each rank of a group of processes.
 
     Parameters
@@ -43,6 +45,9 @@ def run(program: Callable[[], _T], ranks: int, *, timeout_s: float = 60.0) -> li
         Processes, each with one thread [count].
     timeout_s : float
         How long all of them may take together [s].
+    device : str
+        ``cpu``, or ``cuda`` for programs whose tensors lie there: with a device for each rank, NCCL
+        carries what is sent.
 
     Returns
     -------
@@ -70,7 +75,7 @@ def run(program: Callable[[], _T], ranks: int, *, timeout_s: float = 60.0) -> li
         for rank in range(ranks):
             reader, writer = context.Pipe(duplex=False)
             process = context.Process(
-                target=_rank_main, args=(program, rank, ranks, store, writer, timeout_s)
+                target=_rank_main, args=(program, rank, ranks, store, writer, timeout_s, device)
             )
             process.start()
             writer.close()
@@ -121,12 +126,16 @@ def _rank_main(
     store: str,
     writer: Connection,
     timeout_s: float,
+    device: str,
 ) -> None:
     """Join the group, run the program, and send what it returns."""
     torch.set_num_threads(1)
     try:
+        has_own = device == "cuda" and torch.cuda.device_count() >= ranks
+        if has_own:
+            torch.cuda.set_device(rank)
         dist.init_process_group(
-            "gloo",
+            "cpu:gloo,cuda:nccl" if has_own else "gloo",
             store=FileStore(store, ranks),
             rank=rank,
             world_size=ranks,
