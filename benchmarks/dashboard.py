@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,14 @@ _DRAWN = """
   window.Plotly.react(graph, graph.data.map((trace) => ({...trace})), graph.layout);
 })
 """
+_LOADED = """
+() => {
+  const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+  const sum = (name) => all.reduce((total, entry) => total + entry[name], 0) / 1e6;
+  return `${all.length} requests, ${sum('transferSize').toFixed(1)} MB sent, ` +
+    `${sum('decodedBodySize').toFixed(1)} MB unpacked`;
+}
+"""
 _ZOOMED = """
 ([graph, start, end]) => new Promise((done) => {
   const started = performance.now();
@@ -118,15 +127,21 @@ def browser_times(base: str, times: int) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
-        def first() -> None:
+        loaded: list[str] = []
+
+        def first(awaited: str) -> None:
             context = browser.new_context()
             page = context.new_page()
             page.set_default_timeout(90_000)
             page.goto(base)
-            page.locator("#verdict").wait_for()
+            page.locator(awaited).first.wait_for()
+            loaded.append(page.evaluate(_LOADED))
             context.close()
 
-        print(f"first page, empty cache            {percentiles(timed(first, times))}")
+        for what, awaited in (("verdict", "#verdict"), ("figures", ".main-svg")):
+            found = percentiles(timed(partial(first, awaited), times))
+            print(f"first page, empty cache: {what}   {found}")
+        print(f"    {loaded[-1]}")
         drawn, zooms = [], []
         for _ in range(times):
             page = browser.new_page()

@@ -16,6 +16,7 @@ from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
 from dashboard.app import create_app
+from dashboard.jobs.kinds import ask_simulation
 from dashboard.opening import opened
 from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
@@ -25,6 +26,10 @@ from validation.running import run_suites
 from validation.suites import chosen_suites
 
 IMAGES = Path(__file__).resolve().parent / "images"
+
+
+_LARGE = "20000"
+"""Microbatches that make a step too large for a page to wait for."""
 
 
 class Shot(NamedTuple):
@@ -39,6 +44,8 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
+    # First: a worker that is silent for long would be taken for dead.
+    Shot("job", f"/pipeline?microbatches={_LARGE}", "#job progress", height=720),
     Shot("plan", "/", "#later .card"),
     Shot("plan-dark", "/", "#later .card", scheme="dark"),
     Shot("plan-narrow", "/", "#later .card", width=390),
@@ -58,10 +65,16 @@ _SAVED = (
 )
 
 
-def _filled() -> Store:
-    store = Store()
+def _filled(folder: Path) -> Store:
+    """Return a store with saved scenarios, and with a job that is half done."""
+    store = Store(f"sqlite:///{folder / 'store.sqlite'}")
     for name, changes in _SAVED:
         opened(store, scenario_of(DEFAULT, changes), name)
+    large = scenario_of(DEFAULT, (("microbatches", _LARGE),))
+    ask_simulation(store.jobs, large, "1f1b of 640,000 actions")
+    job = store.jobs.claim("a worker")
+    if job is not None:
+        store.jobs.beat(job, done=263_000, total=640_000, message="actions are played")
     return store
 
 
@@ -91,7 +104,7 @@ def main(names: Sequence[str] = ()) -> None:
         sys.exit("no Chromium on PATH")
     with TemporaryDirectory() as folder:
         _write_report(Path(folder))
-        app = create_app(_filled(), reports=Path(folder))
+        app = create_app(_filled(Path(folder)), reports=Path(folder))
         _take_all(make_server("127.0.0.1", 0, app.server, threaded=True), chromium, names)
 
 
