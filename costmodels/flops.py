@@ -11,6 +11,7 @@ from costmodels.columns import (
     as_float,
     ceiling,
     maximum,
+    present,
     total,
     weighted_total,
     where,
@@ -595,15 +596,16 @@ def model_flop(
     group="compute",
     basis=Basis.EXACT,
     formula="1.0 * chunk_microbatch_count * stage_gpu_count"
-    " * total(class_stage_count * 1.0 * stage_microbatch_flop)",
+    " * total(run_stage_count * 1.0 * stage_microbatch_flop)",
     source=_KORTHIKANTI,
 )
 def hardware_flop(
     chunk_microbatch_count: Column,
     stage_gpu_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     stage_microbatch_flop: Axis,
 ) -> Column:
     """Return the work that all GPUs execute in a step, recomputation included [FLOP]."""
     gpus = as_float(chunk_microbatch_count) * stage_gpu_count
-    return gpus * weighted_total(class_stage_count, [as_float(f) for f in stage_microbatch_flop])
+    stages = present(run_stage_count, stage_microbatch_flop)
+    return gpus * total([count * as_float(flop) for count, flop in stages])

@@ -18,8 +18,8 @@ from costmodels.columns import (
     largest,
     maximum,
     minimum,
+    present,
     total,
-    weighted_total,
 )
 from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
@@ -29,31 +29,32 @@ _STAGE = (STAGE,)
 
 
 def stage_mean(
-    class_stage_count: Axis, pipeline_parallel_size: Column, chunks_of_stages: Axis
+    run_stage_count: Axis, pipeline_parallel_size: Column, chunks_of_stages: Axis
 ) -> Column:
-    """Return the mean over stages of a sum over their chunks.
+    """Return the mean over stages of a sum over their chunks, equal neighbours counted as a run.
 
     Examples
     --------
     >>> stage_mean([1, 3], 4, [[2.0], [1.0]])
     1.25
     """
-    sums = [total(chunks) for chunks in chunks_of_stages]
-    return weighted_total(class_stage_count, sums) / pipeline_parallel_size
+    stages = present(run_stage_count, chunks_of_stages)
+    return total([count * total(chunks) for count, chunks in stages]) / pipeline_parallel_size
 
 
 @quantity(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="total(class_stage_count * stage_microbatch_s) / pipeline_parallel_size",
+    formula="total(run_stage_count * stage_microbatch_s) / pipeline_parallel_size",
     source=_MEAN,
 )
 def mean_stage_s(
-    class_stage_count: Axis, stage_microbatch_s: Axis, pipeline_parallel_size: Column
+    run_stage_count: Axis, stage_microbatch_s: Axis, pipeline_parallel_size: Column
 ) -> Column:
     """Return the mean over stages of the time that a GPU works for one microbatch [s]."""
-    return weighted_total(class_stage_count, stage_microbatch_s) / pipeline_parallel_size
+    stages = present(run_stage_count, stage_microbatch_s)
+    return total([count * work for count, work in stages]) / pipeline_parallel_size
 
 
 @quantity(
@@ -73,21 +74,21 @@ def slowest_stage_s(stage_microbatch_s: Axis) -> Column:
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_compute_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_compute_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_compute_s))",
     source=_MEAN,
 )
 def compute_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_compute_s: Axis,
     chunk_backward_compute_s: Axis,
 ) -> Column:
     """Return the compute time of a step without recomputation, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_compute_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_compute_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_compute_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_compute_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -96,19 +97,19 @@ def compute_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_recompute_s)",
     source=_MEAN,
 )
 def recompute_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_recompute_s: Axis,
 ) -> Column:
     """Return the time of a step that repeats forwards, a mean over stages [s]."""
     return chunk_microbatch_count * stage_mean(
-        class_stage_count, pipeline_parallel_size, chunk_recompute_s
+        run_stage_count, pipeline_parallel_size, chunk_recompute_s
     )
 
 
@@ -117,21 +118,21 @@ def recompute_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_tensor_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_tensor_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_tensor_s))",
     source=_MEAN,
 )
 def tensor_exposed_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_tensor_s: Axis,
     chunk_backward_tensor_s: Axis,
 ) -> Column:
     """Return the time of a step that waits for tensor-parallel all-reduces, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_tensor_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_tensor_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_tensor_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_tensor_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -140,21 +141,21 @@ def tensor_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_sequence_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_sequence_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_sequence_s))",
     source=_MEAN,
 )
 def sequence_exposed_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_sequence_s: Axis,
     chunk_backward_sequence_s: Axis,
 ) -> Column:
     """Return the time of a step that waits for sequence parallelism, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_sequence_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_sequence_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_sequence_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_sequence_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -163,21 +164,21 @@ def sequence_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_context_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_context_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_context_s))",
     source=_MEAN,
 )
 def context_exposed_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_context_s: Axis,
     chunk_backward_context_s: Axis,
 ) -> Column:
     """Return the time of a step that waits for context-parallel ranks, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_context_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_context_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_context_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_context_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -186,21 +187,21 @@ def context_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_expert_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_expert_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_expert_s))",
     source=_MEAN,
 )
 def expert_exposed_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_expert_s: Axis,
     chunk_backward_expert_s: Axis,
 ) -> Column:
     """Return the time of a step that waits for exchanges with experts, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_expert_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_expert_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_expert_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_expert_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -208,21 +209,21 @@ def expert_exposed_s(
     "s",
     Scope.GPU,
     basis=Basis.ASSUMED,
-    formula="chunk_microbatch_count * (stage_mean(class_stage_count, pipeline_parallel_size,"
-    " chunk_forward_data_s) + stage_mean(class_stage_count, pipeline_parallel_size,"
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_data_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
     " chunk_backward_data_s))",
     source=_MEAN,
 )
 def sharding_exposed_s(
     chunk_microbatch_count: Column,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_data_s: Axis,
     chunk_backward_data_s: Axis,
 ) -> Column:
     """Return the time of a step's microbatches that waits for sharding, a mean over stages [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_data_s)
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_data_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_data_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_data_s)
     return chunk_microbatch_count * (forward + backward)
 
 
@@ -258,18 +259,17 @@ def imbalance_s(uneven_s: Column) -> Column:
     "s",
     Scope.CHUNK,
     basis=Basis.ASSUMED,
-    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)"
-    " / virtual_stages",
+    formula="stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_s) / virtual_stages",
     source=_MEAN,
 )
 def mean_chunk_forward_s(
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_forward_s: Axis,
     virtual_stages: Column,
 ) -> Column:
     """Return the mean time of a chunk's forward, for one microbatch [s]."""
-    forward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_forward_s)
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_s)
     return forward / virtual_stages
 
 
@@ -277,18 +277,18 @@ def mean_chunk_forward_s(
     "s",
     Scope.CHUNK,
     basis=Basis.ASSUMED,
-    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)"
+    formula="stage_mean(run_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)"
     " / virtual_stages",
     source=_MEAN,
 )
 def mean_chunk_weight_gradient_s(
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_weight_gradient_s: Axis,
     virtual_stages: Column,
 ) -> Column:
     """Return the mean time of a chunk's weight gradients, for one microbatch [s]."""
-    weight = stage_mean(class_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)
+    weight = stage_mean(run_stage_count, pipeline_parallel_size, chunk_weight_gradient_s)
     return weight / virtual_stages
 
 
@@ -296,18 +296,18 @@ def mean_chunk_weight_gradient_s(
     "s",
     Scope.CHUNK,
     basis=Basis.ASSUMED,
-    formula="stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_s)"
+    formula="stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_s)"
     " / virtual_stages",
     source=_MEAN,
 )
 def mean_chunk_backward_s(
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     pipeline_parallel_size: Column,
     chunk_backward_s: Axis,
     virtual_stages: Column,
 ) -> Column:
     """Return the mean time of a chunk's backward, for one microbatch [s]."""
-    backward = stage_mean(class_stage_count, pipeline_parallel_size, chunk_backward_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_s)
     return backward / virtual_stages
 
 
@@ -379,7 +379,7 @@ def stage_end_s(
 )
 def end_s(
     stage_end_s: Axis,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
     schedule_ends_in_turn: Column,
@@ -394,24 +394,31 @@ def end_s(
     2.0
     """
     return largest(
-        _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
+        _ends(stage_end_s, run_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
     )
 
 
 def _ends(
     stage_end_s: Axis,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
     schedule_ends_in_turn: Column,
 ) -> list[Column]:
-    """Return when each class ends its step, after the first stage's last backward."""
+    """Return when the first stage of each run ends its step, after the first stage's last backward."""
     lead: Column = 0.0
     ends = []
-    for end, count, chunks in zip(stage_end_s, class_stage_count, chunk_backward_s, strict=True):
+    # The first stage of a run, behind which all others of it begin, ends last of them.
+    stages = list(zip(stage_end_s, chunk_backward_s, strict=True))
+    for count, (end, chunks) in present(run_stage_count, stages):
         ends.append(end - lead)
         lead = lead + schedule_ends_in_turn * count * (chunks[0] + hop_s)
     return ends
+
+
+def _of_runs(run_stage_count: Axis, values: Axis) -> list[Column]:
+    """Return the values of the stages at which runs begin."""
+    return [value for _, value in present(run_stage_count, values)]
 
 
 @quantity(
@@ -425,7 +432,7 @@ def _ends(
 def optimizer_s(
     stage_optimizer_s: Axis,
     stage_end_s: Axis,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
     schedule_ends_in_turn: Column,
@@ -437,8 +444,10 @@ def optimizer_s(
     >>> optimizer_s([0.5, 4.0], [1.0, 5.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     2.0
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
-    return minimum(first_of_largest(stage_optimizer_s, ends), largest(ends))
+    ends = _ends(stage_end_s, run_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
+    return minimum(
+        first_of_largest(_of_runs(run_stage_count, stage_optimizer_s), ends), largest(ends)
+    )
 
 
 @quantity(
@@ -453,7 +462,7 @@ def tied_exposed_s(
     tied_embedding_s: Axis,
     optimizer_s: Column,
     stage_end_s: Axis,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
     schedule_ends_in_turn: Column,
@@ -465,8 +474,11 @@ def tied_exposed_s(
     >>> tied_exposed_s([0.5, 0.5], 0.25, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     0.5
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
-    return minimum(first_of_largest(tied_embedding_s, ends), largest(ends) - optimizer_s)
+    ends = _ends(stage_end_s, run_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
+    return minimum(
+        first_of_largest(_of_runs(run_stage_count, tied_embedding_s), ends),
+        largest(ends) - optimizer_s,
+    )
 
 
 @quantity(
@@ -482,7 +494,7 @@ def replicated_exposed_s(
     optimizer_s: Column,
     tied_exposed_s: Column,
     stage_end_s: Axis,
-    class_stage_count: Axis,
+    run_stage_count: Axis,
     chunk_backward_s: Axis,
     hop_s: Column,
     schedule_ends_in_turn: Column,
@@ -494,9 +506,9 @@ def replicated_exposed_s(
     >>> replicated_exposed_s([0.5, 0.5], 0.25, 0.0, [1.0, 1.0], [1, 1], [[2.0], [2.0]], 1.0, 1)
     0.5
     """
-    ends = _ends(stage_end_s, class_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
+    ends = _ends(stage_end_s, run_stage_count, chunk_backward_s, hop_s, schedule_ends_in_turn)
     left = largest(ends) - optimizer_s - tied_exposed_s
-    return minimum(first_of_largest(replicated_s, ends), left)
+    return minimum(first_of_largest(_of_runs(run_stage_count, replicated_s), ends), left)
 
 
 @quantity(

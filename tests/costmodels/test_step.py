@@ -92,7 +92,7 @@ def test_uneven_stages_wait_or_fill_the_bubble() -> None:
     assert (bubble_s(ideal_bubble_s=10.0, uneven_s=-3.0), imbalance_s(uneven_s=-3.0)) == (7, 0)
 
 
-CLASSES: dict[str, Any] = {"class_stage_count": [1, 3], "pipeline_parallel_size": 4}
+CLASSES: dict[str, Any] = {"run_stage_count": [1, 3], "pipeline_parallel_size": 4}
 
 
 def test_mean_and_slowest_stage() -> None:
@@ -165,7 +165,7 @@ def test_the_stage_that_ends_last_decides(ends: list[float]) -> None:
     counts = [1, 2, 1]
     found = end_s(
         stage_end_s=[ends[0], ends[1], ends[3]],
-        class_stage_count=counts,
+        run_stage_count=counts,
         chunk_backward_s=[[backwards[0]], [backwards[1]], [backwards[3]]],
         hop_s=0.5,
         schedule_ends_in_turn=1,
@@ -177,7 +177,7 @@ def test_the_end_is_split_into_optimizer_then_copies_then_replicas() -> None:
     """Of 10 s after the first stage's last backward: 4 s update, 3 s and 1 s copies, 2 s replicas."""
     at: dict[str, Any] = {
         "stage_end_s": [10.0, 1.0],
-        "class_stage_count": [1, 1],
+        "run_stage_count": [1, 1],
         "chunk_backward_s": [[2.0], [2.0]],
         "hop_s": 1.0,
         "schedule_ends_in_turn": 1,
