@@ -159,11 +159,6 @@ def shared_step(
         For `simulator.contention.play_shared`.
     """
     base = step_program(scenario, columns, given)
-    if base.weight_gradient:
-        name = given.name if given else scenario.plan.schedule.value
-        raise NotModelledError(
-            f"plan.schedule ({name}): contention is not modelled yet for backwards in two halves"
-        )
     values = evaluate(columns, _INPUTS)
     plan = scenario.plan
     classes = classes_of(scenario, int(scalar(values["microbatch_count"])))
@@ -224,14 +219,26 @@ def shared_step(
             for stage, work in enumerate(given)
         ]
 
+    backward = works("backward", base.backward)
     return SharedStep(
         program=replace(
-            base, forward=works("forward", base.forward), backward=works("backward", base.backward)
+            base,
+            forward=works("forward", base.forward),
+            backward=backward,
+            input_gradient=[
+                replace(whole, duration_s=whole.duration_s - half.duration_s, flop=own.flop)
+                for whole, half, own in zip(
+                    backward, base.weight_gradient, base.input_gradient, strict=False
+                )
+            ],
         ),
         topology=topology,
         streams={
             ActionKind.FORWARD: [gathers(stage) for stage in stages],
             ActionKind.BACKWARD: [[*gathers(stage), *scatters(stage)] for stage in stages],
+            # Weights are needed for the gradient of the input; the other half makes their own.
+            ActionKind.INPUT_GRADIENT: [gathers(stage) for stage in stages],
+            ActionKind.WEIGHT_GRADIENT: [scatters(stage) for stage in stages],
         },
         reductions=[reduction(stage) for stage in stages],
         overlaps_reduction=plan.overlap_gradient_reduction,

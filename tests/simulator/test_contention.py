@@ -46,6 +46,10 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"schedule": "interleaved-1f1b", "virtual_stages": 2},
     {"tensor_parallel_size": 2, "pipeline_parallel_size": 8},
     {"context_parallel_size": 2, "zero_stage": 3},
+    {"schedule": "zb-h1"},
+    {"schedule": "zb-v", "virtual_stages": 2, "zero_stage": 3},
+    {"schedule": "dualpipe-v", "virtual_stages": 2, "zero_stage": 2},
+    {"schedule": "dualpipe", "virtual_stages": 2},
 )
 
 
@@ -66,7 +70,15 @@ def test_sharing_never_helps_and_says_why_it_costs(plan: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "plan", [{}, {"zero_stage": 3}, {"schedule": "interleaved-1f1b", "virtual_stages": 2}]
+    "plan",
+    [
+        {},
+        {"zero_stage": 3},
+        {"schedule": "interleaved-1f1b", "virtual_stages": 2},
+        {"schedule": "zb-h2", "zero_stage": 3},
+        {"schedule": "zb-auto"},
+        {"schedule": "zb-v", "virtual_stages": 2},
+    ],
 )
 def test_one_replica_alone_takes_the_time_of_private_links(plan: dict[str, Any]) -> None:
     described = scenario(plan, "h100-sxm:32")
@@ -74,8 +86,19 @@ def test_one_replica_alone_takes_the_time_of_private_links(plan: dict[str, Any])
     assert found.alone_s == pytest.approx(simulate(described).metrics.makespan_s, rel=1e-9)
 
 
-def test_a_blocking_reduction_takes_its_closed_form_alone() -> None:
-    described = scenario({"overlap_gradient_reduction": False})
+@pytest.mark.parametrize("schedule", ["dualpipe", "dualpipe-v"])
+def test_pairs_send_two_messages_at_once(schedule: str) -> None:
+    """One after the other on a private link; alone, neither waits; shared, each has half of it."""
+    described = scenario({"schedule": schedule, "virtual_stages": 2}, "h100-sxm:32")
+    found, private = contended(described), simulate(described).metrics.makespan_s
+    assert found.alone_s < private
+    assert found.alone_s < found.metrics.makespan_s
+    assert found.metrics.makespan_s == pytest.approx(private, rel=0.02)
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb-h1", "zb-h2", "zb-auto"])
+def test_a_blocking_reduction_takes_its_closed_form_alone(schedule: str) -> None:
+    described = scenario({"overlap_gradient_reduction": False, "schedule": schedule})
     found = contended(described)
     assert found.alone_s == pytest.approx(simulate(described).metrics.makespan_s, rel=1e-9)
 
