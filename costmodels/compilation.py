@@ -34,7 +34,7 @@ from costmodels.specs.base import Spec, check_field, plain_type
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RecomputeMethod
-from costmodels.specs.precision import Precision, Projection
+from costmodels.specs.precision import CAST_BLOCK_BYTES, Precision, Projection
 from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
 from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
@@ -86,10 +86,13 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     for section in SECTIONS:
         if section != "precision":
             values |= _section_values(getattr(sections, section), section)
+    cached = sections.precision.kv_cache or sections.precision.activations
+    values["kv_cache_element_bits"] = format_named(cached).element_bits
+    values["cast_block_bytes"] = CAST_BLOCK_BYTES[sections.precision.cached_casts]
+    values["kv_cache_group_size"] = sections.precision.kv_cache_group_size
+    values["kv_cache_scale_bytes"] = sections.precision.kv_cache_scale_bytes
     for role, leaf in ROLE_LEAVES.items():
-        name = getattr(sections.precision, role)
-        if role == "kv_cache" and name is None:
-            name = sections.precision.activations
+        name = cached if role == "kv_cache" else getattr(sections.precision, role)
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
     plan = sections.plan
     ordering = ORDERINGS[plan.schedule]

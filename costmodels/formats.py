@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from costmodels.columns import Column
+from costmodels.columns import Column, ceil_div
 from costmodels.errors import SpecError, not_found_message
 
 
@@ -43,13 +43,17 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
     exponent_bits, mantissa_bits : int
         Widths of the fields, beside one sign bit [bit].
     element_bytes : int
-        Bytes of one stored element [byte].
+        Bytes of one stored element, or of so many as are packed [byte].
+    packed_count : int
+        Elements that are stored together in as many bytes [count].
     stored : bool
         False for a format of multiplication units only (TF32).
     roles : frozenset of str
         Roles of a recipe that it may fill; empty for all that hold tensors.
     peak : str or None
         Peak of an accelerator that its products use, None for that of its own name.
+    units : str or None
+        Units that apply a scale to every block of inputs, which its products need: ``mx`` or ``nvfp4``.
     source : str
         Where the layout is defined.
     """
@@ -59,9 +63,11 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
     mantissa_bits: int
     element_bytes: int
     source: str
+    packed_count: int = 1
     stored: bool = True
     roles: frozenset[str] = frozenset()
     peak: str | None = None
+    units: str | None = None
 
     @property
     def peak_name(self) -> str:
@@ -76,6 +82,7 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
     def description(self) -> str:
         """Return one line for people."""
         size = f"{self.element_bytes} byte{'s' if self.element_bytes > 1 else ''}"
+        size += f" for {self.packed_count}" if self.packed_count > 1 else ""
         kept = size if self.stored else "matmul inputs only, kept as fp32"
         return f"1 sign, {self.exponent_bits} exponent, {self.mantissa_bits} mantissa bits; {kept}"
 
@@ -90,12 +97,18 @@ class FloatFormat(msgspec.Struct, frozen=True, kw_only=True):
         Returns
         -------
         Column
-            Elements times bytes per element [byte].
+            Elements times bytes per element, packed ones filled up to whole bytes [byte].
         """
-        return element_count * self.element_bytes
+        return ceil_div(element_count, self.packed_count) * self.element_bytes
+
+    @property
+    def element_bits(self) -> int:
+        """Return the bits of one stored element [bit]."""
+        return 8 * self.element_bytes // self.packed_count
 
 
 _IEEE = "IEEE 754-2019, table 3.5"
+_MX = "OCP Microscaling Formats (MX) Specification 1.0, section 5: blocks of 32 share a scale"
 _OFP8 = "OCP 8-bit Floating Point Specification (OFP8) 1.0, table 1; one scale for a tensor"
 
 FORMATS = MappingProxyType(
@@ -147,8 +160,50 @@ FORMATS = MappingProxyType(
                 exponent_bits=0,
                 mantissa_bits=7,
                 element_bytes=1,
-                roles=frozenset({"kv_cache"}),
+                roles=frozenset({"kv_cache", "compute"}),
                 source="two's complement with one scale for a tensor",
+            ),
+            FloatFormat(
+                name="mxfp8",
+                units="mx",
+                exponent_bits=4,
+                mantissa_bits=3,
+                element_bytes=1,
+                roles=frozenset({"compute"}),
+                peak="fp8",
+                source=_MX,
+            ),
+            FloatFormat(
+                name="mxfp4",
+                units="mx",
+                exponent_bits=2,
+                mantissa_bits=1,
+                element_bytes=1,
+                packed_count=2,
+                roles=frozenset({"compute"}),
+                peak="fp4",
+                source=_MX,
+            ),
+            FloatFormat(
+                name="nvfp4",
+                units="nvfp4",
+                exponent_bits=2,
+                mantissa_bits=1,
+                element_bytes=1,
+                packed_count=2,
+                roles=frozenset({"compute"}),
+                peak="fp4",
+                source="NVIDIA, Pretraining Large Language Models with NVFP4, arXiv:2509.25149, "
+                "section 2: blocks of 16",
+            ),
+            FloatFormat(
+                name="int4",
+                exponent_bits=0,
+                mantissa_bits=3,
+                element_bytes=1,
+                packed_count=2,
+                roles=frozenset({"kv_cache"}),
+                source="two's complement, two in a byte, with a scale for a tensor or a group",
             ),
         )
     }

@@ -220,6 +220,20 @@ def _structural_leaves() -> dict[str, Leaf]:
             for end in ("embedding", "head")
             for what, unit, said in _STORED
         },
+        "kv_cache_element_bits": Leaf(
+            "precision.kv_cache", "bit", "bits of one element of cached keys and values"
+        ),
+        "kv_cache_group_size": Leaf(
+            "precision.kv_cache_group_size",
+            "count",
+            "elements of a cached key or value that share a scale, zero where all do",
+        ),
+        "kv_cache_scale_bytes": Leaf(
+            "precision.kv_cache_scale_bytes", "byte", "bytes of a group's scale and zero point"
+        ),
+        "cast_block_bytes": Leaf(
+            "precision.cached_casts", "byte", "bytes of the kept casts of 32 weights"
+        ),
         "narrow_matrix_parameters": Leaf(
             "precision.stored_weights",
             "parameter",

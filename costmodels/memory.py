@@ -17,13 +17,15 @@ from costmodels.columns import (
     largest,
     maximum,
     minimum,
+    weighted_total,
     where,
 )
-from costmodels.quantities import ALGORITHM, CHUNK, STAGE, Basis, Scope, quantity
+from costmodels.quantities import ALGORITHM, CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
 _UNIT = "Zhao et al. 2023, arXiv:2304.11277, section 3.2: a layer is a unit of sharding"
 _OFFLOAD = "Ren et al. 2021, arXiv:2101.06840, section 3; updated on the GPU, layer by layer"
+_LAYER = (KIND,)
 _STAGE = (STAGE,)
 
 
@@ -436,6 +438,69 @@ def bucket_buffer_bytes(gradient_bucket_parameters: Column, weight_element_bytes
 
 
 @quantity(
+    "parameter",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="(attention_matrix_parameters + layer_copied_matrix_parameters"
+    " + shared_matrix_parameters) // tensor_parallel_size"
+    " + expert_count // where(is_mixture, expert_parallel_size, 1)"
+    " * (expert_matrix_parameters // layer_split_size)",
+    source="Shoeybi et al. 2019, arXiv:1909.08053, section 3",
+)
+def layer_cast_parameters(
+    attention_matrix_parameters: Column,
+    layer_copied_matrix_parameters: Column,
+    shared_matrix_parameters: Column,
+    tensor_parallel_size: Column,
+    expert_count: Column,
+    is_mixture: Column,
+    expert_parallel_size: Column,
+    expert_matrix_parameters: Column,
+    layer_split_size: Column,
+) -> Column:
+    """Return the weights of the split matrices of a layer on one GPU [parameter]."""
+    attention = attention_matrix_parameters + layer_copied_matrix_parameters
+    split = (attention + shared_matrix_parameters) // tensor_parallel_size
+    held = expert_count // where(is_mixture, expert_parallel_size, 1)
+    return split + held * (expert_matrix_parameters // layer_split_size)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="ceil_div(where(zero_stage >= 3, largest(minimum(stage_layer_count, 1)"
+    " * layer_cast_parameters), total(stage_layer_count * layer_cast_parameters))"
+    " * cast_block_bytes, 32)",
+    source="TransformerEngine, pytorch/module/base.py (get_weight_workspace): weights cast once a step, "
+    "kept for its microbatches; of sharded weights those of the layer in use",
+)
+def cast_weights_bytes(
+    zero_stage: Column,
+    stage_layer_count: Axis,
+    layer_cast_parameters: Axis,
+    cast_block_bytes: Column,
+) -> Column:
+    """Return the copies of weights, cast for their products, that are kept beside them [byte].
+
+    Examples
+    --------
+    Two layers of 1,024 weights in FP8, with transposes.
+
+    >>> cast_weights_bytes(0, [2], [1024], 64)
+    4096
+    """
+    layers = [
+        minimum(count, 1) * own
+        for count, own in zip(stage_layer_count, layer_cast_parameters, strict=True)
+    ]
+    whole = weighted_total(stage_layer_count, layer_cast_parameters)
+    return ceil_div(where(zero_stage >= 3, largest(layers), whole) * cast_block_bytes, 32)
+
+
+@quantity(
     "byte",
     Scope.GPU,
     axes=_STAGE,
@@ -443,7 +508,7 @@ def bucket_buffer_bytes(gradient_bucket_parameters: Column, weight_element_bytes
     basis=Basis.EXACT,
     formula="transient_bytes + dummy_gradient_bytes + pipeline_buffer_bytes"
     " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes"
-    " + offload_buffer_bytes + bucket_buffer_bytes",
+    " + offload_buffer_bytes + bucket_buffer_bytes + cast_weights_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
@@ -455,6 +520,7 @@ def buffers_bytes(
     sharding_buffer_bytes: Column,
     offload_buffer_bytes: Column,
     bucket_buffer_bytes: Column,
+    cast_weights_bytes: Column,
 ) -> Column:
     """Return the buffers of the backward, kernels, communication and sharding [byte]."""
     return (
@@ -466,6 +532,7 @@ def buffers_bytes(
         + sharding_buffer_bytes
         + offload_buffer_bytes
         + bucket_buffer_bytes
+        + cast_weights_bytes
     )
 
 

@@ -4,6 +4,7 @@ A scenario refuses what breaks a rule; a search masks it. Sizes that divide noth
 refused rather than rounded.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from costmodels.attention.layouts import ATTENTION_QUERY_SIZE, LAYOUTS
 from costmodels.columns import Axis, Column, largest, maximum, minimum, total, where
 from costmodels.compilation import Columns, compile_fields
 from costmodels.errors import NotModelledError, SpecError
+from costmodels.formats import format_named
 from costmodels.leaves import Sections, field_value
+from costmodels.number_formats.native import native_accelerators
 from costmodels.pipelining.schedules import SCHEDULES
+from costmodels.presets import preset_names, preset_table
 from costmodels.quantities import Rule, parameters_of
 from costmodels.serving import CACHE_ELEMENTS
+from costmodels.specs.cluster import Accelerator
 from costmodels.specs.layouts import Compressive, Dense, Dilated, DilatedHeads, Layout, type_of
 from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import RankAxis, SavedTensors
@@ -1093,6 +1098,8 @@ def _check_lists(sections: Sections) -> None:
 
 def _check_storage(sections: Sections) -> None:
     """Raise if weights are stored in few bits in two ways, or trained so."""
+    _check_cache(sections)
+    _check_units(sections)
     quantization, stored = sections.precision.quantization, sections.precision.stored_weights
     trains = sections.workload.kind is WorkloadKind.TRAINING
     if quantization is not None and trains:
@@ -1113,6 +1120,55 @@ def _check_storage(sections: Sections) -> None:
         )
     if trains and sections.precision.adapters is not None:
         _check_adapters(sections, sections.precision.adapters)
+
+
+def _check_units(sections: Sections) -> None:
+    """Raise if products of blocks with scales are asked of an accelerator that has no units for them."""
+    compute, accelerator = sections.precision.compute, sections.cluster.accelerator
+    units = format_named(compute).units
+    if units is not None and not _has_units(accelerator, units):
+        raise NotModelledError(
+            f"precision.compute ({compute}): {accelerator.name} has no units that scale the blocks of "
+            f"its inputs; use fp8_e4m3fn where it has a peak for fp8, or bf16. Presets with them: "
+            f"{', '.join(native_accelerators(units))}"
+        )
+
+
+def _has_units(accelerator: Accelerator, units: str) -> bool:
+    """Return whether an accelerator scales blocks: as a list of presets says, else by its peaks."""
+    native = {_accelerator_name(name) for name in native_accelerators(units)}
+    known = {_accelerator_name(name) for name in preset_names("accelerator")}
+    if accelerator.name in known:
+        return accelerator.name in native
+    return bool({"fp4", "fp6"} & set(accelerator.peak_flop_per_s))
+
+
+@lru_cache(maxsize=256)
+def _accelerator_name(preset: str) -> str:
+    """Return the name in the description of an accelerator's preset."""
+    return str(preset_table("accelerator", preset)["name"])
+
+
+_BY_TOKEN = ("dense", "sliding", "chunked", "latent", "gated-delta", "lightning")
+"""Layouts that cache whole tokens, or states in formats of their own."""
+
+
+def _check_cache(sections: Sections) -> None:
+    """Raise if keys and values that are cached in another way are packed or have scales."""
+    precision = sections.precision
+    others = sorted({type_of(layout) for layout in sections.model.layouts} - set(_BY_TOKEN))
+    is_packed = precision.kv_cache is not None and format_named(precision.kv_cache).packed_count > 1
+    if sections.workload.kind is WorkloadKind.TRAINING or not others:
+        return
+    for field, value, states in (
+        ("kv_cache", precision.kv_cache, is_packed),
+        ("kv_cache_group_size", precision.kv_cache_group_size, precision.kv_cache_group_size > 0),
+    ):
+        if states:
+            raise NotModelledError(
+                f"precision.{field} ({value}): packed or grouped caches of {', '.join(others)} "
+                "attention are not modelled yet; modelled: " + ", ".join(_BY_TOKEN)
+            )
 
 
 _ADAPTED = ("dense", "sliding", "chunked")

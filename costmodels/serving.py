@@ -446,26 +446,54 @@ STATE_BYTES = Quantity(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="replica_sequence_count * (cached_tokens * cache_elements * kv_cache_element_bytes"
-    " + recurrent_state_bytes)",
+    formula="ceil_div(cache_elements * kv_cache_element_bits, 8)"
+    " + minimum(kv_cache_group_size, 1) * ceil_div(cache_elements, maximum(kv_cache_group_size, 1))"
+    " * kv_cache_scale_bytes",
+    source="Hooper et al. 2024, arXiv:2401.18079, and Liu et al. 2024, arXiv:2402.02750, section 3: "
+    "bits of the elements, and a scale for each group of a token's",
+)
+def cache_token_bytes(
+    cache_elements: Column,
+    kv_cache_element_bits: Column,
+    kv_cache_group_size: Column,
+    kv_cache_scale_bytes: Column,
+) -> Column:
+    """Return what one layer caches of a token on one rank, scales included [byte].
+
+    Examples
+    --------
+    Keys and values of eight heads of 128: in 16 bits, and in 4 with two bytes for each head.
+
+    >>> cache_token_bytes(2048, 16, 0, 2), cache_token_bytes(2048, 4, 128, 2)
+    (4096, 1056)
+    """
+    codes = ceil_div(cache_elements * kv_cache_element_bits, 8)
+    groups = ceil_div(cache_elements, maximum(kv_cache_group_size, 1))
+    return codes + minimum(kv_cache_group_size, 1) * groups * kv_cache_scale_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="replica_sequence_count * (cached_tokens * cache_token_bytes + recurrent_state_bytes)",
     source=_SHAZEER,
 )
 def layer_cache_bytes(
     replica_sequence_count: Column,
     cached_tokens: Column,
-    cache_elements: Column,
-    kv_cache_element_bytes: Column,
+    cache_token_bytes: Column,
     recurrent_state_bytes: Column,
 ) -> Column:
     """Return what one layer keeps of every sequence on one rank, in inference [byte].
 
     Examples
     --------
-    >>> layer_cache_bytes(1, 8192, 2048, 2, 0)
+    >>> layer_cache_bytes(1, 8192, 4096, 0)
     33554432
     """
-    token_bytes = cache_elements * kv_cache_element_bytes
-    return replica_sequence_count * (cached_tokens * token_bytes + recurrent_state_bytes)
+    return replica_sequence_count * (cached_tokens * cache_token_bytes + recurrent_state_bytes)
 
 
 @quantity(

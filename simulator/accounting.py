@@ -316,7 +316,7 @@ def memory_account(scenario: Scenario) -> MemoryAccount:
     names = memory_of(scenario)
     parts = memory_components(names.total)
     trains = names is _TRAINING
-    kept = () if trains else (*_CACHE, "kv_cache_element_bytes")
+    kept = () if trains else _CACHE
     totals = msgspec.structs.astuple(names)
     table = _Table(scenario, [name for name, _ in parts], _MEMORY, totals, kept)
     components = tuple(
@@ -355,22 +355,21 @@ def memory_account(scenario: Scenario) -> MemoryAccount:
 
 def _caches(table: "_Table") -> tuple[LayerCache, ...]:
     """Return what each kind of layer keeps."""
-    layers, tokens, elements, states = (table.kinds(name) for name in _CACHE)
-    element_bytes = table.one("kv_cache_element_bytes")
+    layers, tokens, bytes_of_token, states = (table.kinds(name) for name in _CACHE)
     return tuple(
         LayerCache(
             layout=layout,
             layer_count=layers[kind],
             cached_tokens=tokens[kind],
-            token_bytes=elements[kind] * element_bytes,
+            token_bytes=bytes_of_token[kind],
             state_bytes=states[kind],
-            sequence_bytes=tokens[kind] * elements[kind] * element_bytes + states[kind],
+            sequence_bytes=tokens[kind] * bytes_of_token[kind] + states[kind],
         )
         for kind, layout in enumerate(table.columns.layouts)
     )
 
 
-_CACHE = ("kind_layer_count", "cached_tokens", "cache_elements", "recurrent_state_bytes")
+_CACHE = ("kind_layer_count", "cached_tokens", "cache_token_bytes", "recurrent_state_bytes")
 _MEMORY = (
     "accelerator_memory_bytes",
     "chunk_layers",

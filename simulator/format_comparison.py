@@ -16,6 +16,7 @@ from costmodels.model_tensors import Role, model_tensors
 from costmodels.number_formats import layouts
 from costmodels.number_formats.error import decibel, known_sqnr_db
 from costmodels.number_formats.layouts import StoredFormat
+from costmodels.number_formats.native import native_accelerators
 from costmodels.number_formats.propagation import noise_share
 from costmodels.presets import preset_names, preset_table
 from costmodels.quantities import Basis, Source
@@ -347,10 +348,9 @@ def _products(
     if stored.multiplies not in peaks:
         return sixteen, 1.0, f"no unit for {stored.multiplies}: widened to 16 bit"
     needed = _BLOCK_SCALES.get(stored.scaling)
-    native = _data("native.toml")
-    if needed and preset not in native[needed]["accelerators"]:
+    if needed and preset not in native_accelerators(needed):
         return sixteen, 1.0, f"no unit for scales of {stored.name}: widened to 16 bit"
-    if stored.multiplies == "fp8" and preset in native["fnuz"]["accelerators"]:
+    if stored.multiplies == "fp8" and preset in native_accelerators("fnuz"):
         multiple = peaks["fp8"] / peaks[sixteen]
         return "fp8", multiple, "units take FNUZ numbers only: weights are converted once"
     return stored.multiplies, peaks[stored.multiplies] / peaks[sixteen], ""

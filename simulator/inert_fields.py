@@ -567,7 +567,12 @@ def _stored(facts: Facts) -> str:
 
 
 def _cache(facts: Facts) -> str:
-    fields = ["precision.kv_cache", "plan.kv_cache_block_length", "plan.decompress_kv_cache"]
+    fields = ["precision.kv_cache", "precision.kv_cache_group_size"]
+    fields += [
+        "precision.kv_cache_scale_bytes",
+        "plan.kv_cache_block_length",
+        "plan.decompress_kv_cache",
+    ]
     return without_effect(fields, "training keeps no cache of keys and values")
 
 

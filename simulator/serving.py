@@ -9,6 +9,7 @@ from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.formats import FORMATS
+from costmodels.number_formats.layouts import stored_formats
 from costmodels.quantized_checkpoints import METHODS, checkpoint_format, checkpoint_tensors
 from costmodels.scenario import Scenario
 from costmodels.specs.fields import LARGEST_SIZE
@@ -63,6 +64,7 @@ _OF_TRAINING = (
     "precision.moments",
     "precision.gradient_reduction",
     "precision.adapters",
+    "precision.cached_casts",
     "model.dropout",
     "model.multi_token_prediction_layers",
 )
@@ -104,6 +106,7 @@ def serving_notes(scenario: Scenario) -> tuple[str, ...]:
         _blocks(scenario),
         _full(scenario),
         _widths(scenario),
+        *_groups(scenario),
         _narrow(scenario),
         *_quantized(scenario),
         *(rule(facts) for rule in OF_MEMORY),
@@ -260,17 +263,39 @@ def _widths(scenario: Scenario) -> str:
         reason = "states of all layers are in fp32"
         said.append(without_effect(["precision.kv_cache"], reason))
     for role, name in roles.items():
-        size = FORMATS[name].tensor_bytes(1)
+        size = FORMATS[name].element_bits
         twins = [
             other
             for other, entry in FORMATS.items()
             if entry.fills(role)
-            and entry.tensor_bytes(1) == size
+            and entry.element_bits == size
             and other != getattr(precision, role)
         ]
         if twins:
             said.append(f"precision.{role}: {' or '.join(twins)} would move nothing: it is as wide")
     return "; ".join([*said, *_as_stored(scenario)])
+
+
+def _groups(scenario: Scenario) -> list[str]:
+    """Return which other groups of the cache have as many scales, and scales without effect."""
+    precision = scenario.precision
+    stated = precision.kv_cache_group_size
+    if precision.kv_cache_scale_bytes == 0:
+        reason = "the scale of a group takes no bytes"
+        return [without_effect(["precision.kv_cache_group_size"], reason)]
+    if not stated:
+        reason = "one scale serves a tensor (precision.kv_cache_group_size = 0)"
+        return [without_effect(["precision.kv_cache_scale_bytes"], reason)]
+    columns = compile_columns(scenario)
+    kinds = evaluate(columns, ("cache_elements",))["cache_elements"]
+    bounds = [_same_pieces(int(scalar(kind)), stated) for kind in kinds if int(scalar(kind))]
+    least = max((low for low, _ in bounds), default=1)
+    most = min((high for _, high in bounds), default=LARGEST_SIZE)
+    if least >= most:
+        return []
+    return [
+        f"precision.kv_cache_group_size: from {least} to {most} would move nothing: as many groups"
+    ]
 
 
 def _as_stored(scenario: Scenario) -> list[str]:
@@ -285,7 +310,10 @@ def _as_stored(scenario: Scenario) -> list[str]:
     ):
         return []
     kept = size(stated or scenario.precision.weights)
-    names = [name for name, entry in FORMATS.items() if entry.stored and name != stated]
+    known = {*weight_recipes(), *stored_formats()}
+    names = [
+        name for name, entry in FORMATS.items() if entry.stored and name != stated and name in known
+    ]
     twins = [name for name in names if size(name) == kept]
     if not twins:
         return []

@@ -91,6 +91,25 @@ class Projection(StrEnum):
     DOWN = "down"
 
 
+class CachedCasts(StrEnum):
+    """Copies of the matrices of layers, cast for their products, that are kept beside the weights."""
+
+    NONE = "none"
+    FP8 = "fp8"
+    FP8_TRANSPOSED = "fp8-transposed"
+    MXFP8 = "mxfp8"
+    NVFP4 = "nvfp4"
+
+
+CAST_BLOCK_BYTES = {
+    CachedCasts.NONE: 0,
+    CachedCasts.FP8: 32,
+    CachedCasts.FP8_TRANSPOSED: 2 * 32,
+    CachedCasts.MXFP8: 2 * 33,
+    CachedCasts.NVFP4: 2 * 18,
+}
+"""Bytes of the copies of 32 weights: in blocks, one copy by rows and one by columns [byte]."""
+
 _TRAINED = ("memory", "compute", "communication", "time")
 
 
@@ -182,10 +201,17 @@ class Precision(Spec, frozen=True, kw_only=True):
         How weights are stored in few bits, for a quantized checkpoint.
     kv_cache : str or None
         Cached keys and values, in inference; None keeps them as activations.
+    kv_cache_group_size : int
+        Elements of a cached key or value that share a scale, such as those of a head; 0 where one
+        scale serves a tensor, which is not counted [count].
+    kv_cache_scale_bytes : int
+        Bytes of a group's scale, and of its zero point where it has one [byte].
     stored_weights : str or None
         Storage of the weights in few bits, in inference and beside adapters: a recipe such as
         ``awq-int4`` or ``gguf-Q4_K_M``, or a format for the matrices of layers; None keeps them as
         weights.
+    cached_casts : CachedCasts
+        Copies of matrices that are kept, cast for their products.
     adapters : Adapters or None
         Adapters that are trained while the weights are frozen; None trains the weights.
     """
@@ -205,6 +231,12 @@ class Precision(Spec, frozen=True, kw_only=True):
         None
     )
     kv_cache: Annotated[str, choice("cached keys and values, in inference")] | None = None
+    kv_cache_group_size: Annotated[
+        int, size("elements of the cache that share a scale, 0 for all, in inference", least=0)
+    ] = 0
+    kv_cache_scale_bytes: Annotated[
+        int, size("bytes of the scale of a group of the cache, in inference", least=0, most=64)
+    ] = 2
     stored_weights: (
         Annotated[
             str,
@@ -212,6 +244,9 @@ class Precision(Spec, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    cached_casts: Annotated[CachedCasts, choice("kept copies of cast weights", "memory")] = (
+        CachedCasts.NONE
+    )
     adapters: (
         Annotated[Adapters, choice("adapters beside frozen weights", "parameters", *_TRAINED)]
         | None

@@ -4,7 +4,7 @@ import pytest
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
-from costmodels.errors import NoReferenceDataError, SpecError
+from costmodels.errors import NoReferenceDataError, NotModelledError, SpecError
 from costmodels.presets import preset_names
 from tests.costmodels.witnesses import witness
 
@@ -55,3 +55,55 @@ def test_a_role_says_which_formats_it_may_have(role: str, name: str) -> None:
 
 def test_recipes_of_inference_are_there() -> None:
     assert len([name for name in preset_names("precision") if name.startswith("serve-")]) >= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "weight_bytes"), [("fp8-te", 2.0), ("mxfp8", 2.0625), ("nvfp4", 1.125)]
+)
+def test_kept_casts_are_of_the_matrices_of_layers(name: str, weight_bytes: float) -> None:
+    """Llama 3.1 8B: all but norms, embedding and head."""
+    matrices = 32 * (4096 * 128 * (2 * 32 + 2 * 8) + 3 * 4096 * 14336)
+    assert kept_casts(name) == weight_bytes * matrices
+    assert kept_casts(name, plan__zero_stage=3) == weight_bytes * matrices / 32
+    split = kept_casts(name, plan__tensor_parallel_size=8)
+    assert split == weight_bytes * matrices / 8
+
+
+def kept_casts(name: str, **changes: object) -> float:
+    scenario = witness("small", cluster="b200-sxm:8", precision=name, **changes)
+    found = evaluate(compile_columns(scenario), ["cast_weights_bytes"])["cast_weights_bytes"]
+    return float(found[0][0])
+
+
+def test_casts_of_experts_are_those_that_a_gpu_holds() -> None:
+    scenario = witness(
+        "mixture", cluster="b200-sxm:8", precision="fp8-te", plan__expert_parallel_size=4
+    )
+    found = evaluate(compile_columns(scenario), ["cast_weights_bytes"])["cast_weights_bytes"]
+    attention, expert = 4096 * 128 * (2 * 32 + 2 * 8), 3 * 4096 * 14336
+    assert int(found[0][0]) == 2 * 32 * (attention + 2 * expert)
+
+
+def test_products_in_blocks_have_the_peaks_of_their_units() -> None:
+    def rate(name: str) -> float:
+        scenario = witness("small", cluster="b200-sxm:8", precision=name)
+        found = evaluate(compile_columns(scenario), ["matmul_flop_per_s", "attention_flop_per_s"])
+        assert float(found["attention_flop_per_s"][0]) == pytest.approx(0.5 * 2250e12, rel=0.3)
+        return float(found["matmul_flop_per_s"][0])
+
+    wide = rate("bf16-mixed")
+    assert rate("mxfp8") == pytest.approx(2 * wide, rel=1e-3)
+    assert rate("nvfp4") == pytest.approx(4 * wide, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mxfp8", "nvfp4"])
+def test_products_in_blocks_are_refused_where_there_are_no_units_for_them(name: str) -> None:
+    with pytest.raises(NotModelledError, match=rf"precision.compute \({name}\): NVIDIA H100"):
+        witness("small", precision=name)
+
+
+def test_int8_products_are_refused_where_there_is_no_peak_for_them() -> None:
+    with pytest.raises(
+        NoReferenceDataError, match=r"precision.compute \(int8\): NVIDIA Tesla V100"
+    ):
+        witness("small", cluster="v100-sxm:8", precision="serve-w8a8", workload__kind="decode")

@@ -20,7 +20,7 @@ from costmodels.attention.accounts import Account, Heads
 from costmodels.errors import NotModelledError, ShardwiseError, SpecError
 from costmodels.presets import model_preset
 from costmodels.scenario import Scenario, scenario_from_table
-from costmodels.serving import latent_cache_elements, softmax_copied_parameters
+from costmodels.serving import cache_token_bytes, latent_cache_elements, softmax_copied_parameters
 from costmodels.weight_storage import stored_tensors, weight_recipe
 from simulator import whatif
 from simulator.accounting import memory_account, traffic_account, work_account
@@ -347,9 +347,45 @@ def test_a_cache_of_eight_bits_is_half_as_large() -> None:
 def test_stored_weights_are_refused_by_name_where_they_have_no_model() -> None:
     with pytest.raises(SpecError, match=r"precision.stored_weights: unknown storage of weights"):
         serving(precision__stored_weights="int5")
-    with pytest.raises(NotModelledError, match=r"precision.stored_weights \(nf4\): weights in few"):
+    with pytest.raises(
+        NotModelledError, match=r"precision.stored_weights \(nf4\): weights in few bits are not"
+    ):
         serving(
             precision__stored_weights="nf4",
             workload__kind="training",
             precision="bf16-mixed",
+        )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "token_bytes"),
+    [
+        ("bf16", 32 * 4096),
+        ("serve-bf16-kv-fp8", 32 * 2048),
+        ("serve-bf16-kv-int8", 32 * 2048),
+        ("serve-bf16-kv-int8-head", 32 * (2048 + 16 * 4)),
+        ("serve-bf16-kv-int4", 32 * (1024 + 16 * 4)),
+        ("serve-bf16-kv-q4-0", 32 * 2048 // 32 * 18),
+    ],
+)
+def test_a_cache_in_few_bits_takes_codes_and_scales(recipe: str, token_bytes: int) -> None:
+    """Eight heads of 128 for keys and for values, in 32 layers; a block of q4_0 takes 18 bytes."""
+    account = memory_account(serving(precision=recipe))
+    assert account.component("kv_cache_bytes").stage_bytes[0] == 8192 * token_bytes
+    assert 32 * account.caches[0].token_bytes == token_bytes
+
+
+@given(st.integers(1, 1000), st.integers(1, 300), st.integers(0, 8))
+def test_scales_are_at_least_one_for_each_token(elements: int, group: int, scale: int) -> None:
+    packed = int(cache_token_bytes(elements, 4, 0, scale))
+    grouped = int(cache_token_bytes(elements, 4, group, scale))
+    assert packed == -(-elements // 2)
+    assert packed + scale <= grouped <= packed + elements * scale
+
+
+def test_a_packed_cache_of_states_is_refused_by_name() -> None:
+    with pytest.raises(NotModelledError, match=r"precision.kv_cache \(int4\): packed or grouped"):
+        serving(
+            precision="serve-bf16-kv-int4",
+            model__layouts=[{"type": "linear", "scan_length": 64}],
         )

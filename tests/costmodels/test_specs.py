@@ -111,7 +111,9 @@ def test_a_float_takes_the_bytes_of_its_bits(name: str, count: int) -> None:
     entry = FORMATS[name]
     bits = 1 + entry.exponent_bits + entry.mantissa_bits
     # TF32 has 19 bits and is kept as fp32.
-    assert entry.tensor_bytes(count) * 8 == count * (bits if entry.stored else 32)
+    packed = -(-count // entry.packed_count) * entry.packed_count
+    assert entry.tensor_bytes(count) * 8 == packed * (bits if entry.stored else 32)
+    assert entry.element_bits == (bits if entry.stored else 32)
     assert str(entry.exponent_bits) in entry.description
     assert entry.source
 

@@ -373,6 +373,14 @@ def _adapted(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (value for value in (["down"], ["key", "output"], ["up"]) if value != list(old))
 
 
+def _group_sizes(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (0, 1, 32, 64, 128, 2**30) if value != old)
+
+
+def _scales(scenario: Scenario, old: Any) -> Iterator[Any]:
+    yield from (value for value in (0, 2, 4, 8) if value != old)
+
+
 def _adapter_formats(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (name for name in FORMATS if name != old)
 
@@ -451,6 +459,8 @@ _SPECIAL = {
     "precision.quantization.activation_format": _quantized("int8"),
     "precision.quantization.excluded": _quantized(["lm_head"]),
     "precision.adapters": _adapters,
+    "precision.kv_cache_group_size": _group_sizes,
+    "precision.kv_cache_scale_bytes": _scales,
     "precision.adapters.targets": _adapted,
     "precision.adapters.weights": _adapter_formats,
     "precision.main_weights": _main_weights,

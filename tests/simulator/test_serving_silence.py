@@ -73,6 +73,7 @@ SCENARIOS = {
     "prefill": {**BASE, "workload": {**BASE["workload"], "kind": "prefill"}},
     "one rank": {**BASE, "plan": {}},
     "stored": {**BASE, "precision": "serve-nf4"},
+    "cache in groups": {**BASE, "precision": "serve-bf16-kv-int4"},
     "stored on one rank": {**BASE, "precision": "serve-fp8", "plan": {}},
 }
 CHECKPOINTS = {
