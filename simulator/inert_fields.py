@@ -12,6 +12,7 @@ import msgspec
 
 from costmodels.analysis import evaluate
 from costmodels.columns import ceiling
+from costmodels.compilation import trained_depth
 from costmodels.formats import FORMATS, format_named
 from costmodels.leaves import declared_type, leaves, wide_format
 from costmodels.pipelining.schedules import ScheduleName
@@ -336,7 +337,7 @@ def _layers(facts: Facts) -> str:
     if stages == 1:
         return without_effect(["plan.layers_per_stage"], "one stage holds every layer")
     model = facts.scenario.model
-    balanced = balanced_layers(model.num_hidden_layers, stages, model.multi_token_prediction_layers)
+    balanced = balanced_layers(model.num_hidden_layers, stages, trained_depth(facts.scenario))
     other = "-".join(map(str, balanced))
     if plan.layers_per_stage is not None:
         if tuple(plan.layers_per_stage) != balanced:
