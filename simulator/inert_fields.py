@@ -17,6 +17,7 @@ from costmodels.formats import FORMATS, format_named
 from costmodels.leaves import declared_type, leaves, wide_format
 from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import declaration
+from costmodels.specs.layouts import type_of
 from costmodels.specs.model import Norm, Positions, QueryKeyNorm
 from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
 from costmodels.specs.precision import STORED_ROLES, Precision
@@ -331,6 +332,32 @@ def _replicas(facts: Facts) -> str:
     )
 
 
+_EXTENTS = {
+    "sliding": "window",
+    "chunked": "chunk_length",
+    "infini": "segment_length",
+    "compressive": "segment_length",
+}
+"""Of layouts that attend as dense ones do up to a length, the field that states it."""
+
+
+def _short(facts: Facts) -> str:
+    """Return which layers are as dense ones because sequences are no longer than their window."""
+    size = facts.scenario.workload.sequence_length
+    found = []
+    for layout in dict.fromkeys(facts.scenario.model.layouts):
+        field = _EXTENTS.get(type_of(layout), "")
+        extent = getattr(layout, field, 0)
+        if extent >= size:
+            found.append(f"{type_of(layout)} ({field} {extent:,})")
+    if not found:
+        return ""
+    return (
+        f"at {size:,} tokens {', '.join(found)} layers see all tokens before, as dense ones do: a "
+        "longer extent decides nothing"
+    )
+
+
 def _layers(facts: Facts) -> str:
     plan = facts.scenario.plan
     stages = part_count(plan)
@@ -621,12 +648,13 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     other_targets,
     _cache,
     _tokens,
+    _short,
     _labels,
 )
 """What to say of fields without effect, in a fixed order; empty where they have one."""
 
 OF_MEMORY = (
     *(_replicas, _layers, _positions, _norms, _expert_width, _expert_split, _dense_layers),
-    _labels,
+    *(_short, _labels),
 )
 """Those of them that hold of memory alone too, of inference as of training."""

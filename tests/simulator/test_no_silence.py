@@ -160,6 +160,17 @@ def _other(value: Any, declared: Any) -> Any:
     return [2 * each for each in value] if isinstance(value, tuple) else 2 * (value or 4)
 
 
+@pytest.mark.parametrize(("window", "said"), [(1024, False), (2048, True), (4096, True)])
+def test_a_window_that_holds_the_sequence_is_noted(window: int, said: bool) -> None:
+    table: dict[str, Any] = {
+        "model": {"preset": "llama-3.1-8b", "layouts": [{"type": "sliding", "window": window}]},
+        "cluster": "h200-sxm:8",
+        "workload": {"global_batch_size": 8, "sequence_length": 2048},
+    }
+    answer = whatif.estimate(scenario_from_table(table), ignore_memory=True)
+    assert any(f"sliding (window {window:,})" in note for note in answer.notes) is said
+
+
 def test_every_field_is_tried() -> None:
     tried = {path for path in PATHS if any(effects_of(path).values())}
     assert set(PATHS) == tried
