@@ -7,6 +7,7 @@ from pathlib import Path
 from cli.tables import console, print_table, table_of
 from costmodels.errors import PresetNotFoundError, SpecError, not_found_message
 from costmodels.pipelining.actions import Row, format_row
+from costmodels.pipelining.asynchronous import staleness_count, weight_version_count
 from costmodels.pipelining.automatic import StageTimes, automatic_order, held_most, played
 from costmodels.pipelining.csv_orders import order_to_csv
 from costmodels.pipelining.orderings import ORDERINGS, Ordering, ScheduleName
@@ -69,6 +70,21 @@ def show_order(
         microbatch_count=microbatches,
     )
     _show_rows(rows, csv)
+    if ordering.name is ScheduleName.PIPEDREAM and csv is None:
+        _show_versions(ranks, microbatches)
+
+
+def _show_versions(ranks: int, microbatches: int) -> None:
+    """Print what an asynchronous schedule keeps, and how old the weights of its gradients are."""
+    versions, updates = (
+        ", ".join(str(count(ranks, microbatches, rank)) for rank in range(ranks))
+        for count in (weight_version_count, staleness_count)
+    )
+    console().print(
+        f"Each backward updates its rank's weights. Versions of weights kept, by rank: {versions}; "
+        f"updates between a microbatch's forward and its backward: {updates}.",
+        soft_wrap=True,
+    )
 
 
 def show_search(

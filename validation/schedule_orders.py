@@ -9,7 +9,12 @@ from validation.cases import Case
 
 SUITE = "schedules-ordered"
 
-_OWN = (ScheduleName.ZB_H2, ScheduleName.DUAL_PIPE, ScheduleName.ZB_AUTO)
+_OWN = (
+    ScheduleName.ZB_H2,
+    ScheduleName.DUAL_PIPE,
+    ScheduleName.ZB_AUTO,
+    ScheduleName.PIPEDREAM,
+)
 TORCHS = tuple(name for name in ScheduleName if name not in _OWN)
 """Schedules that torch has too."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from costmodels.columns import Column
 from costmodels.pipelining.actions import Order, Row
+from costmodels.pipelining.asynchronous import pipedream
 from costmodels.pipelining.automatic import zb_auto
 from costmodels.pipelining.dual_pipe import (
     DUAL_PIPE_REQUIREMENT,
@@ -58,6 +59,7 @@ class ScheduleName(StrEnum):
     DUAL_PIPE_V = "dualpipe-v"
     DUAL_PIPE = "dualpipe"
     ZB_AUTO = "zb-auto"
+    PIPEDREAM = "pipedream"
 
 
 class OrderFunction(Protocol):
@@ -272,6 +274,17 @@ ORDERINGS: Mapping[ScheduleName, Ordering] = MappingProxyType(
                 legal=one_chunk_is_legal,
                 order=zb_auto,
                 splits=True,
+            ),
+            Ordering(
+                name=ScheduleName.PIPEDREAM,
+                description="1F1B that updates weights after every backward and never flushes; old "
+                "versions of weights are kept",
+                source='D. Narayanan et al., "PipeDream: Generalized pipeline parallelism for DNN '
+                'training," SOSP, 2019. doi:10.1145/3341301.3359646.',
+                requirement=ONE_CHUNK_REQUIREMENT,
+                legal=one_chunk_is_legal,
+                order=pipedream,
+                ends_in_turn=True,
             ),
         )
     }

@@ -55,6 +55,12 @@ def test_an_order_is_shown_and_written(tmp_path: Path) -> None:
     assert rows[0].overlapped
 
 
+def test_an_asynchronous_order_tells_its_versions() -> None:
+    told = run_command("shardwise schedules --show pipedream -p 3 -m 8")
+    assert "Versions of weights kept, by rank: 3, 2, 1;" in told
+    assert "forward and its backward: 2, 1, 0." in told
+
+
 def test_an_order_is_searched_for(tmp_path: Path) -> None:
     """Two ranks of equal times: a third microbatch at once leaves nothing to wait for."""
     arguments = "shardwise schedules --search 1,1,1 -p 2 -m 4"

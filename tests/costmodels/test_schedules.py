@@ -132,7 +132,12 @@ def same_as_torch(name: ScheduleName, p: int, v: int, m: int, *, with_sends: boo
     )
 
 
-OWN = (ScheduleName.ZB_H2, ScheduleName.DUAL_PIPE, ScheduleName.ZB_AUTO)
+OWN = (
+    ScheduleName.ZB_H2,
+    ScheduleName.DUAL_PIPE,
+    ScheduleName.ZB_AUTO,
+    ScheduleName.PIPEDREAM,
+)
 TORCHS = [name for name in ScheduleName if name not in OWN]
 
 
