@@ -94,9 +94,10 @@ def is_trusted() -> bool:
     access: Access = current_app.config[_ACCESS_KEY]
     if access.password:
         return True
-    # A proxy in front asks from this machine too, but by another name.
+    # A proxy in front asks from this machine too, but by another name, or it says for whom.
     local = bool(access.hosts) and all(is_loopback(name) for name in access.hosts)
-    return local and is_loopback(request.remote_addr or "")
+    passed_on = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "Via"))
+    return local and not passed_on and is_loopback(request.remote_addr or "")
 
 
 _ACCESS_KEY = "SHARDWISE_ACCESS"

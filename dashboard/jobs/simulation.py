@@ -11,7 +11,8 @@ from dashboard.figures.played import packed, played_of
 from simulator.whatif import simulate
 
 
-def _tell(done: int, total: int, message: str = "actions are played") -> None:
+def _tell(done: int, total: int, message: str = "") -> None:
+    message = message or ("actions are played" if done < total else "spans are put in order")
     line = {"done": done, "total": total, "message": message}
     sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
     sys.stdout.buffer.flush()

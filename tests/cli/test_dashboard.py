@@ -1,8 +1,11 @@
 """The command that serves the dashboard: what it refuses, and that it answers."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -10,11 +13,15 @@ import pytest
 
 from tests.cli.running import run
 
-ROOT = Path(__file__).resolve().parents[2]
-
-MEMORY = ("--database", "sqlite://")
-
 pytest.importorskip("dash")
+
+from dashboard.jobs.kinds import ask_simulation
+from dashboard.state import DEFAULT, scenario_of
+from dashboard.store.database import Database
+from dashboard.store.jobs import Jobs, JobState
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMORY = ("--database", "sqlite://")
 
 
 def test_others_are_let_in_only_on_purpose() -> None:
@@ -47,7 +54,7 @@ def test_a_port_in_use_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_serves_a_scenario_file(tmp_path: Path) -> None:
+def test_the_command_serves_a_scenario_file_and_does_its_jobs(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(run("init").out)
     database = f"sqlite:///{tmp_path / 'scenarios.sqlite'}"
@@ -74,5 +81,16 @@ def test_the_command_serves_a_scenario_file(tmp_path: Path) -> None:
         with urlopen(address, timeout=30) as response:  # noqa: S310
             assert response.status == 200
             assert "Shardwise" in response.read().decode()
-        process.terminate()
+        # The worker beside it does jobs, and ends with it.
+        jobs = Jobs(Database(database))
+        asked = ask_simulation(jobs, scenario_of(DEFAULT, ()), "small")
+        for _ in range(300):
+            done = jobs.get(asked.id)
+            if not done.is_open:
+                break
+            time.sleep(0.1)
+        assert done.state is JobState.DONE
+        process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.worker.rpartition(":")[2]), 0)

@@ -154,6 +154,7 @@ def test_a_validation_is_started_where_only_this_machine_can(store: Store, tmp_p
         (Access("", "", ()), {}),
         (Access("", "", ("planner.example.org", "127.0.0.1")), {}),
         (Access(), {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}),
+        (Access(), {"environ_base": {"HTTP_X_FORWARDED_FOR": "192.0.2.7"}}),
     ],
 )
 def test_others_start_and_end_no_validation(
