@@ -1,6 +1,8 @@
 """Error of formats on a distribution or on a tensor, for people and programs."""
 
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ from cli.tensor_files import read_tensor
 from costmodels.errors import SpecError
 from costmodels.number_formats.error import DISTRIBUTIONS, known_sqnr_db
 from costmodels.number_formats.layouts import StoredFormat, stored_format, stored_formats
+from costmodels.number_formats.propagation import chain_sqnr_db, output_sqnr_db
 from costmodels.number_formats.quantizers import is_quantizable, quantized, sqnr_db
 
 _SHAPE = (4096, 4096)
@@ -32,6 +35,9 @@ class FormatError(msgspec.Struct, frozen=True, kw_only=True):
         exact, measured or unknown.
     tensor_sqnr_db : float or None
         Ratio of the given tensor; None without one, or where codes are found by search [dB].
+    output_sqnr_db, chain_sqnr_db : float or None
+        Ratio of a product's output with the stated inputs, and behind the stated layers; None where
+        nobody asks or knows [dB].
     """
 
     name: str
@@ -41,6 +47,8 @@ class FormatError(msgspec.Struct, frozen=True, kw_only=True):
     sqnr_db: dict[str, float | None]
     basis: str
     tensor_sqnr_db: float | None
+    output_sqnr_db: float | None = None
+    chain_sqnr_db: float | None = None
 
 
 class FormatErrors(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +63,10 @@ class FormatErrors(msgspec.Struct, frozen=True, kw_only=True):
     deviation, kurtosis, largest : float or None
         Of a given tensor: root mean square, fourth moment over its square (3 for Gaussian numbers),
         largest magnitude over the root mean square.
+    inputs : str or None
+        Format of the inputs of products, Gaussian numbers; None leaves them exact.
+    layers : int or None
+        Layers of a chain [count].
     formats : tuple of FormatError
         The formats.
     """
@@ -65,10 +77,26 @@ class FormatErrors(msgspec.Struct, frozen=True, kw_only=True):
     deviation: float | None
     kurtosis: float | None
     largest: float | None
+    inputs: str | None
+    layers: int | None
     formats: tuple[FormatError, ...]
 
 
-def errors(on: str, *, formats: str | None, shape: str | None, file: Path | None) -> FormatErrors:
+class Chain(NamedTuple):
+    """What the weights meet: inputs in a format, and so many layers one behind the other."""
+
+    inputs: str | None = None
+    layers: int | None = None
+
+
+def errors(
+    on: str,
+    *,
+    formats: str | None,
+    shape: str | None,
+    file: Path | None,
+    chain: Chain = Chain(),  # noqa: B008 - it is frozen
+) -> FormatErrors:
     """Return size and error of formats.
 
     Parameters
@@ -81,6 +109,8 @@ def errors(on: str, *, formats: str | None, shape: str | None, file: Path | None
         ``NxK``, for a distribution.
     file : Path or None
         File that describes more formats.
+    chain : Chain
+        Inputs and layers that errors are followed through.
 
     Raises
     ------
@@ -104,6 +134,8 @@ def errors(on: str, *, formats: str | None, shape: str | None, file: Path | None
     power = None if matrix is None else float(np.mean(np.square(matrix, dtype=np.float64)))
     found = [_error(stored, rows, columns, matrix, power) for stored in chosen]
     by = on if on in DISTRIBUTIONS else "gaussian"
+    inputs_db = _inputs_db(chain.inputs, own, columns)
+    found = [_followed(entry, by, inputs_db, chain) for entry in found]
     return FormatErrors(
         on=on,
         rows=rows,
@@ -111,7 +143,32 @@ def errors(on: str, *, formats: str | None, shape: str | None, file: Path | None
         deviation=None if power is None else power**0.5,
         kurtosis=_kurtosis(matrix, power),
         largest=None if matrix is None or not power else float(np.abs(matrix).max() / power**0.5),
+        inputs=chain.inputs,
+        layers=chain.layers,
         formats=tuple(sorted(found, key=lambda entry: _place(entry, by))),
+    )
+
+
+def _inputs_db(name: str | None, own: dict[str, StoredFormat], columns: int) -> float:
+    """Return the ratio of inputs in a format, a row for each token; infinite without one [dB]."""
+    if name is None:
+        return math.inf
+    ratio = known_sqnr_db(stored_format(name, own), "gaussian", _SHAPE[0], columns).sqnr_db
+    if ratio is None:
+        raise SpecError(f"--inputs ({name}): its error is not known")
+    return ratio
+
+
+def _followed(entry: FormatError, by: str, inputs_db: float, chain: Chain) -> FormatError:
+    """Return a format's error with that of outputs, where somebody asks for them."""
+    own = entry.sqnr_db[by] if entry.tensor_sqnr_db is None else entry.tensor_sqnr_db
+    if own is None or chain == Chain():
+        return entry
+    output = output_sqnr_db([own, inputs_db])
+    return msgspec.structs.replace(
+        entry,
+        output_sqnr_db=output if chain.inputs else None,
+        chain_sqnr_db=chain_sqnr_db(output, chain.layers) if chain.layers else None,
     )
 
 
@@ -188,7 +245,7 @@ def show_errors(found: FormatErrors) -> None:
     own = ("on the tensor",) if found.deviation is not None else ()
     table = table_of(
         "Bits and ratio of signal to quantization noise, the best first",
-        *("format", "bits/weight", "ideal", *own, *DISTRIBUTIONS, "basis"),
+        *("format", "bits/weight", "ideal", *own, *DISTRIBUTIONS, *_asked(found), "basis"),
     )
     for entry in found.formats:
         table.add_row(
@@ -197,9 +254,17 @@ def show_errors(found: FormatErrors) -> None:
             f"{entry.ideal_bits_per_weight:.4f}",
             *([_ratio(entry.tensor_sqnr_db)] if own else []),
             *(_ratio(entry.sqnr_db[name]) for name in DISTRIBUTIONS),
+            *([_ratio(entry.output_sqnr_db)] if found.inputs else []),
+            *([_ratio(entry.chain_sqnr_db)] if found.layers else []),
             entry.basis,
         )
     print_table(out, table)
+
+
+def _asked(found: FormatErrors) -> list[str]:
+    """Return the headings of what errors were followed through."""
+    headings = [f"with {found.inputs} inputs"] if found.inputs else []
+    return [*headings, f"behind {found.layers} layers"] if found.layers else headings
 
 
 def _ratio(ratio: float | None) -> str:

@@ -771,12 +771,20 @@ def sqnr(
         Path | None,
         typer.Option("--formats", metavar="FILE.toml", help="file that describes more formats"),
     ] = None,
+    inputs: Annotated[
+        Text, flag("--inputs", "format of the products' inputs: the error of outputs", "NAME")
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="layers in a chain: the error behind them"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare formats by bits per weight and by their error, expected or on a given tensor."""
-    from cli.format_error import errors, show_errors
+    from cli.format_error import Chain, errors, show_errors
 
-    found = errors(on, formats=formats, shape=shape, file=file)
+    chain = Chain(inputs, layers)
+    found = errors(on, formats=formats, shape=shape, file=file, chain=chain)
     if as_json:
         _print_json(found)
     else:

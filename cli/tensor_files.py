@@ -80,9 +80,10 @@ def _safetensors(file: Path, name: str) -> NDArray[np.float64]:
         if not name and len(tensors) == 1:
             name = next(iter(tensors))
         if name not in tensors:
-            what = (
-                f"tensor of {file}" if name else f"{file} holds several tensors; name one: tensor"
-            )
+            if not name:
+                names = ", ".join(sorted(tensors)[:8]) + (" ..." if len(tensors) > 8 else "")
+                raise SpecError(f"{file}: holds several tensors; name one, FILE:TENSOR: {names}")
+            what = f"tensor of {file}"
             raise SpecError(not_found_message(what=what, name=name, known=tensors))
         return _tensor(opened, tensors[name], 8 + size, f"{file}:{name}")
 

@@ -218,3 +218,17 @@ def test_arrays_without_numbers_are_refused(tmp_path: Path) -> None:
     ):
         np.save(file, array, allow_pickle=True)
         assert said in run("sqnr", str(file), "--as", "fp32").err
+
+
+def test_errors_are_followed_through_a_product_and_a_chain() -> None:
+    """Noise of weights and inputs adds; sixteen layers add 12.04 dB of it."""
+    asked = ("--as", "int4_sym_g128", "--inputs", "int4_sym_g128", "--layers", "16", "--json")
+    found = json.loads(run("sqnr", "gaussian", *asked).out)
+    (entry,) = found["formats"]
+    own = entry["sqnr_db"]["gaussian"]
+    assert entry["output_sqnr_db"] == pytest.approx(own - 3.01, abs=0.01)
+    assert entry["chain_sqnr_db"] == pytest.approx(own - 3.01 - 12.04, abs=0.01)
+    assert (found["inputs"], found["layers"]) == ("int4_sym_g128", 16)
+    alone = json.loads(run("sqnr", "gaussian", "--as", "nf4_b64", "--json").out)["formats"][0]
+    assert (alone["output_sqnr_db"], alone["chain_sqnr_db"]) == (None, None)
+    assert run("sqnr", "gaussian", "--inputs", "nf5").code == 2
