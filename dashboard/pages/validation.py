@@ -67,7 +67,7 @@ def render(asked: Asked) -> Sequence[Any]:
     run = shown.run
     return [
         *told,
-        card("Verdict", *_verdict(run), note=shown.name, key="verdict"),
+        card("Verdict", *_verdict(run), note=shown.name.strip("."), key="verdict"),
         card("Suites", _suites(run, asked.state), key="suites"),
         html.Div(_figures(run), className="columns"),
         *_cases(run, asked.state),
