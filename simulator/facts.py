@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from costmodels.compilation import Columns
+from costmodels.pipelining.orderings import ScheduleName
 from costmodels.scenario import Scenario
 from costmodels.specs.plan import RankAxis
 from simulator.sensitivity import PLACEMENT, insensitive
@@ -96,7 +97,11 @@ class Facts:
     @cached_property
     def insensitive(self) -> Mapping[str, tuple[bool, bool]]:
         """Return for each input of links, roofline and overlaps whether lowering and raising it move nothing."""
-        return insensitive(self.columns, [*LINKS, *ROOFLINE, *OVERLAPS, "parallel_residual"])
+        names = [*LINKS, *ROOFLINE, *OVERLAPS, "parallel_residual"]
+        if self.scenario.plan.schedule is ScheduleName.ZB_AUTO:
+            # Each other value would take a search of its own: nothing is said to move nothing.
+            return dict.fromkeys(names, (False, False))
+        return insensitive(self.columns, names)
 
     def crossing(self) -> list[bool]:
         """Return for each axis with more than one rank whether its groups cross nodes."""

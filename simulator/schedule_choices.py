@@ -123,7 +123,8 @@ def compare_schedules(
             choice = _choice(changed, name, chunks)
             left_out = _left_out(choice, equal)
             if left_out:
-                reasons.append(left_out)
+                # What exists and is left out says more than sizes that are not legal.
+                reasons.insert(0, left_out)
             else:
                 choices.append(choice)
         if len(choices) == before:
