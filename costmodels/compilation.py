@@ -92,7 +92,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["kv_cache_group_size"] = sections.precision.kv_cache_group_size
     values["kv_cache_scale_bytes"] = sections.precision.kv_cache_scale_bytes
     for role, leaf in ROLE_LEAVES.items():
-        name = cached if role == "kv_cache" else getattr(sections.precision, role)
+        name = getattr(sections.precision, role)
         values[leaf] = 0 if name is None else format_named(name).tensor_bytes(1)
     plan = sections.plan
     ordering = ORDERINGS[plan.schedule]

@@ -33,7 +33,6 @@ ROLE_LEAVES = {
     "activations": "activation_element_bytes",
     "gradient_reduction": "reduction_element_bytes",
     "logits": "logits_element_bytes",
-    "kv_cache": "kv_cache_element_bytes",
 }
 """The input that holds the bytes of an element, for each role of a precision recipe."""
 

@@ -16,8 +16,7 @@ References
 
 from types import MappingProxyType
 
-from costmodels.attention import dilated, infini, shares
-from costmodels.attention.accounts import Heads, key_value_bytes
+from costmodels.attention import dilated, shares
 from costmodels.attention.memories import (
     Compression,
     largest_seen_tokens,
@@ -247,7 +246,9 @@ def dilated_state_bytes(
     segment_lengths: Axis,
     dilation_rates: Axis,
     tensor_parallel_size: Column,
-    kv_cache_element_bytes: Column,
+    kv_cache_element_bits: Column,
+    kv_cache_group_size: Column,
+    kv_cache_scale_bytes: Column,
 ) -> Column:
     """Return keys and values of each head's tokens in every branch, one rank's at most [byte].
 
@@ -258,13 +259,16 @@ def dilated_state_bytes(
 
     Examples
     --------
-    >>> dilated_state_bytes(8, 2, 64, (4, 8), (1, 2), 1, 2)
+    >>> dilated_state_bytes(8, 2, 64, (4, 8), (1, 2), 1, 16, 0, 0)
     4096
     """
     branches = dilated.Branches(segment_lengths, dilation_rates)
     rows = dilated.cached_rows_limit_tokens(sequence_length, num_attention_heads, branches)
     own = shares.rank_cached_tokens(rows, tensor_parallel_size)
-    return 2 * own * head_size * kv_cache_element_bytes
+    token = cache_token_bytes(
+        2 * head_size, kv_cache_element_bits, kv_cache_group_size, kv_cache_scale_bytes
+    )
+    return own * token
 
 
 def dilated_heads_state_bytes(
@@ -277,7 +281,9 @@ def dilated_heads_state_bytes(
     keys_per_query: Column,
     every_residue: Column,
     tensor_parallel_size: Column,
-    kv_cache_element_bytes: Column,
+    kv_cache_element_bits: Column,
+    kv_cache_group_size: Column,
+    kv_cache_scale_bytes: Column,
 ) -> Column:
     """Return keys and values of all tokens that heads may still read, one rank's [byte].
 
@@ -287,7 +293,7 @@ def dilated_heads_state_bytes(
 
     Examples
     --------
-    >>> dilated_heads_state_bytes(100, 2, 2, 64, (1, 8), (), 4, 0, 1, 2)
+    >>> dilated_heads_state_bytes(100, 2, 2, 64, (1, 8), (), 4, 0, 1, 16, 0, 0)
     7424
     """
     tokens = shares.all_cached_tokens(
@@ -300,7 +306,10 @@ def dilated_heads_state_bytes(
         every_residue,
     )
     own = shares.rank_cached_tokens(tokens, tensor_parallel_size)
-    return 2 * own * head_size * kv_cache_element_bytes
+    token = cache_token_bytes(
+        2 * head_size, kv_cache_element_bits, kv_cache_group_size, kv_cache_scale_bytes
+    )
+    return own * token
 
 
 def infini_state_bytes(
@@ -308,7 +317,7 @@ def infini_state_bytes(
     segment_length: Column,
     rank_key_value_head_count: Column,
     head_size: Column,
-    kv_cache_element_bytes: Column,
+    cache_token_bytes: Column,
 ) -> Column:
     """Return what memory in fp32 adds to the most keys and values of a segment, of one rank [byte].
 
@@ -320,20 +329,14 @@ def infini_state_bytes(
 
     Examples
     --------
-    >>> infini_state_bytes(4096, 2048, 8, 128, 2), infini_state_bytes(2048, 2048, 8, 128, 2)
+    >>> infini_state_bytes(4096, 2048, 8, 128, 4096), infini_state_bytes(2048, 2048, 8, 128, 4096)
     (528384, 0)
     """
-    heads = Heads(
-        1,
-        rank_key_value_head_count,
-        rank_key_value_head_count,
-        head_size,
-        head_size,
-        kv_cache_element_bytes,
-        4,
-    )
-    segment = key_value_bytes(minimum(sequence_length, segment_length), heads)
-    return infini.peak_state_bytes(sequence_length, heads, segment_length) - segment
+    memory = 4 * rank_key_value_head_count * head_size * (head_size + 1)
+    first = minimum(sequence_length, segment_length) * cache_token_bytes
+    behind = minimum(maximum(sequence_length - segment_length, 0), segment_length)
+    later = minimum(behind, 1) * memory + behind * cache_token_bytes
+    return maximum(first, later) - first
 
 
 def linear_state_bytes(

@@ -37,6 +37,7 @@ from costmodels.quantities import (
     Scope,
     quantity,
 )
+from costmodels.serving import cache_token_bytes
 
 _LAYER = (KIND,)
 _STAGE = (STAGE,)
@@ -234,21 +235,16 @@ STEP_FLOP = Quantity(
 )
 
 
-def cached_step_bytes(
-    cached_tokens: Column, cache_elements: Column, kv_cache_element_bytes: Column
-) -> Column:
+def cached_step_bytes(cached_tokens: Column, cache_token_bytes: Column) -> Column:
     """Return the keys and values of a sequence, each read once [byte]."""
-    return cached_tokens * cache_elements * kv_cache_element_bytes
+    return cached_tokens * cache_token_bytes
 
 
 def infini_step_bytes(
-    cached_tokens: Column,
-    cache_elements: Column,
-    kv_cache_element_bytes: Column,
-    recurrent_state_bytes: Column,
+    cached_tokens: Column, cache_token_bytes: Column, recurrent_state_bytes: Column
 ) -> Column:
     """Return the keys and values of a segment, and the memory of those before, read once [byte]."""
-    return cached_tokens * cache_elements * kv_cache_element_bytes + recurrent_state_bytes
+    return cached_tokens * cache_token_bytes + recurrent_state_bytes
 
 
 def recurrent_step_bytes(recurrent_state_bytes: Column) -> Column:
@@ -263,13 +259,18 @@ def dilated_step_bytes(
     segment_lengths: Axis,
     dilation_rates: Axis,
     tensor_parallel_size: Column,
-    kv_cache_element_bytes: Column,
+    kv_cache_element_bits: Column,
+    kv_cache_group_size: Column,
+    kv_cache_scale_bytes: Column,
 ) -> Column:
     """Return the keys and values that heads and branches read, one rank's [byte]."""
     rows = dilated_step_tokens(
         sequence_length, num_attention_heads, segment_lengths, dilation_rates
     )
-    return 2 * ceil_div(rows, tensor_parallel_size) * head_size * kv_cache_element_bytes
+    token = cache_token_bytes(
+        2 * head_size, kv_cache_element_bits, kv_cache_group_size, kv_cache_scale_bytes
+    )
+    return ceil_div(rows, tensor_parallel_size) * token
 
 
 def dilated_heads_step_bytes(
@@ -281,7 +282,9 @@ def dilated_heads_step_bytes(
     keys_per_query: Column,
     every_residue: Column,
     tensor_parallel_size: Column,
-    kv_cache_element_bytes: Column,
+    kv_cache_element_bits: Column,
+    kv_cache_group_size: Column,
+    kv_cache_scale_bytes: Column,
 ) -> Column:
     """Return the keys and values that heads of them give a token, one rank's at most [byte]."""
     rows = shares.step_tokens(
@@ -292,7 +295,10 @@ def dilated_heads_step_bytes(
         keys_per_query,
         every_residue,
     )
-    return 2 * ceil_div(rows, tensor_parallel_size) * head_size * kv_cache_element_bytes
+    token = cache_token_bytes(
+        2 * head_size, kv_cache_element_bits, kv_cache_group_size, kv_cache_scale_bytes
+    )
+    return ceil_div(rows, tensor_parallel_size) * token
 
 
 STEP_BYTES = Quantity(
@@ -416,7 +422,7 @@ def serving_weight_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="serving_sequence_count * where(kind_is_decode, attention_step_bytes,"
-    " cached_tokens * cache_elements * kv_cache_element_bytes + recurrent_state_bytes"
+    " cached_tokens * cache_token_bytes + recurrent_state_bytes"
     " + attention_state_traffic_bytes // tensor_parallel_size)",
     source=_READ + "; a prompt writes what is kept, and moves states between segments or chunks",
 )
@@ -425,14 +431,13 @@ def serving_state_bytes(
     kind_is_decode: Column,
     attention_step_bytes: Column,
     cached_tokens: Column,
-    cache_elements: Column,
-    kv_cache_element_bytes: Column,
+    cache_token_bytes: Column,
     recurrent_state_bytes: Column,
     attention_state_traffic_bytes: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return what a layer's attention moves of caches and states in a step [byte]."""
-    kept = cached_tokens * cache_elements * kv_cache_element_bytes + recurrent_state_bytes
+    kept = cached_tokens * cache_token_bytes + recurrent_state_bytes
     prompt = kept + attention_state_traffic_bytes // tensor_parallel_size
     return serving_sequence_count * where(kind_is_decode, attention_step_bytes, prompt)
 

@@ -13,7 +13,9 @@ from costmodels.specs.workload import WorkloadKind
 from costmodels.version import VERSION
 from simulator.accounting import memory_account
 from simulator.answer import SCHEMA_VERSION
+from simulator.inert_fields import without_effect
 from simulator.publishing import basis_of, scalar
+from simulator.serving import OF_TRAINING
 
 
 class LayerStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +194,13 @@ def _layer(layout: str, values: dict[str, Any], once: dict[str, Any]) -> LayerSt
     return msgspec.structs.replace(layer, bound_by=longest)
 
 
+_OF_COST = (
+    "cluster.host_power_w",
+    "cluster.host_bandwidth_bytes_per_s",
+    "cluster.power_usage_effectiveness",
+    "cluster.accelerator.power_w",
+    "cluster.accelerator.price_usd_per_s",
+)
 _AT_MOST = {"chunked", "infini", "compressive", "dilated", "dilated-heads"}
 
 
@@ -203,6 +212,8 @@ def _notes(scenario: Scenario) -> list[str]:
         "bandwidth, of weights, of attention, and of activations; no measurement of inference is "
         "compared with, so that their error is not known",
         "sampling, scheduling, starts of kernels and what an engine does beside are left out",
+        without_effect(list(OF_TRAINING), "they are of training"),
+        without_effect(list(_OF_COST), "cost and energy of inference are not answered"),
     ]
     if scenario.workload.kind is WorkloadKind.DECODE and layouts & _AT_MOST:
         names = ", ".join(sorted(layouts & _AT_MOST))

@@ -44,7 +44,7 @@ def require_training(scenario: Scenario) -> None:
         )
 
 
-_OF_TRAINING = (
+OF_TRAINING = (
     "plan.schedule",
     "plan.held_limit",
     "plan.recompute",
@@ -68,6 +68,8 @@ _OF_TRAINING = (
     "model.dropout",
     "model.multi_token_prediction_layers",
 )
+"""Fields of training, which decide nothing in inference."""
+
 _OF_TIME = (
     "precision.compute",
     "plan.rank_order",
@@ -97,7 +99,7 @@ def serving_notes(scenario: Scenario) -> tuple[str, ...]:
         _step(scenario),
         "activations of a step are an estimate by counting tensors: CUDA graphs and a serving "
         "engine's own pools belong into the reserve of the accelerator's description",
-        without_effect(list(_OF_TRAINING), "they are of training"),
+        without_effect(list(OF_TRAINING), "they are of training"),
         without_effect(list(_OF_TIME), "the answer is about memory, not about time or cost"),
         without_effect(["plan.context_parallel_method"], "a sequence of inference is not shared"),
         *_of_layouts(scenario),
