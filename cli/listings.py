@@ -178,10 +178,12 @@ def _stated(value: Any) -> str:
 
 
 def _precisions() -> Listing:
-    columns = ("name", "compute", *STORED_ROLES, "kv_cache", "stored_weights")
+    columns = ("name", "compute", *STORED_ROLES, "kv_cache", "stored_weights", "adapters")
     rows = []
     for name in preset_names("precision"):
         table = preset_table("precision", name)
+        if "adapters" in table:
+            table["adapters"] = f"rank {table['adapters']['rank']}"
         rows.append((name, *(str(table.get(role, "-")) for role in columns[1:])))
     return Listing("Precision recipes (--precision NAME)", columns, tuple(rows))
 
