@@ -11,6 +11,8 @@ from functools import partial
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from costmodels.errors import SpecError
 from validation.jobs import UnavailableError
 from validation.machine import Machine, this_machine
@@ -130,20 +132,21 @@ def _text(what: str, attained: Sequence[float]) -> str:
 
 
 def _link(reduced: Sequence[Reading], ranks: int) -> dict[str, Constant]:
-    """Return latency and bandwidth of a hop, from the smallest and the largest all-reduce."""
-    small = min(reduced, key=lambda reading: reading.moved_bytes)
-    large = max(reduced, key=lambda reading: reading.moved_bytes)
-    least_s, most_s = median(small.seconds), median(large.seconds)
+    """Return latency and bandwidth of a hop, the least squares of relative errors over all sizes."""
     hops, share = 2 * (ranks - 1), 2 * (ranks - 1) / ranks
-    sent = share * (large.moved_bytes - small.moved_bytes)
+    taken = np.array([median(reading.seconds) for reading in reduced])
+    sent = np.array([share * reading.moved_bytes for reading in reduced])
+    terms = np.stack([hops / taken, sent / taken], axis=1)
+    (latency_s, byte_s), *_ = np.linalg.lstsq(terms, np.ones(len(taken)), rcond=None)
+    latency_s, byte_s = max(float(latency_s), 1e-9), max(float(byte_s), 1e-15)
+    worst = max(abs((hops * latency_s + sent * byte_s) / taken - 1))
+    source = (
+        f"all-reduces of {len(reduced)} sizes up to {max(r.moved_bytes for r in reduced)} bytes over "
+        f"{hops} hops of a ring, fitted; the worst is {worst:.0%} off"
+    )
     return {
-        "latency_s": Constant(
-            least_s / hops, f"all-reduce of {small.moved_bytes} bytes over {hops} hops of a ring"
-        ),
-        "bandwidth_bytes_per_s": Constant(
-            sent / max(most_s - least_s, 1e-9),
-            f"all-reduce of {large.moved_bytes} bytes, beyond the time of the smallest",
-        ),
+        "latency_s": Constant(latency_s, source),
+        "bandwidth_bytes_per_s": Constant(1 / byte_s, source),
     }
 
 

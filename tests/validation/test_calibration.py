@@ -72,11 +72,15 @@ def test_constants_are_shares_of_what_is_best() -> None:
     assert values["memory_efficiency_fraction"] == 0.5
 
 
-def test_a_link_follows_from_the_smallest_and_the_largest_all_reduce() -> None:
+def test_a_link_is_fitted_to_all_reduces_of_every_size() -> None:
     values = {name: constant.value for name, constant in CALIBRATION.constants.items()}
-    # Two hops of a ring of two; half of the payload crosses each of them.
-    assert values["latency_s"] == 0.25
-    assert values["bandwidth_bytes_per_s"] == 4_000.0 / 2.0
+    # Two hops of a ring of two; half of the payload crosses each of them. Two sizes are met exactly.
+    assert 2 * values["latency_s"] + 4_004 / values["bandwidth_bytes_per_s"] == pytest.approx(2.5)
+    assert values["bandwidth_bytes_per_s"] == pytest.approx(4_000.0 / 2.0)
+    between = Reading("all-reduce", "middle", 0, 2_004, (1.5,))
+    fitted = constants_of([*READINGS, between], 2)
+    assert fitted["bandwidth_bytes_per_s"].value == pytest.approx(4_000.0 / 2.0)
+    assert "3 sizes" in fitted["latency_s"].source
 
 
 def test_without_several_processes_there_is_no_link() -> None:
@@ -94,7 +98,7 @@ def test_a_scenario_takes_the_file_with_its_sources(tmp_path: Path) -> None:
     assert scenario.cluster.accelerators_per_node == 4
     assert accelerator.matmul_efficiency_fraction == 0.625
     assert accelerator.memory_bytes == 4_000
-    assert scenario.cluster.scale_up.bandwidth_bytes_per_s == 2_000.0
+    assert scenario.cluster.scale_up.bandwidth_bytes_per_s == pytest.approx(2_000.0)
     source = accelerator.sources["matmul_efficiency_fraction"]
     assert source.basis is Basis.MEASURED
     assert "2 of 4 cores busy" in source.source

@@ -21,13 +21,14 @@ _LEAST_S = 0.02
 
 
 class Operator(NamedTuple):
-    """An operator to be timed; fields as `Reading`."""
+    """An operator to be timed; fields as `Reading`, and what goes before it, not timed."""
 
     kind: str
     name: str
     flop: int
     moved_bytes: int
     run: Callable[[], object]
+    before: Callable[[], object] | None = None
 
 
 MATMULS = (
@@ -142,30 +143,53 @@ def _optimizers(device: str) -> Iterator[Operator]:
 
 
 def _all_reduces(device: str) -> Iterator[Operator]:
+    """Yield sums over ranks that come from a product each, as those of a step do: never together."""
     if dist.get_world_size() < 2:
         return
+    matrix = torch.randn(512, 512, device=device)
     for elements in REDUCED_ELEMENTS:
         tensor = torch.zeros(elements, device=device)
 
         def run(tensor: torch.Tensor = tensor) -> None:
             dist.all_reduce(tensor)
 
-        yield Operator("all-reduce", f"{elements} elements", 0, _ELEMENT * elements, run)
+        yield Operator(
+            "all-reduce",
+            f"{elements} elements",
+            0,
+            _ELEMENT * elements,
+            run,
+            before=lambda: matrix @ matrix,
+        )
 
 
-def _seconds(run: Callable[[], object], repeats: int, device: str) -> float:
-    begin_s = time.perf_counter()
+def _seconds(
+    run: Callable[[], object],
+    repeats: int,
+    device: str,
+    before: Callable[[], object] | None = None,
+) -> float:
+    if before is None:
+        return _elapsed_s(lambda: [run() for _ in range(repeats)], device) / repeats
+    spent_s = 0.0
     for _ in range(repeats):
-        run()
+        _elapsed_s(before, device)
+        spent_s += _elapsed_s(run, device)
+    return spent_s / repeats
+
+
+def _elapsed_s(run: Callable[[], object], device: str) -> float:
+    begin_s = time.perf_counter()
+    run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - begin_s) / repeats
+    return time.perf_counter() - begin_s
 
 
-def _repeats(run: Callable[[], object], device: str) -> int:
+def _repeats(operator: Operator, device: str) -> int:
     """Return how often an operator runs in a round, the same number on every rank."""
-    run()
-    once_s = _seconds(run, 1, device)
+    operator.run()
+    once_s = _seconds(operator.run, 1, device, operator.before)
     wanted = torch.tensor([max(1.0, _LEAST_S / max(once_s, 1e-7))])
     dist.all_reduce(wanted, op=dist.ReduceOp.MAX)
     return min(int(wanted.item()), 1000)
@@ -189,15 +213,16 @@ def operator_readings(rounds: int, device: str = "cpu") -> list[Reading]:
     """
     makers = (_matmuls, _attentions, _elementwise, _optimizers, _all_reduces)
     operators = [operator for maker in makers for operator in maker(device)]
-    repeats = [_repeats(operator.run, device) for operator in operators]
+    repeats = [_repeats(operator, device) for operator in operators]
     seconds: list[list[float]] = [[] for _ in operators]
     for _ in range(rounds):
         for place, operator in enumerate(operators):
             dist.barrier()
-            seconds[place].append(_seconds(operator.run, repeats[place], device))
+            taken = _seconds(operator.run, repeats[place], device, operator.before)
+            seconds[place].append(taken)
     return [
-        Reading(*operator[:4], tuple(taken))
-        for operator, taken in zip(operators, seconds, strict=True)
+        Reading(*operator[:4], tuple(rounds_s))
+        for operator, rounds_s in zip(operators, seconds, strict=True)
     ]
 
 
