@@ -31,7 +31,10 @@ FULL = tuple(
     )
 )
 
-TOLERANCE_FRACTION = 0.08
+COMPUTED = tuple(run for run in FULL if run[1] == 2)
+"""Runs whose stages are matrix products, on two processes."""
+
+TOLERANCE_FRACTION, COMPUTED_TOLERANCE_FRACTION = 0.06, 0.1
 MEAN_TOLERANCE_FRACTION = 0.03
 
 _NO_END = StepEnd(
@@ -44,7 +47,7 @@ _NO_END = StepEnd(
     gather_bytes=0,
 )
 _METHOD = (
-    "torch.distributed.pipelining over gloo, one process for each rank, stages that sleep; each "
+    "torch.distributed.pipelining over gloo, one process for each rank; each "
     "action timed on a common clock, the first step left out, the median of three"
 )
 _SOURCE = "torch 2.13, torch.distributed.pipelining, on the machine that runs this"
@@ -108,13 +111,17 @@ class Compared(NamedTuple):
         return self.predicted_s / self.measured_s - 1
 
 
-def executed_cases(runs: Sequence[tuple[str, int, int]] = FULL) -> Iterator[Case]:
+def executed_cases(
+    runs: Sequence[tuple[str, int, int]] = FULL, *, sleep: bool = True
+) -> Iterator[Case]:
     """Yield for each run its makespan, predicted and measured, and the mean error of all.
 
     Parameters
     ----------
     runs : sequence of (str, int, int), optional
         Schedule, ranks and virtual stages of each.
+    sleep : bool
+        Whether stages sleep; else they are matrix products.
 
     Yields
     ------
@@ -122,22 +129,23 @@ def executed_cases(runs: Sequence[tuple[str, int, int]] = FULL) -> Iterator[Case
         Needs torch, and seconds for each run.
     """
     errors = []
+    stages = "" if sleep else ", stages of matrix products"
     for name, ranks, chunks in runs:
-        found = compared(name, ranks=ranks, virtual_stages=chunks)
+        found = compared(name, ranks=ranks, virtual_stages=chunks, sleep=sleep)
         errors.append(abs(found.error_fraction))
         idle = (
             f"{found.predicted_idle_fraction:.1%} idle, measured {found.measured_idle_fraction:.1%}"
         )
         yield _case(
-            f"{name}, {ranks} ranks",
+            f"{name}, {ranks} ranks{stages}",
             f"the simulator finds the makespan of {name} on {ranks} ranks ({idle})",
             found.predicted_s,
             found.measured_s,
             "s",
-            TOLERANCE_FRACTION,
+            TOLERANCE_FRACTION if sleep else COMPUTED_TOLERANCE_FRACTION,
         )
     yield _case(
-        "mean error of the makespan",
+        f"mean error of the makespan{stages}",
         "on average over all runs the makespan is as predicted; every error counts as too long",
         1 + fmean(errors),
         1.0,
@@ -146,7 +154,7 @@ def executed_cases(runs: Sequence[tuple[str, int, int]] = FULL) -> Iterator[Case
     )
 
 
-def compared(name: str, *, ranks: int, virtual_stages: int) -> Compared:
+def compared(name: str, *, ranks: int, virtual_stages: int, sleep: bool = True) -> Compared:
     """Return the makespan of a schedule as torch's runtime plays it, and as the simulator does.
 
     Parameters
@@ -169,7 +177,7 @@ def compared(name: str, *, ranks: int, virtual_stages: int) -> Compared:
         ranks=ranks,
         virtual_stages=virtual_stages,
         microbatch_count=microbatches,
-        sleeps=Sleeps(SLEEP_S, SLEEP_S, SLEEP_S),
+        sleeps=Sleeps(SLEEP_S, SLEEP_S, SLEEP_S) if sleep else None,
         steps=STEPS,
     )
     steps = [[one for one in ran if one.step == step] for step in range(STEPS)]
@@ -250,7 +258,8 @@ def measured_program(
             if one != two
         },
         successors=placement.following,
-        overlapped=[row.overlapped for row in rows],
+        # The runtime plays the two halves of an overlapped pair one behind the other.
+        overlapped=(),
     )
     return _with_times(base, times, microbatch_count)
 
@@ -314,7 +323,8 @@ def _case(
         unit=unit,
         tolerance_fraction=tolerance,
         tolerance_reason="hand-overs over gloo take 1 to 3 ms each and vary, beside actions of "
-        "30 to 120 ms; 3 % on average over all runs",
+        "30 to 120 ms, and processes that compute share their cores with the system; 3 % on average "
+        "over all runs",
         method=_METHOD,
         source=_SOURCE,
     )

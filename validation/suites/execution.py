@@ -11,13 +11,17 @@ def _jobs(settings: Settings) -> Sequence[Job]:
     """Return nothing for a quick run, which may share the machine with others."""
     if settings.quick:
         return []
-    return [Job(name="makespan", run=partial(real_schedules.executed_cases, real_schedules.FULL))]
+    products = partial(real_schedules.executed_cases, real_schedules.COMPUTED, sleep=False)
+    return [
+        Job(name="makespan", run=partial(real_schedules.executed_cases, real_schedules.FULL)),
+        Job(name="products", run=products),
+    ]
 
 
 SUITE = Suite(
     name="execution",
     description="Makespan of every schedule of torch.distributed.pipelining on 2 and 4 processes "
-    "whose stages sleep, against the simulator fed with the times of actions and hand-overs.",
+    "whose stages sleep, and on 2 that compute, against the simulator fed with the times of actions and hand-overs.",
     page="simulator.md",
     jobs=_jobs,
     needs=("torch",),

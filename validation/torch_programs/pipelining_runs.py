@@ -1,7 +1,8 @@
-"""Torch's own pipelining runtime over gloo, with stages that sleep: when each action really ran.
+"""Torch's own pipelining runtime over gloo, with stages that sleep or compute: when each action ran.
 
 A stage that sleeps takes its time whatever the other processes do, so that a machine with few cores
-shows the schedule and not the competition for cores. Times come from a clock that is common to the
+shows the schedule and not the competition for cores. Stages of matrix products are for as many
+processes as there are cores. Times come from a clock that is common to the
 processes of a machine.
 """
 
@@ -17,7 +18,8 @@ from validation.real_schedules import Ran, Sleeps
 from validation.torch_programs.processes import run
 from validation.torch_programs.schedule_orders import CLASSES
 
-_WIDTH = 8  # Of the tensors: small, since what travels is not what is measured.
+_WIDTH = 8  # Of the tensors of a stage that sleeps: what travels is not what is measured.
+_ROWS, _SIZE, _PRODUCTS = 256, 512, 16  # Of a stage that computes, all of a rank's together.
 
 
 class _Slept(torch.autograd.Function):
@@ -50,13 +52,28 @@ class _SleepingLayer(torch.nn.Module):
         return output
 
 
+class _ComputingLayer(torch.nn.Module):
+    """A stage of square matrices with tanh between."""
+
+    def __init__(self, products: int) -> None:
+        super().__init__()
+        self.products = torch.nn.ModuleList(
+            torch.nn.Linear(_SIZE, _SIZE, bias=False) for _ in range(products)
+        )
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        for product in self.products:
+            given = torch.tanh(product(given))
+        return given
+
+
 def ran_actions(
     schedule: str,
     *,
     ranks: int,
     virtual_stages: int,
     microbatch_count: int,
-    sleeps: Sleeps,
+    sleeps: Sleeps | None,
     steps: int,
 ) -> list[Ran]:
     """Return when every action ran, over several steps after a first that does not count.
@@ -67,8 +84,9 @@ def ran_actions(
         Our name of one of torch's schedules.
     ranks, virtual_stages, microbatch_count : int
         Processes, stages of each, and microbatches [count].
-    sleeps : Sleeps
-        How long an action of a rank sleeps; of a virtual stage, its share.
+    sleeps : Sleeps or None
+        How long an action of a rank sleeps; of a virtual stage, its share. None for stages of matrix
+        products.
     steps : int
         Steps that count [count].
 
@@ -77,13 +95,13 @@ def ran_actions(
     list of Ran
         Of all ranks, rank by rank and in the order in which they ran.
     """
-    share = Sleeps(*(time_s / virtual_stages for time_s in sleeps))
+    share = sleeps and Sleeps(*(time_s / virtual_stages for time_s in sleeps))
     program = partial(_rank_program, schedule, virtual_stages, microbatch_count, share, steps)
     return [ran for of_rank in run(program, ranks, timeout_s=240) for ran in of_rank]
 
 
 def _rank_program(
-    schedule: str, virtual_stages: int, microbatch_count: int, sleeps: Sleeps, steps: int
+    schedule: str, virtual_stages: int, microbatch_count: int, sleeps: Sleeps | None, steps: int
 ) -> list[Ran]:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     stage_count = ranks * virtual_stages
@@ -92,19 +110,19 @@ def _rank_program(
         indices = [rank, stage_count - 1 - rank]
     found: list[Ran] = []
     step = [-1]
+
+    def layer() -> torch.nn.Module:
+        return _SleepingLayer(sleeps) if sleeps else _ComputingLayer(_PRODUCTS // virtual_stages)
+
     made = [
-        _timed(
-            PipelineStage(_SleepingLayer(sleeps), index, stage_count, torch.device("cpu")),
-            rank,
-            step,
-            found,
-        )
+        _timed(PipelineStage(layer(), index, stage_count, torch.device("cpu")), rank, step, found)
         for index in indices
     ]
     schedule_class = getattr(schedules, CLASSES[schedule])
     stages = made[0] if schedule in ("gpipe", "1f1b") else made
     player = schedule_class(stages, microbatch_count, loss_fn=_loss)
-    given = torch.ones(microbatch_count, _WIDTH)
+    size = (_WIDTH,) if sleeps else (_SIZE,)
+    given = torch.ones(microbatch_count * (1 if sleeps else _ROWS), *size)
     # The way in and the way out are stages of one rank where the schedule is V-shaped.
     arguments = (given,) if 0 in indices else ()
     target = {"target": given} if stage_count - 1 in indices else {}
