@@ -1,8 +1,10 @@
-"""A training step whose pipeline, data-parallel and sharding traffic cross the same links.
+"""A training step all of whose traffic crosses the same links.
 
-Ranks play their actions as in `simulator.pipeline`, on an event simulation of shared links. Each
-rank has one channel for collectives, which plays them one after the other, as a communication
-stream does. Gradients are reduced in buckets as the last backward of a virtual stage makes them.
+Ranks play their actions as in `simulator.pipeline`, on an event simulation of shared links. An
+action computes layer by layer and waits after each for the collectives inside its replica. Those
+of data parallelism have one channel for each rank, which plays them one after the other, as a
+communication stream does. Gradients are reduced in buckets as the last backward of a virtual stage
+makes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,6 +55,27 @@ class Stream(NamedTuple):
     way: Way
 
 
+class LayerTraffic(NamedTuple):
+    """Collectives of one kind inside an action, all its layers together.
+
+    Attributes
+    ----------
+    axis : str
+        The parallel dimension that they belong to.
+    size_bytes : int
+        What the rank sends and waits for, after computing [byte].
+    hidden_bytes : int
+        What it sends while it computes [byte].
+    way : Way
+        Over which resources, with the latency of all of them.
+    """
+
+    axis: str
+    size_bytes: int
+    hidden_bytes: int
+    way: Way
+
+
 class Reduction(NamedTuple):
     """What a virtual stage reduces at the end of a step.
 
@@ -84,6 +107,11 @@ class SharedStep:
         By virtual stage, what is reduced after its last backward.
     overlaps_reduction : bool
         Whether buckets are reduced as soon as they are ready, or all at the rank's end.
+    layer_traffic : mapping of ActionKind to sequence of sequence of LayerTraffic
+        By virtual stage, what an action sends as it goes on; its work leaves that out.
+    part_counts : sequence of int
+        By virtual stage, the equal parts of computing and sending that such an action consists of,
+        its layers [count].
     """
 
     program: PipelineProgram
@@ -91,6 +119,10 @@ class SharedStep:
     streams: Mapping[ActionKind, Sequence[Sequence[Stream]]]
     reductions: Sequence[Reduction | None]
     overlaps_reduction: bool
+    layer_traffic: Mapping[ActionKind, Sequence[Sequence[LayerTraffic]]] = field(
+        default_factory=dict
+    )
+    part_counts: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,14 +250,52 @@ class _Rank:
             if stream.when is When.BEFORE:
                 yield self.collect(stream)
         beside = [self.collect(stream) for stream in streams if stream.when is When.BESIDE]
+        traffic = self.step.layer_traffic.get(kind, {stage: ()})[stage]
+        ended = self.env.event()
         if is_last and self.step.overlaps_reduction:
-            self.env.process(self.reduce(stage, duration_s))
-        yield self.env.timeout(duration_s)
+            waited_s = sum(self.network.alone_s(one.size_bytes, one.way.uses) for one in traffic)
+            waited_s += sum(one.way.latency_s for one in traffic)
+            self.env.process(self.reduce(stage, duration_s + waited_s, ended))
+        yield from self.go_on(duration_s, traffic, stage, microbatch)
+        ended.succeed()
         yield from beside
         for stream in streams:
             if stream.when is When.AFTER:
                 yield self.collect(stream)
         self.ends_s.append(self.env.now)
+
+    def go_on(
+        self, duration_s: float, traffic: Sequence[LayerTraffic], stage: int, microbatch: int
+    ) -> ProcessGenerator:
+        """Compute and send, layer by layer.
+
+        Yields
+        ------
+        Event
+            The ends of both.
+        """
+        if not traffic:
+            yield self.env.timeout(duration_s)
+            return
+        scales = self.step.program.microbatch_scales
+        scale, count = scales[microbatch] if scales else 1, self.step.part_counts[stage]
+        for _ in range(count):
+            hidden = [
+                self.send(one.axis, one.hidden_bytes * scale / count, Way(one.way.uses, 0))
+                for one in traffic
+                if one.hidden_bytes
+            ]
+            yield self.env.timeout(duration_s / count)
+            yield from hidden
+            for one in traffic:
+                way = Way(one.way.uses, one.way.latency_s * scale / count)
+                yield self.send(one.axis, one.size_bytes * scale / count, way)
+
+    def send(self, axis: str, size_bytes: float, way: Way) -> Event:
+        """Start a message; the event is its arrival."""
+        return self.network.start(
+            Flow(axis=axis, size_bytes=size_bytes, uses=way.uses, latency_s=way.latency_s)
+        )
 
     def give(self, action: Action, waits: dict[tuple[int, int], Event]) -> None:
         """Hand over what an action made."""
@@ -258,9 +328,7 @@ class _Rank:
         self.departures_s.append(self.env.now)
         self.arrivals_s.append(UNKNOWN)
         way = self.step.topology.hops[self.rank, destination]
-        yield self.network.start(
-            Flow(axis=PIPELINE_AXIS, size_bytes=size_bytes, uses=way.uses, latency_s=way.latency_s)
-        )
+        yield self.send(PIPELINE_AXIS, size_bytes, way)
         self.arrivals_s[place] = self.env.now
         _arrive(target, microbatch, self.env.now, waits)
 
@@ -274,21 +342,23 @@ class _Rank:
     def _collect(self, stream: Stream, before: Event | None, done: Event) -> ProcessGenerator:
         if before is not None and not before.processed:
             yield before
-        start_s, way = self.env.now, stream.way
-        yield self.network.start(
-            Flow(
-                axis=DATA_AXIS,
-                size_bytes=stream.size_bytes,
-                uses=way.uses,
-                latency_s=way.latency_s,
-            )
-        )
+        start_s = self.env.now
+        yield self.send(DATA_AXIS, stream.size_bytes, stream.way)
         sent = {DATA_AXIS: stream.size_bytes}
         self.parts.append(EndPart(stream.name, Engine.NETWORK, start_s, self.env.now, sent))
         done.succeed()
 
-    def reduce(self, stage: int, duration_s: float) -> ProcessGenerator:
+    def reduce(self, stage: int, duration_s: float, ended: Event) -> ProcessGenerator:
         """Reduce the gradients of a virtual stage in buckets, as its last backward makes them.
+
+        Parameters
+        ----------
+        stage : int
+            The virtual stage.
+        duration_s : float
+            How long the backward takes alone [s].
+        ended : Event
+            Its end, before which the last bucket is not ready.
 
         Yields
         ------
@@ -303,7 +373,7 @@ class _Rank:
         count, whole = reduction.bucket_count, reduction.stream
         done = None
         for bucket in range(count):
-            yield self.env.timeout(duration_s / count)
+            yield self.env.timeout(duration_s / count) if bucket < count - 1 else ended
             first, last = (
                 whole.size_bytes * bucket // count,
                 whole.size_bytes * (bucket + 1) // count,
@@ -323,7 +393,7 @@ class _Rank:
         """
         if not self.step.overlaps_reduction:
             for stage in stages:
-                self.env.process(self.reduce(stage, 0))
+                self.env.process(self.reduce(stage, 0, self.env.timeout(0)))
             yield self.env.timeout(0)
         yield from self.reduced
         end = self.step.program.step_ends[self.rank]

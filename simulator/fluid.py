@@ -91,8 +91,8 @@ class Flow:
     ----------
     axis : str
         The parallel dimension that it belongs to.
-    size_bytes : int
-        How much it carries [byte].
+    size_bytes : float
+        How much it carries; an equal part of a message need not be whole [byte].
     uses : mapping of str to float
         What a byte of it takes of each resource [ratio].
     latency_s : float
@@ -104,7 +104,7 @@ class Flow:
     """
 
     axis: str
-    size_bytes: int
+    size_bytes: float
     uses: Mapping[str, float]
     latency_s: float
     start_s: float = 0
@@ -169,6 +169,11 @@ class Network:
         for name, capacity in self.capacities.items():
             if not capacity > 0:
                 raise SpecError(f"capacity of {name} ({capacity}) must be positive")
+
+    def alone_s(self, size_bytes: float, uses: Mapping[str, float]) -> float:
+        """Return how long bytes take without any other flow, latency left out [s]."""
+        (alone,) = max_min_shares([uses], self.capacities)
+        return size_bytes / alone.rate_bytes_per_s
 
     def start(self, flow: Flow) -> Event:
         """Send a message; the event happens when the last byte has arrived."""

@@ -1,8 +1,8 @@
 """A scenario's training step on links that its traffic shares, and what sharing costs.
 
-The work of an action is that of the closed forms, without the traffic of data parallelism, which is
-played: gathers of sharded weights before or beside an action, reductions of gradients beside the
-last backwards or after them. Collectives of tensor parallelism stay part of the work.
+The computing of an action is that of the closed forms; its traffic is played: collectives inside
+the replica layer by layer, gathers of sharded weights before or beside an action, reductions of
+gradients beside the last backwards or after them.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,9 @@ from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.scenario import Scenario
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
 from simulator.fluid import Loss
+from simulator.layer_traffic import LAYER_TRAFFIC_INPUTS, layer_traffic
 from simulator.metrics import PipelineMetrics, makespan_s, pipeline_metrics
-from simulator.program import ActionWork
+from simulator.program import ActionWork, PipelineProgram
 from simulator.publishing import scalar
 from simulator.topology import Layout, Sharing, Way, topology_of
 from simulator.trace import DATA_AXIS, Trace
@@ -26,8 +27,10 @@ from simulator.training import chunk_places, chunk_value, classes_of, step_progr
 from simulator.variation import Variation, varied
 
 _INPUTS = (
-    "chunk_forward_work_s",
-    "chunk_backward_work_s",
+    "chunk_forward_compute_s",
+    "chunk_backward_compute_s",
+    "chunk_recompute_s",
+    "chunk_layers",
     "chunk_gather_bytes",
     "chunk_gradient_bytes",
     "chunk_trained_parameters",
@@ -39,6 +42,7 @@ _INPUTS = (
     "replication_size",
     "expert_sharding_size",
     "microbatch_count",
+    *LAYER_TRAFFIC_INPUTS,
 )
 
 
@@ -114,6 +118,14 @@ def contended_step(
         losses=shared.losses,
         cause=_cause(metrics.makespan_s - alone_s, metrics.makespan_s, shared.losses),
     )
+
+
+MOST_PARTS = 40_000
+"""Parts of all actions past which an action has fewer than its layers."""
+
+
+def _part_count(program: PipelineProgram, layers: int) -> int:
+    return max(min(layers, MOST_PARTS // max(program.action_count(), 1)), 1)
 
 
 NEGLIGIBLE_FRACTION = 1e-6
@@ -209,11 +221,20 @@ def shared_step(
         buckets = round(of_stage("chunk_trained_parameters", stage) / unit)
         return Reduction(whole, max(buckets, 1) if plan.overlap_gradient_reduction else 1)
 
+    inner = {
+        direction: [
+            layer_traffic(direction, values, place, base.stage_ranks()[stage], topology)
+            for stage, place in enumerate(places)
+        ]
+        for direction in ("forward", "backward")
+    }
+
     def works(direction: str, given: Any) -> list[ActionWork]:
         return [
             replace(
                 work,
-                duration_s=of_stage(f"chunk_{direction}_work_s", stage),
+                duration_s=of_stage(f"chunk_{direction}_compute_s", stage)
+                + (of_stage("chunk_recompute_s", stage) if direction == "backward" else 0),
                 sent_bytes={a: size for a, size in work.sent_bytes.items() if a != DATA_AXIS},
             )
             for stage, work in enumerate(given)
@@ -242,4 +263,10 @@ def shared_step(
         },
         reductions=[reduction(stage) for stage in stages],
         overlaps_reduction=plan.overlap_gradient_reduction,
+        layer_traffic={
+            ActionKind.FORWARD: inner["forward"],
+            ActionKind.BACKWARD: inner["backward"],
+            ActionKind.INPUT_GRADIENT: inner["backward"],
+        },
+        part_counts=[_part_count(base, int(of_stage("chunk_layers", stage))) for stage in stages],
     )

@@ -6,7 +6,7 @@ that do the same, and what is left of it is shared by the stages that it serves.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from costmodels.errors import SpecError
@@ -87,11 +87,46 @@ class Topology:
         Between pipeline ranks.
     rings : sequence of Way
         By pipeline rank, around the ring that reduces its gradients; one hop's latency.
+    out_of_node : sequence of sequence of str
+        By pipeline rank, what its messages to and from other nodes cross.
     """
 
     capacities: Mapping[str, float]
     hops: Mapping[tuple[int, int], Way]
     rings: Sequence[Way]
+    out_of_node: Sequence[Sequence[str]] = ()
+
+    def ring_uses(self, rank: int, *, size: int, members: int) -> Mapping[str, float]:
+        """Return what a byte around a ring of a stage's GPUs takes of each resource.
+
+        Parameters
+        ----------
+        rank : int
+            The stage [index].
+        size, members : int
+            GPUs of the ring, and how many of them share a node [count].
+        """
+        uses: dict[str, float] = {}
+        if members < size:
+            # A ring of its own from each member of a node: every card carries its part.
+            uses |= dict.fromkeys(self.out_of_node[rank], 1 / members)
+        if members > 1:
+            uses |= dict.fromkeys(_inside_node(rank), 1.0)
+        return uses
+
+    def exchange_uses(self, rank: int, *, network_fraction: float) -> Mapping[str, float]:
+        """Return what a byte of an all-to-all of a stage's GPUs takes of each resource.
+
+        Parameters
+        ----------
+        rank : int
+            The stage [index].
+        network_fraction : float
+            Share of the bytes that goes to other nodes [fraction].
+        """
+        uses = dict.fromkeys(self.out_of_node[rank], network_fraction)
+        uses |= dict.fromkeys(_inside_node(rank), 1 - network_fraction)
+        return {name: amount for name, amount in uses.items() if amount > 0}
 
 
 def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
@@ -130,7 +165,7 @@ def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
         for way in _WAYS
     }
     for rank in ranks:
-        capacities |= {f"scale-up {way} of stage {rank}": inside for way in _WAYS}
+        capacities |= dict.fromkeys(_inside_node(rank), inside)
 
     def crossed(way: str, rank: int) -> list[str]:
         return [f"{name} {way} of {whose}" for name, whose in out_of_node[rank]]
@@ -143,24 +178,22 @@ def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
         names = [*crossed("out", source), *crossed("in", destination)]
         return Way(dict.fromkeys(names, 1.0), cluster.network.latency_s)
 
-    def ring(rank: int) -> Way:
-        uses: dict[str, float] = {}
-        for way in _WAYS:
-            if layout.ring_members < layout.ring_size:
-                # A ring of its own from each member of a node: every card carries its part.
-                uses |= dict.fromkeys(crossed(way, rank), 1 / layout.ring_members)
-            if layout.ring_members > 1:
-                uses[f"scale-up {way} of stage {rank}"] = 1.0
-        return Way(uses, layout.ring_latency_s)
-
-    return Topology(
+    found = Topology(
         capacities=capacities,
         hops={(one, two): hop(one, two) for one in ranks for two in ranks if one != two},
-        rings=[ring(rank) for rank in ranks],
+        rings=(),
+        out_of_node=[[name for way in _WAYS for name in crossed(way, rank)] for rank in ranks],
     )
+    sizes = {"size": layout.ring_size, "members": layout.ring_members}
+    rings = [Way(found.ring_uses(rank, **sizes), layout.ring_latency_s) for rank in ranks]
+    return replace(found, rings=rings)
 
 
 _WAYS = ("out", "in")
+
+
+def _inside_node(rank: int) -> list[str]:
+    return [f"scale-up {way} of stage {rank}" for way in _WAYS]
 
 
 def refuse_uneven_sharing(cluster: Cluster, sharing: Sharing) -> None:
