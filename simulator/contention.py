@@ -81,13 +81,13 @@ class Reduction(NamedTuple):
 
     Attributes
     ----------
-    stream : Stream
-        All of it.
+    streams : sequence of Stream
+        All of it, ring by ring.
     bucket_count : int
         In how many parts, each ready as the last backward goes on [count].
     """
 
-    stream: Stream
+    streams: Sequence[Stream]
     bucket_count: int
 
 
@@ -370,15 +370,14 @@ class _Rank:
             return
         finished = self.env.event()
         self.reduced.append(finished)
-        count, whole = reduction.bucket_count, reduction.stream
+        count = reduction.bucket_count
         done = None
         for bucket in range(count):
             yield self.env.timeout(duration_s / count) if bucket < count - 1 else ended
-            first, last = (
-                whole.size_bytes * bucket // count,
-                whole.size_bytes * (bucket + 1) // count,
-            )
-            done = self.collect(whole._replace(size_bytes=last - first))
+            for whole in reduction.streams:
+                first = whole.size_bytes * bucket // count
+                last = whole.size_bytes * (bucket + 1) // count
+                done = self.collect(whole._replace(size_bytes=last - first))
         if done is not None:
             yield done
         finished.succeed()
@@ -423,7 +422,7 @@ def without_traffic(step: SharedStep) -> SharedStep:
             for kind, of_kind in step.streams.items()
         },
         reductions=[
-            None if entry is None else entry._replace(stream=silent(entry.stream))
+            None if entry is None else entry._replace(streams=list(map(silent, entry.streams)))
             for entry in step.reductions
         ],
     )

@@ -7,11 +7,10 @@ gradients beside the last backwards or after them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import Columns
-from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import ActionKind
 from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.scenario import Scenario
@@ -26,24 +25,55 @@ from simulator.trace import DATA_AXIS, Trace
 from simulator.training import chunk_places, chunk_value, classes_of, step_program
 from simulator.variation import Variation, varied
 
+_RINGS = (
+    ("sharding", "chunk_dense_gather_bytes", "chunk_dense_gradient_bytes"),
+    ("replication", "", "chunk_replica_bytes"),
+    ("expert_sharding", "chunk_expert_gather_bytes", "chunk_expert_gradient_bytes"),
+)
+"""Rings of data parallelism: what a virtual stage gathers and reduces around each."""
+
 _INPUTS = (
     "chunk_forward_compute_s",
     "chunk_backward_compute_s",
     "chunk_recompute_s",
     "chunk_layers",
-    "chunk_gather_bytes",
-    "chunk_gradient_bytes",
     "chunk_trained_parameters",
     "trained_unit_parameters",
     "pipeline_stride",
-    "sharding_node_members",
-    "sharding_size",
-    "sharding_latency_s",
-    "replication_size",
-    "expert_sharding_size",
+    *(name for _, *names in _RINGS for name in names if name),
+    *(
+        f"{group}_{name}"
+        for group, _, _ in _RINGS
+        for name in ("size", "node_members", "latency_s")
+    ),
     "microbatch_count",
     *LAYER_TRAFFIC_INPUTS,
 )
+
+
+class _Ring(NamedTuple):
+    """Ranks that gather weights or reduce gradients: what they send, how far, in how many steps."""
+
+    gather: str
+    gradient: str
+    size: int
+    members: int
+    steps: int
+    latency_s: float
+
+
+def _ring(values: Mapping[str, Any], group: str, gather: str, gradient: str) -> _Ring:
+    size = int(scalar(values[f"{group}_size"]))
+    # Groups that share shards hold the same: they sum and spread them, in twice the steps.
+    passes = 1 if gather else 2
+    return _Ring(
+        gather=gather,
+        gradient=gradient,
+        size=size,
+        members=int(scalar(values[f"{group}_node_members"])),
+        steps=passes * (size - 1),
+        latency_s=scalar(values[f"{group}_latency_s"]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,43 +210,35 @@ def shared_step(
     def of_stage(name: str, stage: int) -> Any:
         return chunk_value(values, name, places[stage])
 
-    if max(int(scalar(values[name])) for name in ("replication_size", "expert_sharding_size")) > 1:
-        raise NotModelledError(
-            "links shared by several rings of gradients (plan.sharding_group_size, or experts with "
-            "groups of their own) are not modelled yet"
-        )
-    members = int(scalar(values["sharding_size"]))
-    layout = Layout(
-        rank_count=len(base.order),
-        stride=int(scalar(values["pipeline_stride"])),
-        ring_size=members,
-        ring_members=int(scalar(values["sharding_node_members"])),
-        ring_latency_s=scalar(values["sharding_latency_s"]),
-    )
+    layout = Layout(rank_count=len(base.order), stride=int(scalar(values["pipeline_stride"])))
     topology = topology_of(scenario.cluster, layout, sharing)
+    rings = [_ring(values, *entry) for entry in _RINGS]
 
-    def stream(name: str, when: When, size_bytes: int, stage: int, passes: int = 1) -> Stream:
-        ring = topology.rings[base.stage_ranks()[stage]]
-        latency_s = passes * (members - 1) * ring.latency_s
-        return Stream(name, when, passes * size_bytes, Way(ring.uses, latency_s))
+    def streams(name: str, when: When, stage: int, passes: int = 1) -> list[Stream]:
+        """Return what a virtual stage sends around each ring, once or more often."""
+        found = []
+        for ring in rings:
+            quantity = ring.gather if name == "gather" else ring.gradient
+            size_bytes = passes * int(of_stage(quantity, stage)) if quantity else 0
+            rank = base.stage_ranks()[stage]
+            uses = topology.ring_uses(rank, size=ring.size, members=ring.members)
+            if size_bytes:
+                latency_s = passes * ring.steps * ring.latency_s
+                found.append(Stream(name, when, size_bytes, Way(uses, latency_s)))
+        return found
 
     def gathers(stage: int) -> list[Stream]:
         when = When.BESIDE if plan.overlap_parameter_gather else When.BEFORE
-        size_bytes = int(of_stage("chunk_gather_bytes", stage))
-        needed = plan.zero_stage >= 3 and size_bytes
-        return [stream("gather", when, size_bytes, stage)] if needed else []
+        return streams("gather", when, stage) if plan.zero_stage >= 3 else []
 
     def scatters(stage: int) -> list[Stream]:
         when = When.BESIDE if plan.overlap_gradient_reduction else When.AFTER
-        size_bytes = int(of_stage("chunk_gradient_bytes", stage))
-        needed = plan.zero_stage >= 2 and size_bytes
-        return [stream("reduction", when, size_bytes, stage)] if needed else []
+        return streams("reduction", when, stage) if plan.zero_stage >= 2 else []
 
     def reduction(stage: int) -> Reduction | None:
-        size_bytes = int(of_stage("chunk_gradient_bytes", stage))
-        if plan.zero_stage >= 2 or not size_bytes:
+        whole = streams("reduction", When.AFTER, stage, 2 - min(plan.zero_stage, 1))
+        if plan.zero_stage >= 2 or not whole:
             return None
-        whole = stream("reduction", When.AFTER, size_bytes, stage, 2 - min(plan.zero_stage, 1))
         unit = scalar(values["trained_unit_parameters"][classes[base.stage_ranks()[stage]]])
         buckets = round(of_stage("chunk_trained_parameters", stage) / unit)
         return Reduction(whole, max(buckets, 1) if plan.overlap_gradient_reduction else 1)

@@ -6,7 +6,7 @@ that do the same, and what is left of it is shared by the stages that it serves.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from costmodels.errors import SpecError
@@ -62,17 +62,10 @@ class Layout:
         Pipeline ranks, p [count].
     stride : int
         Accelerators from one stage to the next [rank].
-    ring_size, ring_members : int
-        GPUs of the ring that reduces gradients, and how many of them share a node [count].
-    ring_latency_s : float
-        Of one hop of that ring [s].
     """
 
     rank_count: int
     stride: int
-    ring_size: int
-    ring_members: int
-    ring_latency_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +78,12 @@ class Topology:
         What each resource carries [byte/s].
     hops : mapping of (int, int) to Way
         Between pipeline ranks.
-    rings : sequence of Way
-        By pipeline rank, around the ring that reduces its gradients; one hop's latency.
     out_of_node : sequence of sequence of str
         By pipeline rank, what its messages to and from other nodes cross.
     """
 
     capacities: Mapping[str, float]
     hops: Mapping[tuple[int, int], Way]
-    rings: Sequence[Way]
     out_of_node: Sequence[Sequence[str]] = ()
 
     def ring_uses(self, rank: int, *, size: int, members: int) -> Mapping[str, float]:
@@ -178,15 +168,11 @@ def topology_of(cluster: Cluster, layout: Layout, sharing: Sharing) -> Topology:
         names = [*crossed("out", source), *crossed("in", destination)]
         return Way(dict.fromkeys(names, 1.0), cluster.network.latency_s)
 
-    found = Topology(
+    return Topology(
         capacities=capacities,
         hops={(one, two): hop(one, two) for one in ranks for two in ranks if one != two},
-        rings=(),
         out_of_node=[[name for way in _WAYS for name in crossed(way, rank)] for rank in ranks],
     )
-    sizes = {"size": layout.ring_size, "members": layout.ring_members}
-    rings = [Way(found.ring_uses(rank, **sizes), layout.ring_latency_s) for rank in ranks]
-    return replace(found, rings=rings)
 
 
 _WAYS = ("out", "in")
