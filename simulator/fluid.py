@@ -9,7 +9,7 @@ References
 .. [1] D. Bertsekas and R. Gallager, "Data Networks," 2nd ed., Prentice Hall, 1992, section 6.5.2.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -101,6 +101,16 @@ class Flow:
         From the first byte sent to the arrival of the last [s].
     alone_s : float
         How long it would take without any other flow [s].
+    left_bytes, left_at_s : float
+        What was left when its rate was last set, and when that was [byte], [s].
+    finish_s : float
+        When the last byte leaves if the rate stays [s].
+    number : int
+        How many flows started before it [count].
+    share, alone : Share
+        What it gets now, and what it would get without any other flow.
+    arrival : Event or None
+        Of its last byte.
     """
 
     axis: str
@@ -111,9 +121,11 @@ class Flow:
     end_s: float = 0
     alone_s: float = 0
     left_bytes: float = 0
+    left_at_s: float = 0
     finish_s: float = 0
+    number: int = 0
     share: Share = _NO_SHARE
-    alone_bytes_per_s: float = 0
+    alone: Share = _NO_SHARE
     arrival: Event | None = None
 
 
@@ -161,9 +173,7 @@ class Network:
     carried_bytes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     losses: defaultdict[Loss, float] = field(default_factory=lambda: defaultdict(float))
     flows: list[Flow] = field(default_factory=list)
-    _active: list[Flow] = field(default_factory=list)
-    _shared_at_s: float = 0
-    _version: int = 0
+    _users: dict[str, dict[int, Flow]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, capacity in self.capacities.items():
@@ -172,84 +182,100 @@ class Network:
 
     def alone_s(self, size_bytes: float, uses: Mapping[str, float]) -> float:
         """Return how long bytes take without any other flow, latency left out [s]."""
-        (alone,) = max_min_shares([uses], self.capacities)
-        return size_bytes / alone.rate_bytes_per_s
+        return size_bytes / self._alone(uses).rate_bytes_per_s
+
+    def _alone(self, uses: Mapping[str, float]) -> Share:
+        if not uses:
+            return Share(float("inf"), "")
+        return Share(*min((self.capacities[name] / amount, name) for name, amount in uses.items()))
 
     def start(self, flow: Flow) -> Event:
         """Send a message; the event happens when the last byte has arrived."""
-        flow.start_s = self.env.now
+        flow.start_s = flow.left_at_s = self.env.now
         flow.left_bytes = flow.size_bytes
         flow.arrival = self.env.event()
-        (alone,) = max_min_shares([flow.uses], self.capacities)
-        flow.alone_bytes_per_s = alone.rate_bytes_per_s
-        sending_s = flow.size_bytes / alone.rate_bytes_per_s
+        flow.alone = self._alone(flow.uses)
+        flow.number = len(self.flows)
+        sending_s = flow.size_bytes / flow.alone.rate_bytes_per_s
         flow.alone_s = sending_s + flow.latency_s
         self.flows.append(flow)
         for name, amount in flow.uses.items():
             self.carried_bytes[name] += flow.size_bytes * amount
         if sending_s:
-            self._advance()
-            self._active.append(flow)
-            self._share()
+            met = self._met_by(flow)
+            self._advance(met)
+            for name in flow.uses:
+                self._users.setdefault(name, {})[flow.number] = flow
+            self._share([*met, flow])
         else:
             self._deliver(flow)
         return flow.arrival
 
-    def _advance(self) -> None:
+    def _met_by(self, flow: Flow) -> list[Flow]:
+        """Return the flows whose rates one may change: that share with it, with them, and so on."""
+        if not self.is_shared:
+            return []
+        met: dict[int, Flow] = {}
+        names, known = list(flow.uses), set(flow.uses)
+        while names:
+            for number, other in self._users.get(names.pop(), {}).items():
+                if number not in met and other is not flow:
+                    met[number] = other
+                    names += other.uses.keys() - known
+                    known |= other.uses.keys()
+        return [met[number] for number in sorted(met)]
+
+    def _advance(self, flows: Sequence[Flow]) -> None:
         """Take what has flowed since the rates were last set from what is left."""
-        passed_s = self.env.now - self._shared_at_s
-        self._shared_at_s = self.env.now
-        if not passed_s:
-            return
-        axes = self._axes_on()
-        for flow in self._active:
+        for flow in flows:
+            passed_s = self.env.now - flow.left_at_s
+            flow.left_at_s = self.env.now
             flow.left_bytes -= flow.share.rate_bytes_per_s * passed_s
-            lost_s = passed_s * (1 - flow.share.rate_bytes_per_s / flow.alone_bytes_per_s)
+            if not self.is_shared:
+                continue
+            share = flow.share.rate_bytes_per_s / flow.alone.rate_bytes_per_s
+            lost_s = passed_s * (1 - share)
             if lost_s > 0:
-                others = axes[flow.share.bottleneck].copy()
-                others[flow.axis] -= 1
-                names = tuple(sorted(axis for axis, count in others.items() if count))
-                self.losses[Loss(flow.axis, flow.share.bottleneck, names)] += lost_s
+                loss = Loss(flow.axis, flow.share.bottleneck, self._others(flow))
+                self.losses[loss] += lost_s
 
-    def _axes_on(self) -> Mapping[str, Counter[str]]:
-        axes: dict[str, Counter[str]] = {}
-        for flow in self._active:
-            for name in flow.uses:
-                axes.setdefault(name, Counter())[flow.axis] += 1
-        return axes
+    def _others(self, flow: Flow) -> tuple[str, ...]:
+        """Return the axes of the flows that a flow meets at its bottleneck."""
+        users = self._users[flow.share.bottleneck].values()
+        return tuple(sorted({other.axis for other in users if other is not flow}))
 
-    def _share(self) -> None:
-        """Set the rates of all flows, and wait for the next to end."""
-        self._version += 1
-        if not self._active:
-            return
-        if self.is_shared:
-            shares = max_min_shares([flow.uses for flow in self._active], self.capacities)
-        else:
-            shares = [max_min_shares([flow.uses], self.capacities)[0] for flow in self._active]
-        for flow, share in zip(self._active, shares, strict=True):
+    def _share(self, flows: Sequence[Flow]) -> None:
+        """Set the rates of flows that meet no others, and wait for each to end."""
+        shares = [flow.alone for flow in flows]
+        if self.is_shared and len(flows) > 1:
+            shares = max_min_shares([flow.uses for flow in flows], self.capacities)
+        for flow, share in zip(flows, shares, strict=True):
             # A rate that stays keeps its end, so that a flow alone takes its bytes over bandwidth
             # to the bit, whatever happens elsewhere.
-            if share != flow.share or not flow.finish_s:
+            if share != flow.share:
                 flow.share = share
                 flow.finish_s = self.env.now + flow.left_bytes / share.rate_bytes_per_s
-        next_s = min(flow.finish_s for flow in self._active)
-        version = self._version
-        timer = self.env.timeout(max(next_s - self.env.now, 0))
+                self._wait(flow, flow.finish_s)
+
+    def _wait(self, flow: Flow, finish_s: float) -> None:
+        timer = self.env.timeout(max(finish_s - self.env.now, 0))
 
         def end(_: Event) -> None:
-            if version == self._version:
-                self._end(next_s)
+            if flow.finish_s == finish_s and flow.number in self._users[next(iter(flow.uses))]:
+                self._end(flow)
 
         timer.callbacks.append(end)
 
-    def _end(self, finish_s: float) -> None:
-        ended = [flow for flow in self._active if flow.finish_s <= finish_s]
-        self._advance()
-        self._active = [flow for flow in self._active if flow.finish_s > finish_s]
-        for flow in ended:
-            self._deliver(flow)
-        self._share()
+    def _end(self, flow: Flow) -> None:
+        """End a flow and those that end with it, and share what they leave."""
+        met = self._met_by(flow)
+        self._advance([*met, flow])
+        ended = [other for other in [*met, flow] if other.finish_s <= flow.finish_s]
+        for other in sorted(ended, key=lambda one: one.number):
+            for name in other.uses:
+                del self._users[name][other.number]
+            self._deliver(other)
+        self._share([other for other in met if other.finish_s > flow.finish_s])
 
     def _deliver(self, flow: Flow) -> None:
         flow.end_s = self.env.now + flow.latency_s
