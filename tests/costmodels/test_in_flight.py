@@ -1,12 +1,14 @@
 """What a rank holds at most, in closed form, against a replay of its actions."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costmodels.errors import SpecError
 from costmodels.pipelining.actions import RELEASING, Action, ActionKind
 from costmodels.pipelining.schedules import SCHEDULES, Schedule, ScheduleName
 
@@ -158,14 +160,29 @@ def test_the_peak_may_come_late() -> None:
     assert peaks == [8, 4, 11]
 
 
+def exists_on(name: ScheduleName, p: int) -> bool:
+    """Return whether a schedule exists on a number of ranks, for some chunks and microbatches."""
+    if name is ScheduleName.DUAL_PIPE:
+        return p % 2 == 0
+    return p > 1 or name is not ScheduleName.INTERLEAVED_ONE_F_ONE_B
+
+
+@pytest.mark.parametrize("p", range(1, LARGEST_P + 1, 2))
+def test_dual_pipe_is_refused_on_an_odd_number_of_ranks(p: int) -> None:
+    with pytest.raises(SpecError, match=f"an even pipeline_parallel_size.*_size is {p}, "):
+        SCHEDULES[ScheduleName.DUAL_PIPE].order(
+            pipeline_parallel_size=p, virtual_stages=2, microbatch_count=LARGEST_M
+        )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("p", range(1, LARGEST_P + 1))
 def test_full_range_is_that_of_a_replay(name: ScheduleName, p: int) -> None:
     schedule = SCHEDULES[name]
     rows = legal_rows(schedule, p)
+    assert bool(rows) == exists_on(name, p)
     if not rows:
-        assert p == 1
         return
     columns = np.array(rows).T
     sizes = dict(
@@ -180,7 +197,20 @@ def test_full_range_is_that_of_a_replay(name: ScheduleName, p: int) -> None:
     weights[np.arange(LARGEST_V)[:, None] >= columns[1]] = 0
     peaks = schedule.peak_activation_bytes(list(weights), **sizes).tolist()
     counts = schedule.in_flight_count(**sizes).tolist()
-    for index, row in enumerate(rows):
-        actions = actions_of(schedule, row)
-        assert peaks[index] == replayed_peak(actions, p, weights[:, index].tolist())
-        assert counts[index] == replayed_peak(actions, p, [1] * LARGEST_V)
+    for (_, v, m), ranks in groupby(range(len(rows)), key=lambda index: rows[index][:3]):
+        order = schedule.order(pipeline_parallel_size=p, virtual_stages=v, microbatch_count=m)
+        for index in ranks:
+            actions = order[rows[index][3]]
+            assert peaks[index] == replayed_peak(actions, p, weights[:, index].tolist())
+            assert counts[index] == replayed_peak(actions, p, [1] * LARGEST_V)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", range(1, LARGEST_P + 1))
+def test_a_searched_order_holds_no_more_than_its_count(p: int) -> None:
+    schedule = SCHEDULES[ScheduleName.ZB_AUTO]
+    for m in (1, p, 2 * p + 1):
+        sizes = {"pipeline_parallel_size": p, "virtual_stages": 1, "microbatch_count": m}
+        for rank, actions in enumerate(schedule.order(**sizes)):
+            count = schedule.in_flight_count(**sizes, stage_index=rank)
+            assert replayed_peak(actions, p, [1]) <= count
