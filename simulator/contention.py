@@ -16,12 +16,13 @@ from simpy import Environment, Event
 from simpy.events import ProcessGenerator
 
 from costmodels.pipelining.actions import RELEASING, Action, ActionKind
+from costmodels.pipelining.longest_path import UNKNOWN
 from simulator.deadlocks import refuse_deadlock
 from simulator.fluid import Flow, Loss, Network
 from simulator.program import PipelineProgram
 from simulator.record import Record, trace_of
 from simulator.step_ends import EndPart, after_reduction
-from simulator.tasks import UNKNOWN, Tasks, tasks_of
+from simulator.tasks import Tasks, tasks_of
 from simulator.topology import Topology, Way
 from simulator.trace import DATA_AXIS, PIPELINE_AXIS, Engine, Trace
 

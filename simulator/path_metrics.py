@@ -6,7 +6,8 @@ from operator import add, itemgetter
 from typing import NamedTuple
 
 from costmodels.pipelining.actions import Action, ActionKind
-from simulator.longest_path import Played, play
+from costmodels.pipelining.longest_path import Played
+from simulator.longest_path import play
 from simulator.metrics import PipelineMetrics
 from simulator.program import PipelineProgram
 from simulator.step_ends import EndPart, step_end_parts

@@ -14,11 +14,12 @@ from simpy import Environment
 from simpy.events import ProcessGenerator
 
 from costmodels.pipelining.actions import Action
+from costmodels.pipelining.longest_path import UNKNOWN
 from simulator.deadlocks import refuse_deadlock
 from simulator.program import PipelineProgram
 from simulator.record import Record, trace_of
 from simulator.resources import Arrival, Link
-from simulator.tasks import UNKNOWN, Tasks, tasks_of
+from simulator.tasks import Tasks, tasks_of
 from simulator.trace import Trace
 
 Report: TypeAlias = Callable[[int, int], object]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind, Order
+from costmodels.pipelining.longest_path import units_of
 from simulator.resources import LinkSpec
 
 
@@ -268,14 +269,10 @@ class PipelineProgram:
         is_split = any(split in actions for actions in self.order)
         return split if is_split else Action(following, ActionKind.BACKWARD, microbatch)
 
-    def units(self, rank: int) -> Iterator[tuple[Action, ...]]:
-        """Yield the actions of a rank in order, those that run together as one."""
-        actions, pairs = self.order[rank], self.overlapped[rank] if self.overlapped else ()
-        place = 0
-        while place < len(actions):
-            size = 2 if place in pairs else 1
-            yield actions[place : place + size]
-            place += size
+    def units(self, rank: int) -> Iterator[Sequence[Action]]:
+        """Return the actions of a rank in order, those that run together as one."""
+        pairs = self.overlapped[rank] if self.overlapped else frozenset()
+        return units_of(self.order[rank], pairs)
 
     def _refuse_wrong_pairs(self) -> None:
         if self.overlapped:

@@ -6,9 +6,10 @@ from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from costmodels.pipelining.actions import Action, ActionKind
+from costmodels.pipelining.longest_path import Cost
 from simulator.program import ActionWork, PipelineProgram
 from simulator.step_ends import EndPart, step_end_parts
-from simulator.tasks import Cost, Task, Tasks
+from simulator.tasks import Task, Tasks
 from simulator.trace import PIPELINE_AXIS, Engine, Send, Span, Trace
 
 Times: TypeAlias = list[list[float]]

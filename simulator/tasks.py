@@ -1,9 +1,6 @@
 """What an action of each kind is to a virtual stage: the arrows of the action graph, as lists.
 
-Both engines walk these lists. An action waits for one arrival: a forward for that of the virtual
-stage before, a backward or an input gradient for that of the one after, and at the end of a chain for its
-own forward. A weight gradient comes after its input gradient on the same rank, so that it never
-waits. Arrivals are looked up by microbatch in lists that the sender and the receiver share.
+Both engines walk these lists, those of `costmodels.pipelining.longest_path`.
 """
 
 import math
@@ -12,31 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind
+from costmodels.pipelining.longest_path import Cost, ports
 from simulator.program import PipelineProgram
 from simulator.resources import LinkSpec
-
-UNKNOWN = -1.0
-"""An arrival that nobody knows yet; a number, so that an engine compares without a type check."""
-
-_GRADIENT_KINDS = (ActionKind.BACKWARD, ActionKind.INPUT_GRADIENT)
-
-
-class Cost(NamedTuple):
-    """What one action takes and changes.
-
-    Attributes
-    ----------
-    duration_s : float
-        How long its rank is busy [s].
-    delta_bytes : int
-        What it allocates at its start less what it releases at its end; one of them is zero [byte].
-    sent_bytes : int
-        What it hands over [byte].
-    """
-
-    duration_s: float
-    delta_bytes: int
-    sent_bytes: int
 
 
 class Task(NamedTuple):
@@ -76,21 +51,11 @@ def tasks_of(program: PipelineProgram) -> Tasks:
         If a rank plays a weight gradient before the input gradient that it follows from.
     """
     _refuse_early_weight_gradients(program)
-    count, stages = program.microbatch_count(), range(program.stage_count)
-    activations = [[UNKNOWN] * count for _ in stages]
-    gradients = [[UNKNOWN] * count for _ in stages]
-    ranks, after, before = program.stage_ranks(), program.next_stages(), program.previous_stages()
-    at_once, nowhere = [0.0] * count, [UNKNOWN] * count
+    ranks = program.stage_ranks()
+    of_kind = ports(program.previous_stages(), program.next_stages(), program.microbatch_count())
 
     def task(kind: ActionKind, stage: int) -> Task:
-        source, target, other = at_once, nowhere, None
-        if kind is ActionKind.FORWARD:
-            source = at_once if before[stage] is None else activations[stage]
-            other = after[stage]
-            target = gradients[stage] if other is None else activations[other]
-        elif kind in _GRADIENT_KINDS:
-            source, other = gradients[stage], before[stage]
-            target = nowhere if other is None else gradients[other]
+        source, target, other = of_kind[kind][stage]
         destination = ranks[stage] if other is None else ranks[other]
         crosses = destination != ranks[stage]
         return Task(
@@ -101,6 +66,7 @@ def tasks_of(program: PipelineProgram) -> Tasks:
             destination=destination,
         )
 
+    stages = range(program.stage_count)
     return {kind: [task(kind, stage) for stage in stages] for kind in program.kinds()}
 
 

@@ -7,10 +7,20 @@ the last stage follows its own forward; the weight-gradient half follows the oth
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from typing import NamedTuple
 
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import RETURNING, Action, ActionKind, Order
+from costmodels.pipelining.longest_path import (
+    Cost,
+    EqualStep,
+    Step,
+    play_equal,
+    play_units,
+    ports,
+    units_of,
+)
 from costmodels.pipelining.placements import Placement
 
 Durations = Mapping[ActionKind, Sequence[float]]
@@ -83,126 +93,66 @@ def play(
     SpecError
         If ranks wait for each other forever: the message names the circle.
     """
-    microbatch_count = 1 + max((a.microbatch for row in order for a in row), default=-1)
-    made = _Made(placement, microbatch_count, hop_s)
-    nothing: frozenset[int] = frozenset()
-    players = [
-        _Player(row, durations, nothing if overlapped is None else overlapped[rank])
-        for rank, row in enumerate(order)
-    ]
-    ready = list(range(len(order)))
-    waiting: dict[int, int] = {}
-    while ready:
-        rank = ready.pop()
-        slot = players[rank].advance(made)
-        if slot is not None:
-            waiting[slot] = rank
-        ready.extend(waiting.pop(done) for done in made.taken() if done in waiting)
-    ends = [player.ends_s for player in players]
-    if waiting:
-        raise SpecError(f"the order deadlocks: {_circle(order, placement, ends)}")
+    count = 1 + max((a.microbatch for row in order for a in row), default=-1)
+    steps = _steps(placement, durations, count, hop_s)
+    playable = [_up_to_early_weights(row) for row in order]
+    if overlapped is not None and any(overlapped):
+        pairs = zip(playable, overlapped, strict=True)
+        played = play_units([units_of(*entry) for entry in pairs], steps)
+    else:
+        played = play_equal(playable, _equal(steps))
+        overlapped = None
+    if list(map(len, played.starts_s)) != list(map(len, order)):
+        raise SpecError(f"the order deadlocks: {_circle(order, placement, played.starts_s)}")
+    times = [[durations[kind][stage] for stage, kind, _ in row] for row in order]
+    ends = [list(map(add, *entry)) for entry in zip(played.starts_s, times, strict=True)]
+    for of_rank, places in zip(ends, overlapped or (), strict=False):
+        for place in places:
+            of_rank[place] = of_rank[place + 1]
     return Playing(
         ends_s=tuple(map(tuple, ends)),
-        busy_s=tuple(player.busy_s for player in players),
-        start_s=tuple(player.start_s for player in players),
+        busy_s=tuple(map(sum, times)),
+        start_s=tuple(starts[0] if starts else 0.0 for starts in played.starts_s),
     )
 
 
-class _Player:
-    """A rank that plays its actions as far as their inputs are there."""
+def _steps(
+    placement: Placement, durations: Durations, microbatch_count: int, hop_s: float
+) -> dict[ActionKind, list[Step]]:
+    """Return what actions take and wait for, where a message travels between ranks only."""
+    ranks = placement.ranks
+    of_kind = ports(placement.preceding(), placement.following, microbatch_count)
 
-    def __init__(
-        self, row: Sequence[Action], durations: Durations, overlapped: frozenset[int]
-    ) -> None:
-        self.ends_s: list[float] = []
-        self.busy_s = 0.0
-        self.start_s = 0.0
-        self._row = row
-        self._durations = durations
-        self._overlapped = overlapped
-        self._now_s = 0.0
+    def step(kind: ActionKind, stage: int) -> Step:
+        source, target, taker = of_kind[kind][stage]
+        costs = [Cost(durations[kind][stage], 0, 0)] * microbatch_count
+        travels = taker is not None and ranks[taker] != ranks[stage]
+        return Step(source, target, costs, hop_s if travels else 0)
 
-    def advance(self, made: "_Made") -> int | None:
-        """Play on, and return the slot of the input that the rank waits for; None at its end."""
-        row, durations, overlapped, ends = self._row, self._durations, self._overlapped, self.ends_s
-        place, now_s = len(ends), self._now_s
-        while place < len(row):
-            size = 2 if place in overlapped else 1
-            start_s = now_s
-            duration_s = 0.0
-            for action in row[place : place + size]:
-                slot, arrival_s = made.input_of(action)
-                if arrival_s is None:
-                    self._now_s = now_s
-                    return slot
-                start_s = max(start_s, arrival_s)
-                duration_s += durations[action.kind][action.stage]
-            if place == 0:
-                self.start_s = start_s
-            now_s = start_s + duration_s
-            self.busy_s += duration_s
-            for action in row[place : place + size]:
-                ends.append(now_s)
-                made.record(action, now_s)
-            place += size
-        self._now_s = now_s
-        return None
+    stages = range(placement.stage_count)
+    return {kind: [step(kind, stage) for stage in stages] for kind in durations}
 
 
-class _Made:
-    """The ends of what hands something over, in one list: forwards first, then gradients."""
-
-    def __init__(self, placement: Placement, microbatch_count: int, hop_s: float) -> None:
-        self._count = microbatch_count
-        self._stages = placement.stage_count
-        self._ends: list[float | None] = [None] * (2 * self._stages * microbatch_count)
-        self._new: list[int] = []
-        self._forward = _sources(placement.preceding(), placement.ranks, hop_s)
-        self._backward = _sources(placement.following, placement.ranks, hop_s)
-
-    def input_of(self, action: Action) -> tuple[int, float | None]:
-        """Return the slot of an action's input, and when it arrives; None before it is made."""
-        stage, kind, microbatch = action
-        hop_s = 0.0
-        if kind is ActionKind.FORWARD:
-            source, hop_s = self._forward[stage]
-            if source is None:
-                return -1, 0.0
-            slot = source * self._count + microbatch
-        elif kind is ActionKind.WEIGHT_GRADIENT:
-            slot = (self._stages + stage) * self._count + microbatch
-        else:
-            source, hop_s = self._backward[stage]
-            # The gradient of the last stage starts at its own forward.
-            line = stage if source is None else self._stages + source
-            slot = line * self._count + microbatch
-        end_s = self._ends[slot]
-        return slot, None if end_s is None else end_s + hop_s
-
-    def record(self, action: Action, end_s: float) -> None:
-        """Note the end of an action that hands something over."""
-        stage, kind, microbatch = action
-        if kind is ActionKind.WEIGHT_GRADIENT:
-            return
-        line = stage if kind is ActionKind.FORWARD else self._stages + stage
-        slot = line * self._count + microbatch
-        self._ends[slot] = end_s
-        self._new.append(slot)
-
-    def taken(self) -> list[int]:
-        """Return the slots filled since the last call."""
-        slots, self._new = self._new, []
-        return slots
+def _equal(steps: Mapping[ActionKind, Sequence[Step]]) -> dict[ActionKind, list[EqualStep]]:
+    return {
+        kind: [
+            EqualStep(one.source, one.target, one.costs[0].duration_s, 0, one.delay_s)
+            for one in of_kind
+            if one.costs
+        ]
+        for kind, of_kind in steps.items()
+    }
 
 
-def _sources(
-    neighbours: Sequence[int | None], ranks: Sequence[int], hop_s: float
-) -> list[tuple[int | None, float]]:
-    """Return for each virtual stage where its input comes from, and how long that travels."""
-    return [
-        (source, 0.0 if source is None or ranks[source] == ranks[stage] else hop_s)
-        for stage, source in enumerate(neighbours)
-    ]
+def _up_to_early_weights(row: Sequence[Action]) -> Sequence[Action]:
+    """Return the actions before a weight gradient that comes before its input gradient."""
+    done: set[tuple[int, int]] = set()
+    for place, (stage, kind, microbatch) in enumerate(row):
+        if kind is ActionKind.INPUT_GRADIENT:
+            done.add((stage, microbatch))
+        elif kind is ActionKind.WEIGHT_GRADIENT and (stage, microbatch) not in done:
+            return row[:place]
+    return row
 
 
 def needed_by(action: Action, placement: Placement, order: Order) -> Action | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from costmodels.errors import SpecError
 from costmodels.pipelining.actions import Action, ActionKind, Order
 from costmodels.pipelining.placements import Placement, bidirectional, v_shaped
+from costmodels.pipelining.playing import play
 from simulator.longest_path import record_path
 from simulator.metrics import pipeline_metrics
 from simulator.path_metrics import path_metrics
@@ -21,7 +22,12 @@ from simulator.record import trace_of
 from simulator.resources import LinkSpec
 from simulator.tasks import tasks_of
 from simulator.trace import Span
-from tests.simulator.pipeline_programs import equal_program, order_from_text, work
+from tests.simulator.pipeline_programs import (
+    NO_STEP_END,
+    equal_program,
+    order_from_text,
+    work,
+)
 
 F, B = ActionKind.FORWARD, ActionKind.BACKWARD
 SPLIT, W = ActionKind.INPUT_GRADIENT, ActionKind.WEIGHT_GRADIENT
@@ -168,6 +174,37 @@ def test_the_two_engines_make_the_same_trace(program: PipelineProgram) -> None:
             numbers = ("start_s", "end_s")
             assert [getattr(left, n) for n in numbers] == near([getattr(right, n) for n in numbers])
             assert left._replace(start_s=0, end_s=0) == right._replace(start_s=0, end_s=0)  # type: ignore[attr-defined]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_orders_replayed_by_closed_forms_take_the_simulators_times(data: st.DataObject) -> None:
+    """The same path without sizes: `costmodels.pipelining.playing` against events."""
+    placement = data.draw(placements())
+    order = data.draw(random_orders(placement))
+    stages, ranks = range(placement.stage_count), range(placement.rank_count)
+    times = {kind: [data.draw(durations) for _ in stages] for kind in ActionKind}
+    overlapped = [data.draw(pairs(row)) for row in order]
+    hop_s = data.draw(durations)
+    link = LinkSpec(latency_s=hop_s, bandwidth_bytes_per_s=float("inf"))
+    forward, backward, inputs, weights = ([work(time) for time in times[k]] for k in ActionKind)
+    program = PipelineProgram(
+        order=order,
+        forward=forward,
+        backward=backward,
+        input_gradient=inputs,
+        weight_gradient=weights,
+        activation_bytes=[0] * placement.stage_count,
+        static_bytes=[0] * placement.rank_count,
+        step_ends=[NO_STEP_END] * placement.rank_count,
+        links={(one, two): link for one in ranks for two in ranks if one != two},
+        successors=placement.following,
+        overlapped=overlapped,
+    )
+    playing = play(order, placement, times, hop_s=hop_s, overlapped=overlapped)
+    metrics = pipeline_metrics(simulate_pipeline(program))
+    assert playing.makespan_s == near(metrics.makespan_s)
+    assert playing.busy_s == near(metrics.busy_s)
 
 
 @settings(max_examples=100)
