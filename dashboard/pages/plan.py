@@ -31,6 +31,7 @@ from dashboard.parts import (
     unit_part,
 )
 from simulator.answer import Answer
+from simulator.inert_fields import counted, inert_fields, is_inert
 from simulator.limits import QUESTIONS, Limit
 
 
@@ -216,7 +217,7 @@ def later(asked: Asked) -> Sequence[Any]:
         html.Div(
             [
                 card("What this rests on, the weakest first", _basis(answer), key="basis"),
-                card("Notes", html.Ul([html.Li(note) for note in answer.notes]), key="notes"),
+                card("Notes", *_notes(answer.notes), key="notes"),
             ],
             className="columns uneven",
         ),
@@ -319,6 +320,17 @@ def _of_axes(answer: Answer) -> list[str]:
 
 
 _AXES = ("tensor", "sequence", "context", "expert", "pipeline", "data", "tied_embedding")
+
+
+def _notes(notes: Sequence[str]) -> list[Any]:
+    """Return notes as a list, those on fields without effect behind a summary."""
+    silent = [note for note in notes if is_inert(note)]
+    said = html.Ul([html.Li(note) for note in notes if not is_inert(note)])
+    if not silent:
+        return [said]
+    fields = counted(len(inert_fields(silent)), "field")
+    behind = html.Ul([html.Li(note) for note in silent])
+    return [said, more(f"{fields} of no effect here, or only with some values", behind)]
 
 
 def _basis(answer: Answer) -> Any:

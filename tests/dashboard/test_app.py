@@ -16,6 +16,7 @@ from dashboard.security import MOST_BYTES, Access, read_access
 from dashboard.state import DEFAULT, scenario_of
 from dashboard.store.scenarios import Store
 from simulator.answer import GROUPS
+from simulator.inert_fields import inert_fields
 from simulator.whatif import estimate
 from tests.dashboard.asking import answer_body, identity, numbers, texts
 
@@ -118,6 +119,13 @@ def test_bad_input_is_told_beside_its_field(
     }
     assert words in told[field]
     assert [path for path, text in told.items() if text] == [field]
+
+
+def test_notes_on_fields_without_effect_are_behind_a_summary(app: Any) -> None:
+    notes = estimate(scenario_of(DEFAULT, ())).notes
+    text = texts(later(app, ""))
+    assert all(note in text for note in notes)
+    assert f"{len(inert_fields(notes))} fields of no effect here" in text
 
 
 def test_bad_input_in_an_address_shows_where_it_started_from(app: Any) -> None:
