@@ -214,7 +214,7 @@ def test_a_validation_is_started_by_a_button(
     open_page(page, "/validation")
     page.get_by_role("button", name="Run the quick validation").click()
     page.locator("#job progress").wait_for()
-    page.locator("#result .card .verdict", has_text="cases passed").wait_for()
+    page.locator("#result .card .verdict", has_text="cases passed").wait_for(timeout=120_000)
     page.get_by_role("button", name="Run the quick validation").wait_for()
 
 

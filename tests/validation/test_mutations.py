@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "weights sharded twice",
-        "weights_bytes",
+        "wide_weights_bytes",
         lambda value, given: value // (1 + (given["zero_stage"] >= 3)),
         _sharded,
     ),
