@@ -17,12 +17,10 @@ References
 from costmodels.collectives import (
     ring_all_gather_bytes,
     ring_all_reduce_bytes,
-    ring_reduce_scatter_bytes,
 )
 from costmodels.columns import (
     Axis,
     Column,
-    ceil_div,
     minimum,
     total,
     where,
@@ -628,82 +626,6 @@ def tied_embedding_bytes(
     message = vocabulary_rows * hidden_size * reduction_element_bytes
     copies = (1 - weights_are_frozen) * embedding_copy_count
     return copies * holders * ring_all_reduce_bytes(message, 2)
-
-
-@quantity(
-    "byte",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_trained_parameters -"
-    " chunk_trained_expert_parameters, sharding_size)",
-    source=_ZERO,
-)
-def chunk_dense_gradient_bytes(
-    reduction_element_bytes: Column,
-    chunk_trained_parameters: Column,
-    chunk_trained_expert_parameters: Column,
-    sharding_size: Column,
-) -> Column:
-    """Return the bytes sent to scatter a chunk's gradients once, experts apart left out [byte]."""
-    elements = chunk_trained_parameters - chunk_trained_expert_parameters
-    return reduction_element_bytes * ring_reduce_scatter_bytes(elements, sharding_size)
-
-
-@quantity(
-    "byte",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_reduce_scatter_bytes(chunk_trained_expert_parameters,"
-    " expert_sharding_size)",
-    source=_ZERO,
-)
-def chunk_expert_gradient_bytes(
-    reduction_element_bytes: Column,
-    chunk_trained_expert_parameters: Column,
-    expert_sharding_size: Column,
-) -> Column:
-    """Return the bytes sent to scatter the gradients of a chunk's experts once [byte]."""
-    return reduction_element_bytes * ring_reduce_scatter_bytes(
-        chunk_trained_expert_parameters, expert_sharding_size
-    )
-
-
-@quantity(
-    "parameter",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="ceil_div(chunk_trained_parameters - chunk_trained_expert_parameters, sharding_size) +"
-    " ceil_div(chunk_trained_expert_parameters, expert_sharding_size)",
-    source=_ZERO,
-)
-def chunk_shard_parameters(
-    chunk_trained_parameters: Column,
-    chunk_trained_expert_parameters: Column,
-    sharding_size: Column,
-    expert_sharding_size: Column,
-) -> Column:
-    """Return the trained parameters of a chunk's shard on one GPU [parameter]."""
-    others = ceil_div(chunk_trained_parameters - chunk_trained_expert_parameters, sharding_size)
-    return others + ceil_div(chunk_trained_expert_parameters, expert_sharding_size)
-
-
-@quantity(
-    "byte",
-    Scope.CHUNK,
-    axes=_CHUNK,
-    basis=Basis.EXACT,
-    formula="reduction_element_bytes * ring_all_reduce_bytes(chunk_shard_parameters,"
-    " replication_size)",
-    source="Zhao et al. 2023, arXiv:2304.11277, section 3.2.2 (hybrid sharding): shards are summed over groups",
-)
-def chunk_replica_bytes(
-    reduction_element_bytes: Column, chunk_shard_parameters: Column, replication_size: Column
-) -> Column:
-    """Return the bytes sent to sum a chunk's scattered gradients over sharding groups once [byte]."""
-    return reduction_element_bytes * ring_all_reduce_bytes(chunk_shard_parameters, replication_size)
 
 
 @quantity(

@@ -421,20 +421,24 @@ def offload_buffer_bytes(
     "byte",
     Scope.GPU,
     basis=Basis.EXACT,
-    formula="gradient_bucket_parameters * weight_element_bytes",
+    formula="gradient_buckets_is_copied * gradient_bucket_parameters * weight_element_bytes",
     source="github.com/deepspeedai/DeepSpeed@edaa722126, runtime/zero/stage_1_and_2.py, "
     "setup_buckets: reduce_bucket_size elements of the weights' format, allocated as a whole; "
     "Megatron-LM's buckets are parts of the gradients, those of FSDP2 layers",
 )
-def bucket_buffer_bytes(gradient_bucket_parameters: Column, weight_element_bytes: Column) -> Column:
+def bucket_buffer_bytes(
+    gradient_buckets_is_copied: Column,
+    gradient_bucket_parameters: Column,
+    weight_element_bytes: Column,
+) -> Column:
     """Return the buckets to which gradients are copied to be reduced [byte].
 
     Examples
     --------
-    >>> bucket_buffer_bytes(500_000_000, 2)
+    >>> bucket_buffer_bytes(1, 500_000_000, 2)
     1000000000
     """
-    return gradient_bucket_parameters * weight_element_bytes
+    return gradient_buckets_is_copied * gradient_bucket_parameters * weight_element_bytes
 
 
 @quantity(

@@ -17,6 +17,7 @@ _SHOEYBI = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"
 _NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473, section 2.2"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
+_BUCKETS = "; one for each bucket"
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521, section 4: a ring"
 _CONTEXT = "Liu et al. 2023, arXiv:2310.01889, section 3; Jacobs et al. 2023, arXiv:2309.14509"
 _FOLDED = "Liu et al. 2025, arXiv:2504.14960, section 3; Rajbhandari et al. 2022, arXiv:2201.05596"
@@ -90,7 +91,7 @@ def chunk_gradient_message_bytes(
     chunk_trained_expert_parameters: Column,
     reduction_element_bytes: Column,
 ) -> Column:
-    """Return the payload of one reduction of a chunk's gradients, experts apart left out [byte]."""
+    """Return the payload of a chunk's gradients in all their buckets, experts apart left out [byte]."""
     elements = chunk_trained_parameters - chunk_trained_expert_parameters
     return elements * reduction_element_bytes
 
@@ -129,7 +130,7 @@ def chunk_weight_message_bytes(
     source=_RING + ": an all-reduce is a reduce-scatter and an all-gather",
 )
 def chunk_gradient_call_bytes(chunk_dense_gradient_bytes: Column) -> Column:
-    """Return the bytes sent in one all-reduce of a chunk's gradients [byte]."""
+    """Return the bytes sent to all-reduce a chunk's gradients once [byte]."""
     return 2 * chunk_dense_gradient_bytes
 
 
@@ -358,17 +359,26 @@ def tied_all_reduce_calls(
 
 @quantity(
     "count",
-    Scope.CHUNK,
-    axes=_CHUNK,
+    Scope.PLAN,
     basis=Basis.EXACT,
-    formula="1.0 * (zero_stage == 0) * minimum(sharding_size - 1, 1) * chunk_exists",
+    formula="1.0 * (zero_stage == 0)",
     source=_ZERO,
 )
-def gradient_all_reduce_calls(
-    zero_stage: Column, sharding_size: Column, chunk_exists: Column
-) -> Column:
-    """Return the all-reduces of a chunk's gradients, over a step [count]."""
-    return 1.0 * (zero_stage == 0) * minimum(sharding_size - 1, 1) * chunk_exists
+def all_reduce_passes(zero_stage: Column) -> Column:
+    """Return how often all gradients are all-reduced, over a step [count]."""
+    return 1.0 * (zero_stage == 0)
+
+
+@quantity(
+    "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1))",
+    source=_ZERO + "; sharded gradients are scattered after every backward",
+)
+def reduce_scatter_passes(zero_stage: Column, chunk_microbatch_count: Column) -> Column:
+    """Return how often all gradients are scattered, over a step [count]."""
+    return where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
 
 
 @quantity(
@@ -376,16 +386,38 @@ def gradient_all_reduce_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1))"
-    " * minimum(sharding_size - 1, 1) * chunk_exists",
-    source=_ZERO + "; sharded gradients are scattered after every backward",
+    formula="all_reduce_passes * minimum(sharding_size - 1, 1) * chunk_exists * chunk_bucket_count",
+    source=_ZERO + _BUCKETS,
+)
+def gradient_all_reduce_calls(
+    all_reduce_passes: Column,
+    sharding_size: Column,
+    chunk_exists: Column,
+    chunk_bucket_count: Column,
+) -> Column:
+    """Return the all-reduces of a chunk's gradients, over a step [count]."""
+    happens = all_reduce_passes * minimum(sharding_size - 1, 1) * chunk_exists
+    return happens * chunk_bucket_count
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="reduce_scatter_passes * minimum(sharding_size - 1, 1) * chunk_exists"
+    " * chunk_bucket_count",
+    source=_ZERO + _BUCKETS,
 )
 def gradient_reduce_scatter_calls(
-    zero_stage: Column, chunk_microbatch_count: Column, sharding_size: Column, chunk_exists: Column
+    reduce_scatter_passes: Column,
+    sharding_size: Column,
+    chunk_exists: Column,
+    chunk_bucket_count: Column,
 ) -> Column:
     """Return the reduce-scatters of a chunk's gradients, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
-    return calls * minimum(sharding_size - 1, 1) * chunk_exists
+    happens = reduce_scatter_passes * minimum(sharding_size - 1, 1) * chunk_exists
+    return happens * chunk_bucket_count
 
 
 @quantity(
@@ -410,16 +442,19 @@ def weight_all_gather_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="1.0 * (zero_stage == 0) * minimum(expert_sharding_size - 1, 1) *"
-    " minimum(chunk_expert_parameters, 1)",
-    source=_ZERO,
+    formula="all_reduce_passes * minimum(expert_sharding_size - 1, 1)"
+    " * minimum(chunk_expert_parameters, 1) * chunk_expert_bucket_count",
+    source=_ZERO + _BUCKETS,
 )
 def expert_gradient_all_reduce_calls(
-    zero_stage: Column, expert_sharding_size: Column, chunk_expert_parameters: Column
+    all_reduce_passes: Column,
+    expert_sharding_size: Column,
+    chunk_expert_parameters: Column,
+    chunk_expert_bucket_count: Column,
 ) -> Column:
     """Return the all-reduces of the gradients of a chunk's experts, over a step [count]."""
     has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
-    return 1.0 * (zero_stage == 0) * has_group
+    return all_reduce_passes * has_group * chunk_expert_bucket_count
 
 
 @quantity(
@@ -427,22 +462,19 @@ def expert_gradient_all_reduce_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1)) *"
-    " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
-    source=_ZERO,
+    formula="reduce_scatter_passes * minimum(expert_sharding_size - 1, 1)"
+    " * minimum(chunk_expert_parameters, 1) * chunk_expert_bucket_count",
+    source=_ZERO + _BUCKETS,
 )
 def expert_gradient_reduce_scatter_calls(
-    zero_stage: Column,
-    chunk_microbatch_count: Column,
+    reduce_scatter_passes: Column,
     expert_sharding_size: Column,
     chunk_expert_parameters: Column,
+    chunk_expert_bucket_count: Column,
 ) -> Column:
     """Return the reduce-scatters of the gradients of a chunk's experts, over a step [count]."""
     has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
-    return (
-        where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
-        * has_group
-    )
+    return reduce_scatter_passes * has_group * chunk_expert_bucket_count
 
 
 @quantity(
@@ -470,19 +502,19 @@ def expert_weight_all_gather_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 2, 1.0 * chunk_microbatch_count, 1.0 * (zero_stage == 1)) *"
-    " minimum(replication_size - 1, 1) * chunk_exists",
+    formula="reduce_scatter_passes * minimum(replication_size - 1, 1) * chunk_exists"
+    " * chunk_replica_bucket_count",
     source=_ZERO + "; after each reduce-scatter, as FSDP2 does",
 )
 def replica_all_reduce_calls(
-    zero_stage: Column,
-    chunk_microbatch_count: Column,
+    reduce_scatter_passes: Column,
     replication_size: Column,
     chunk_exists: Column,
+    chunk_replica_bucket_count: Column,
 ) -> Column:
     """Return the all-reduces of a chunk's scattered gradients over sharding groups, over a step [count]."""
-    calls = where(zero_stage >= 2, as_float(chunk_microbatch_count), 1.0 * (zero_stage == 1))
-    return calls * minimum(replication_size - 1, 1) * chunk_exists
+    happens = reduce_scatter_passes * minimum(replication_size - 1, 1) * chunk_exists
+    return happens * chunk_replica_bucket_count
 
 
 @quantity(
@@ -496,7 +528,7 @@ def replica_all_reduce_calls(
 def chunk_expert_gradient_message_bytes(
     chunk_expert_parameters: Column, reduction_element_bytes: Column
 ) -> Column:
-    """Return the payload of one reduction of the gradients of a chunk's experts [byte]."""
+    """Return the payload of the gradients of a chunk's experts in all their buckets [byte]."""
     return chunk_expert_parameters * reduction_element_bytes
 
 
@@ -509,7 +541,7 @@ def chunk_expert_gradient_message_bytes(
     source=_RING + ": an all-reduce is a reduce-scatter and an all-gather",
 )
 def chunk_expert_gradient_call_bytes(chunk_expert_gradient_bytes: Column) -> Column:
-    """Return the bytes sent in one all-reduce of the gradients of a chunk's experts [byte]."""
+    """Return the bytes sent to all-reduce the gradients of a chunk's experts once [byte]."""
     return 2 * chunk_expert_gradient_bytes
 
 
@@ -539,7 +571,7 @@ def chunk_expert_weight_message_bytes(
 def replica_message_bytes(
     chunk_shard_parameters: Column, reduction_element_bytes: Column
 ) -> Column:
-    """Return the payload of one sum of a chunk's scattered gradients over sharding groups [byte]."""
+    """Return the payload of a chunk's scattered gradients in all their buckets [byte]."""
     return chunk_shard_parameters * reduction_element_bytes
 
 
@@ -1021,7 +1053,7 @@ SENT = (
     *_sent(
         "gradient_all_reduce",
         "all-reduces of a chunk's gradients",
-        calls="gradient_all_reduce_calls",
+        calls="all_reduce_passes",
         call="chunk_gradient_call_bytes",
         fraction="sharding_network_fraction",
         axes=_CHUNK,
@@ -1029,7 +1061,7 @@ SENT = (
     *_sent(
         "gradient_reduce_scatter",
         "reduce-scatters of a chunk's gradients",
-        calls="gradient_reduce_scatter_calls",
+        calls="reduce_scatter_passes",
         call="chunk_dense_gradient_bytes",
         fraction="sharding_network_fraction",
         axes=_CHUNK,
@@ -1045,7 +1077,7 @@ SENT = (
     *_sent(
         "expert_gradient_all_reduce",
         "all-reduces of the gradients of a chunk's experts",
-        calls="expert_gradient_all_reduce_calls",
+        calls="all_reduce_passes",
         call="chunk_expert_gradient_call_bytes",
         fraction="expert_sharding_network_fraction",
         axes=_CHUNK,
@@ -1053,7 +1085,7 @@ SENT = (
     *_sent(
         "expert_gradient_reduce_scatter",
         "reduce-scatters of the gradients of a chunk's experts",
-        calls="expert_gradient_reduce_scatter_calls",
+        calls="reduce_scatter_passes",
         call="chunk_expert_gradient_bytes",
         fraction="expert_sharding_network_fraction",
         axes=_CHUNK,
@@ -1069,7 +1101,7 @@ SENT = (
     *_sent(
         "replica_all_reduce",
         "all-reduces of a chunk's scattered gradients over sharding groups",
-        calls="replica_all_reduce_calls",
+        calls="reduce_scatter_passes",
         call="chunk_replica_bytes",
         fraction="replication_network_fraction",
         axes=_CHUNK,

@@ -1,7 +1,7 @@
 """What a GPU does after its last backward: reduce gradients, update weights, gather them.
 
 A reduction that overlaps runs from the start of the last backward of the first chunk; its last
-bucket, one layer, waits until that has ended.
+bucket, one layer where the plan states no buckets, waits until that has ended.
 """
 
 from costmodels.columns import Axis, Column, maximum, minimum, total, where
@@ -32,20 +32,28 @@ def reduction_s(zero_stage: Column, chunk_gradient_s: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="reduction_s * where(overlap_gradient_reduction,"
-    " trained_unit_parameters / maximum(stage_trained_parameters, 1), 1.0)",
-    source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the last bucket, here one layer, is "
-    "ready when the backward ends",
+    formula="where(overlap_gradient_reduction * (gradient_bucket_parameters > 0),"
+    " (zero_stage < 2) * (2 - minimum(zero_stage, 1)) * first(chunk_last_bucket_s), reduction_s"
+    " * where(overlap_gradient_reduction,"
+    " trained_unit_parameters / maximum(stage_trained_parameters, 1), 1.0))",
+    source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the last bucket, of the first chunk's "
+    "first parameters, is ready when the backward ends; without buckets, here, one layer",
 )
 def last_reduction_s(
-    reduction_s: Column,
     overlap_gradient_reduction: Column,
+    gradient_bucket_parameters: Column,
+    zero_stage: Column,
+    chunk_last_bucket_s: Axis,
+    reduction_s: Column,
     trained_unit_parameters: Column,
     stage_trained_parameters: Column,
 ) -> Column:
     """Return the part of the reduction that cannot start before the last backward ends [s]."""
-    last = trained_unit_parameters / maximum(stage_trained_parameters, 1)
-    return reduction_s * where(overlap_gradient_reduction, last, 1.0)
+    share = trained_unit_parameters / maximum(stage_trained_parameters, 1)
+    layer_s = reduction_s * where(overlap_gradient_reduction, share, 1.0)
+    passes = (zero_stage < 2) * (2 - minimum(zero_stage, 1))
+    bucketed = overlap_gradient_reduction * (gradient_bucket_parameters > 0)
+    return where(bucketed, passes * chunk_last_bucket_s[0], layer_s)
 
 
 @quantity(

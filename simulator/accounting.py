@@ -157,9 +157,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     calls : list of float
         Calls in a step [count].
     payload_bytes : list of float
-        The whole tensor that one call works on [byte].
+        The whole tensor that one call works on; of buckets, of which the last may be smaller, the
+        mean [byte].
     call_sent_bytes : list of float
-        What a rank sends in one call [byte].
+        What a rank sends in one call, of buckets the mean [byte].
     sent_bytes, network_bytes, scale_up_bytes : list of float
         What it sends in all calls, and of it across nodes and inside the node [byte].
     """
@@ -384,6 +385,7 @@ class _Kind(msgspec.Struct, frozen=True):
     """What is known of a collective beside its numbers; `name` is the stem of its quantities.
 
     Without an axis it is of sequence parallelism where that is on, else of tensor parallelism.
+    With `passes`, payload and bytes sent are those of all the calls of a pass.
     """
 
     name: str
@@ -392,6 +394,7 @@ class _Kind(msgspec.Struct, frozen=True):
     payload: str
     call: str
     group: str
+    passes: str = ""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -572,6 +575,7 @@ _MESSAGES = (
         "chunk_gradient_message_bytes",
         "chunk_gradient_call_bytes",
         "sharding",
+        "all_reduce_passes",
     ),
     _Kind(
         "gradient_reduce_scatter",
@@ -580,6 +584,7 @@ _MESSAGES = (
         "chunk_gradient_message_bytes",
         "chunk_dense_gradient_bytes",
         "sharding",
+        "reduce_scatter_passes",
     ),
     _Kind(
         "weight_all_gather",
@@ -596,6 +601,7 @@ _MESSAGES = (
         "chunk_expert_gradient_message_bytes",
         "chunk_expert_gradient_call_bytes",
         "expert_sharding",
+        "all_reduce_passes",
     ),
     _Kind(
         "expert_gradient_reduce_scatter",
@@ -604,6 +610,7 @@ _MESSAGES = (
         "chunk_expert_gradient_message_bytes",
         "chunk_expert_gradient_bytes",
         "expert_sharding",
+        "reduce_scatter_passes",
     ),
     _Kind(
         "expert_weight_all_gather",
@@ -620,6 +627,7 @@ _MESSAGES = (
         "replica_message_bytes",
         "chunk_replica_bytes",
         "replication",
+        "reduce_scatter_passes",
     ),
 )
 _SIZES = {
@@ -642,7 +650,7 @@ _COPIES = 2
 def traffic_account(scenario: Scenario) -> TrafficAccount:
     """Return what one GPU of every stage sends over a step, collective by collective."""
     require_training(scenario)
-    names = [name for kind in _MESSAGES for name in kind.numbers]
+    names = [name for kind in _MESSAGES for name in (*kind.numbers, kind.passes) if name]
     sizes = list(_SIZES.values())
     fractions = [_fraction(kind) for kind in _MESSAGES]
     table = _Table(scenario, names, sizes, fractions, _TRAFFIC, ("sequence_parallel",))
@@ -689,6 +697,10 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
     found = []
     for chunk in range(table.columns.sizes[CHUNK]) if by_chunk else (None,):
         numbers = {name: table.numbers(name, chunk) for name in (calls, payload, call, sent)}
+        if kind.passes:
+            passes = table.one(kind.passes)
+            for name in (payload, call):
+                numbers[name] = _means(numbers[name], passes, numbers[calls])
         crossing = table.numbers(network, chunk)
         found.append(
             Message(
@@ -711,6 +723,13 @@ def _messages(kind: _Kind, table: "_Table") -> list[Message]:
             )
         )
     return found
+
+
+def _means(whole: Sequence[float], passes: float, calls: Sequence[float]) -> list[float]:
+    """Return what one call carries on average, of what its passes carry; nothing without calls."""
+    return [
+        size * passes / count if count else 0.0 for size, count in zip(whole, calls, strict=True)
+    ]
 
 
 _CONVENTIONS = (

@@ -86,10 +86,20 @@ class Reduction(NamedTuple):
         All of it, ring by ring.
     bucket_count : int
         In how many parts, each ready as the last backward goes on [count].
+    last_fraction : float
+        Share of the last of them; the others are equal [fraction].
     """
 
     streams: Sequence[Stream]
     bucket_count: int
+    last_fraction: float
+
+    def shares(self) -> list[tuple[float, float]]:
+        """Return of each bucket its share, and that of all buckets up to it [fraction]."""
+        before = self.bucket_count - 1
+        each = (1 - self.last_fraction) / max(before, 1)
+        full = [(each, each * (bucket + 1)) for bucket in range(before)]
+        return [*full, (self.last_fraction, 1.0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,14 +381,15 @@ class _Rank:
             return
         finished = self.env.event()
         self.reduced.append(finished)
-        count = reduction.bucket_count
         done = None
-        for bucket in range(count):
-            yield self.env.timeout(duration_s / count) if bucket < count - 1 else ended
+        before = 0.0
+        for bucket, (share, until) in enumerate(reduction.shares(), 1):
+            is_last = bucket == reduction.bucket_count
+            yield ended if is_last else self.env.timeout(duration_s * share)
             for whole in reduction.streams:
-                first = whole.size_bytes * bucket // count
-                last = whole.size_bytes * (bucket + 1) // count
-                done = self.collect(whole._replace(size_bytes=last - first))
+                ready_bytes = int(whole.size_bytes * until) - int(whole.size_bytes * before)
+                done = self.collect(whole._replace(size_bytes=ready_bytes))
+            before = until
         if done is not None:
             yield done
         finished.succeed()

@@ -19,7 +19,7 @@ from costmodels.pipelining.schedules import ScheduleName
 from costmodels.specs.base import declaration
 from costmodels.specs.layouts import type_of
 from costmodels.specs.model import Norm, Positions, QueryKeyNorm
-from costmodels.specs.plan import Plan, RankAxis, Recompute, RecomputeMethod
+from costmodels.specs.plan import GradientBuckets, Plan, RankAxis, Recompute, RecomputeMethod
 from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
@@ -292,6 +292,24 @@ def sends_gradients(facts: Facts) -> bool:
     copies = copied and plan.pipeline_parallel_size > 1
     norms = plan.sequence_parallel or model.query_key_norm is QueryKeyNorm.HEAD
     return facts.copies > 1 or copies or (norms and plan.tensor_parallel_size > 1)
+
+
+def _buckets(facts: Facts) -> str:
+    plan = facts.scenario.plan
+    if not plan.gradient_bucket_parameters:
+        reason = "a chunk's gradients are reduced in one call, where they are"
+        return without_effect(["plan.gradient_buckets"], reason)
+    if plan.gradient_buckets is not GradientBuckets.IN_PLACE:
+        return ""
+    if facts.copies == 1:
+        return without_effect(["plan.gradient_bucket_parameters"], "there is one replica")
+    counts = evaluate(facts.columns, ("chunk_bucket_count", "chunk_expert_bucket_count"))
+    if max(chunk[0] for name in counts for stage in counts[name] for chunk in stage) > 1:
+        return ""
+    return (
+        "plan.gradient_bucket_parameters: a larger number would move nothing: a bucket holds all "
+        "gradients of a chunk"
+    )
 
 
 def _gather(facts: Facts) -> str:
@@ -587,7 +605,8 @@ def _widths(facts: Facts) -> str:
 def _stored(facts: Facts) -> str:
     """Return that the format of weights has no effect where all are stored in another."""
     precision = facts.scenario.precision
-    buckets = facts.scenario.plan.gradient_bucket_parameters
+    plan = facts.scenario.plan
+    buckets = plan.gradient_bucket_parameters and plan.gradient_buckets is GradientBuckets.COPIED
     if precision.stored_weights is None or buckets:
         return ""
     reason = f"weights are stored as {precision.stored_weights}"
@@ -630,6 +649,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _expert_width,
     _dense_layers,
     _one_replica,
+    _buckets,
     _gather,
     _overlaps,
     _beside,

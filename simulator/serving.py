@@ -57,6 +57,7 @@ OF_TRAINING = (
     "plan.cast_on_gather",
     "plan.scatter_gather_handovers",
     "plan.gradient_bucket_parameters",
+    "plan.gradient_buckets",
     "workload.optimizer",
     "workload.total_tokens",
     "precision.gradients",

@@ -26,11 +26,17 @@ from simulator.training import chunk_places, chunk_value, classes_of, step_progr
 from simulator.variation import Variation, varied
 
 _RINGS = (
-    ("sharding", "chunk_dense_gather_bytes", "chunk_dense_gradient_bytes"),
-    ("replication", "", "chunk_replica_bytes"),
-    ("expert_sharding", "chunk_expert_gather_bytes", "chunk_expert_gradient_bytes"),
+    ("sharding", "chunk_dense_gather_bytes", "chunk_dense_gradient_bytes", "chunk_bucket_count"),
+    ("replication", "", "chunk_replica_bytes", "chunk_replica_bucket_count"),
+    (
+        "expert_sharding",
+        "chunk_expert_gather_bytes",
+        "chunk_expert_gradient_bytes",
+        "chunk_expert_bucket_count",
+    ),
 )
-"""Rings of data parallelism: what a virtual stage gathers and reduces around each."""
+"""Rings of data parallelism: what a virtual stage gathers and reduces around each, and in how many
+buckets."""
 
 _INPUTS = (
     "chunk_forward_compute_s",
@@ -38,14 +44,11 @@ _INPUTS = (
     "chunk_recompute_s",
     "chunk_layers",
     "chunk_trained_parameters",
+    "chunk_last_bucket_parameters",
     "trained_unit_parameters",
     "pipeline_stride",
     *(name for _, *names in _RINGS for name in names if name),
-    *(
-        f"{group}_{name}"
-        for group, _, _ in _RINGS
-        for name in ("size", "node_members", "latency_s")
-    ),
+    *(f"{group}_{name}" for group, *_ in _RINGS for name in ("size", "node_members", "latency_s")),
     "microbatch_count",
     *LAYER_TRAFFIC_INPUTS,
 )
@@ -56,19 +59,21 @@ class _Ring(NamedTuple):
 
     gather: str
     gradient: str
+    buckets: str
     size: int
     members: int
     steps: int
     latency_s: float
 
 
-def _ring(values: Mapping[str, Any], group: str, gather: str, gradient: str) -> _Ring:
+def _ring(values: Mapping[str, Any], group: str, gather: str, gradient: str, buckets: str) -> _Ring:
     size = int(scalar(values[f"{group}_size"]))
     # Groups that share shards hold the same: they sum and spread them, in twice the steps.
     passes = 1 if gather else 2
     return _Ring(
         gather=gather,
         gradient=gradient,
+        buckets=buckets,
         size=size,
         members=int(scalar(values[f"{group}_node_members"])),
         steps=passes * (size - 1),
@@ -214,6 +219,11 @@ def shared_step(
     topology = topology_of(scenario.cluster, layout, sharing)
     rings = [_ring(values, *entry) for entry in _RINGS]
 
+    def calls_of(ring: _Ring, stage: int) -> float:
+        """Return the calls that a part of the gradients takes: of all of them, or of a bucket."""
+        parts = 1 if plan.zero_stage >= 2 else int(of_stage("chunk_bucket_count", stage))
+        return int(of_stage(ring.buckets, stage)) / parts
+
     def streams(name: str, when: When, stage: int, passes: int = 1) -> list[Stream]:
         """Return what a virtual stage sends around each ring, once or more often."""
         found = []
@@ -223,7 +233,8 @@ def shared_step(
             rank = base.stage_ranks()[stage]
             uses = topology.ring_uses(rank, size=ring.size, members=ring.members)
             if size_bytes:
-                latency_s = passes * ring.steps * ring.latency_s
+                calls = 1.0 if name == "gather" else calls_of(ring, stage)
+                latency_s = calls * passes * ring.steps * ring.latency_s
                 found.append(Stream(name, when, size_bytes, Way(uses, latency_s)))
         return found
 
@@ -239,9 +250,15 @@ def shared_step(
         whole = streams("reduction", When.AFTER, stage, 2 - min(plan.zero_stage, 1))
         if plan.zero_stage >= 2 or not whole:
             return None
+        if plan.gradient_bucket_parameters:
+            count = int(of_stage("chunk_bucket_count", stage))
+            last = int(of_stage("chunk_last_bucket_parameters", stage))
+            parameters = (count - 1) * plan.gradient_bucket_parameters + last
+            return Reduction(whole, count, last / max(parameters, 1))
         unit = scalar(values["trained_unit_parameters"][classes[base.stage_ranks()[stage]]])
-        buckets = round(of_stage("chunk_trained_parameters", stage) / unit)
-        return Reduction(whole, max(buckets, 1) if plan.overlap_gradient_reduction else 1)
+        layers = round(of_stage("chunk_trained_parameters", stage) / unit)
+        buckets = max(layers, 1) if plan.overlap_gradient_reduction else 1
+        return Reduction(whole, buckets, 1 / buckets)
 
     inner = {
         direction: [

@@ -109,6 +109,15 @@ def _data_run(program: str, ranks: int, zero_stage: int, **changes: Any) -> Run:
     return Run(program, ranks, (("zero_stage", zero_stage),), **changes)
 
 
+def _bucket_run(ranks: int, zero_stage: int, bucket_parameters: int, **changes: Any) -> Run:
+    plan = (
+        ("zero_stage", zero_stage),
+        ("gradient_bucket_parameters", bucket_parameters),
+        ("gradient_buckets", "in-place"),
+    )
+    return Run("flat", ranks, plan, **changes)
+
+
 _CAST = (("zero_stage", 3), ("cast_on_gather", True))
 
 
@@ -157,6 +166,10 @@ DATA_RUNS = (
     _data_run("flat", 4, 1, work=Work(1, 12, 3)),
     _data_run("flat", 3, 2),
     _data_run("flat", 4, 2, work=Work(1, 12, 3)),
+    _bucket_run(2, 1, 1000),
+    _bucket_run(4, 1, 3000, work=Work(1, 12, 3)),
+    _bucket_run(3, 2, 1200),
+    _bucket_run(2, 1, 10**6),
     _data_run("fsdp2", 2, 3),
     _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
     _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
@@ -237,7 +250,11 @@ def observe(run: Run) -> tuple[Observed, ...]:
             recompute=str(run.option),
         ),
         "ddp": lambda: partial(data_parallel.train, bucket_mib=float(run.option)),
-        "flat": lambda: partial(sharded.train_flat, zero_stage=plan["zero_stage"]),
+        "flat": lambda: partial(
+            sharded.train_flat,
+            zero_stage=plan["zero_stage"],
+            bucket_elements=plan.get("gradient_bucket_parameters", 0),
+        ),
         "fsdp2": lambda: partial(
             sharded.train_fully_sharded, cast_on_gather=plan.get("cast_on_gather", False)
         ),
@@ -622,6 +639,8 @@ def _data_cases(run: Run) -> list[Case]:
         for labels, wire in sent.items()
     ]
     every = {label for labels in sent for label in labels}
+    if run.program == "flat":
+        findings += _bucket_findings(of)
     findings += [
         _Finding("group", "their group is the replicas", of("data_parallel_size"), _group_size),
         _Finding(
@@ -634,6 +653,26 @@ def _data_cases(run: Run) -> list[Case]:
         ),
     ]
     return _cases(run, findings)
+
+
+def _bucket_findings(of: Prediction) -> list[_Finding]:
+    """Return calls that reduce gradients, and the payload of the last of them."""
+    labels = (REDUCTION,)
+    return [
+        _Finding(
+            "gradients, calls",
+            "a call for each bucket of gradients, and for each backward where they are sharded",
+            of("gradient_reduce_scatter_calls"),
+            _count(*labels),
+        ),
+        _Finding(
+            "gradients, last payload",
+            "the last bucket has what others left",
+            of("chunk_last_bucket_parameters") * of("reduction_element_bytes"),
+            lambda observed: _labelled(observed, *labels)[-1].message_bytes,
+            "byte",
+        ),
+    ]
 
 
 def _hybrid_cases(run: Run) -> list[Case]:

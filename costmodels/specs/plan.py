@@ -41,6 +41,13 @@ class SavedTensors(StrEnum):
     TORCH_EAGER_CPU = "torch-eager-cpu"
 
 
+class GradientBuckets(StrEnum):
+    """Where buckets of gradients lie: in memory of their own, or in the gradients' own."""
+
+    COPIED = "copied"
+    IN_PLACE = "in-place"
+
+
 class RankAxis(StrEnum):
     """A dimension of parallelism along which ranks are laid out."""
 
@@ -121,8 +128,9 @@ class Plan(Spec, frozen=True, kw_only=True):
     cast_on_gather : bool
         Whether only sharded main weights are kept, and weights made of them as they are gathered.
     gradient_bucket_parameters : int
-        Parameters whose gradients lie in buckets of their own while they are reduced; 0 where they
-        are reduced in place [count].
+        Parameters whose gradients are reduced in one call; 0 reduces a chunk of layers in one [count].
+    gradient_buckets : GradientBuckets
+        Whether gradients are copied to a bucket to be reduced, or buckets are parts of their buffer.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -273,12 +281,18 @@ class Plan(Spec, frozen=True, kw_only=True):
     gradient_bucket_parameters: Annotated[
         int,
         size(
-            "parameters of the buckets to which gradients are copied; 0 reduces in place",
+            "parameters whose gradients are reduced in one call; 0 reduces a chunk of layers in one",
             "memory",
+            "communication",
+            "time",
             least=0,
             most=2**40,
         ),
     ] = 0
+    gradient_buckets: Annotated[
+        GradientBuckets,
+        choice("whether gradients are copied to a bucket, or buckets are parts of them", "memory"),
+    ] = GradientBuckets.COPIED
     rank_order: Annotated[
         tuple[RankAxis, ...],
         choice("axes from neighbouring ranks outwards", "communication", "time"),

@@ -45,6 +45,7 @@ UNUSED_LEAVES = {
     "positions_is_none": ONE_HOT,
     "recompute_is_none": ONE_HOT,
     "kind_is_prefill": ONE_HOT,
+    "gradient_buckets_is_in_place": ONE_HOT,
 }
 
 ENDINGS: Mapping[str, tuple[str, ...]] = {

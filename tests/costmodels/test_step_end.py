@@ -26,9 +26,23 @@ def test_passes_of_a_reduction(stage: int, passes: int) -> None:
 
 def test_the_last_bucket_waits_for_the_backward() -> None:
     """One layer of five is the last bucket of an overlapped reduction; without overlap, all is."""
-    shares = {"reduction_s": 10.0, "trained_unit_parameters": 7, "stage_trained_parameters": 35}
-    assert last_reduction_s(overlap_gradient_reduction=1, **shares) == 2
-    assert last_reduction_s(overlap_gradient_reduction=0, **shares) == 10
+    shares: dict[str, Any] = {
+        "reduction_s": 10.0,
+        "trained_unit_parameters": 7,
+        "stage_trained_parameters": 35,
+        "chunk_last_bucket_s": [0.5, 3.0],
+    }
+    for stage, bucket_s in ((0, 1.0), (1, 0.5), (2, 0.0)):
+        given = shares | {"zero_stage": stage}
+
+        def last_s(overlaps: int, bucket: int, given: dict[str, Any] = given) -> float:
+            return last_reduction_s(  # type: ignore[no-any-return]
+                overlap_gradient_reduction=overlaps, gradient_bucket_parameters=bucket, **given
+            )
+
+        assert (last_s(1, 0), last_s(0, 0), last_s(0, 4)) == (2, 10, 10)
+        # The last bucket is that of the first chunk: twice around the ring, once, or done before.
+        assert last_s(1, 4) == bucket_s
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,9 @@ def test_a_pass_by_hand() -> None:
             chunk_replica_bytes=1000,
             chunk_expert_parameters=experts,
             chunk_expert_gradient_bytes=40,
+            chunk_bucket_count=1,
+            chunk_replica_bucket_count=1,
+            chunk_expert_bucket_count=1,
             **SHARDING,
             **REPLICATION,
         )

@@ -157,7 +157,7 @@ def lone_step(*, overlaps: bool, reduced_bytes: int, bucket_count: int, gather: 
         program=program,
         topology=topology,
         streams={program.order[1][0].kind: [[], [Stream("gather", gather, 3, ring)]]},
-        reductions=[None, Reduction([stream], bucket_count)],
+        reductions=[None, Reduction([stream], bucket_count, 1 / bucket_count)],
         overlaps_reduction=overlaps,
     )
 

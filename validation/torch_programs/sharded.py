@@ -22,46 +22,75 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_ten
 
 
 class FlatShards:
-    """All weights as one vector, padded, of which each rank of a group updates an equal part."""
+    """All weights as one vector, the last first, cut into buckets that are padded.
 
-    def __init__(self, model: torch.nn.Module, group: dist.ProcessGroup | None = None) -> None:
+    Each rank of a group updates an equal part of every bucket.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        group: dist.ProcessGroup | None = None,
+        *,
+        bucket_elements: int = 0,
+    ) -> None:
         self.group = group
-        self.parameters = list(model.parameters())
+        self.parameters = list(model.parameters())[::-1]
         self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
         elements = sum(parameter.numel() for parameter in self.parameters)
-        self.padding = -elements % self.size
-        self.shard_elements = (elements + self.padding) // self.size
+        bucket = bucket_elements or elements
+        self.buckets = [min(bucket, elements - start) for start in range(0, elements, bucket)]
+        self.shards = [-(-bucket // self.size) for bucket in self.buckets]
 
-    def _flat(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+    def _padded(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the buckets of some tensors, each as long as its shards together."""
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        return torch.nn.functional.pad(flat, (0, self.padding))
+        return [
+            torch.nn.functional.pad(bucket, (0, shard * self.size - len(bucket)))
+            for bucket, shard in zip(flat.split(self.buckets), self.shards, strict=True)
+        ]
 
     def scattered_gradient(self) -> torch.Tensor:
         """Return this rank's part of the sum of all ranks' gradients, and clear them."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        shard = gradients[0].new_empty(self.shard_elements)
-        with labelled(REDUCTION):
-            _reduce_scatter(shard, self._flat(gradients), group=self.group)
+        parts = []
+        for bucket, elements in zip(self._padded(gradients), self.shards, strict=True):
+            parts.append(bucket.new_empty(elements))
+            with labelled(REDUCTION):
+                _reduce_scatter(parts[-1], bucket, group=self.group)
         for parameter in self.parameters:
             parameter.grad = None
-        return shard
+        return torch.cat(parts)
 
     @torch.no_grad()
     def update(self, gradient: torch.Tensor, *, microbatch_count: int) -> None:
         """Take a step with this rank's part, and gather the weights from all ranks."""
-        flat = self._flat([parameter.data for parameter in self.parameters])
-        shard = flat.chunk(self.size)[self.rank]
+        buckets = self._padded([parameter.data for parameter in self.parameters])
+        shard = torch.cat([bucket.chunk(self.size)[self.rank] for bucket in buckets])
         shard = shard - training.LEARNING_RATE / microbatch_count * gradient
+        gathered = shard.new_empty(self.size * len(shard))
         with labelled(UPDATE):
-            _all_gather(flat, shard, group=self.group)
-        sizes = [parameter.numel() for parameter in self.parameters]
-        pieces = flat[: sum(sizes)].split(sizes)
+            _all_gather(gathered, shard, group=self.group)
+        parts = gathered.view(self.size, -1).split(self.shards, dim=1)
+        flat = torch.cat(
+            [part.flatten()[:size] for part, size in zip(parts, self.buckets, strict=True)]
+        )
+        pieces = flat.split([parameter.numel() for parameter in self.parameters])
         for parameter, piece in zip(self.parameters, pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
 
 
-def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
+def train_flat(sizes: Sizes, work: Work, *, zero_stage: int, bucket_elements: int = 0) -> Observed:
     """Train with ZeRO stage 1 or 2 over all ranks, and return what this rank saw.
+
+    Parameters
+    ----------
+    sizes, work : Sizes, Work
+        The model, and the work of a replica.
+    zero_stage : int
+        1 or 2.
+    bucket_elements : int
+        Gradients that are scattered in one call; 0 for all of them [count].
 
     Notes
     -----
@@ -70,7 +99,7 @@ def train_flat(sizes: Sizes, work: Work, *, zero_stage: int) -> Observed:
     """
     split = Whole()
     model = Decoder(sizes, split)
-    shards = FlatShards(model)
+    shards = FlatShards(model, bucket_elements=bucket_elements)
 
     def run_step(step: int) -> float:
         losses, parts = [], []
