@@ -5,8 +5,9 @@ the replica layer by layer, gathers of sharded weights before or beside an actio
 gradients beside the last backwards or after them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from costmodels.analysis import evaluate
@@ -14,6 +15,7 @@ from costmodels.compilation import Columns
 from costmodels.pipelining.actions import ActionKind
 from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.scenario import Scenario
+from costmodels.specs.plan import Plan
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
 from simulator.fluid import Loss
 from simulator.layer_traffic import LAYER_TRAFFIC_INPUTS, layer_traffic
@@ -184,6 +186,26 @@ def _cause(difference_s: float, whole_s: float, losses: Mapping[Loss, float]) ->
     return reason
 
 
+def _calls(ring: _Ring, plan: Plan, value: Callable[[str], Any]) -> float:
+    """Return the calls that a part of a chunk's gradients takes: of all of them, or of a bucket."""
+    parts = 1 if plan.zero_stage >= 2 else int(value("chunk_bucket_count"))
+    return int(value(ring.buckets)) / parts
+
+
+def _reduction(
+    whole: list[Stream], plan: Plan, unit_parameters: float, value: Callable[[str], Any]
+) -> Reduction:
+    """Return what a chunk reduces at the end of a step: in the plan's buckets, or layer by layer."""
+    if plan.gradient_bucket_parameters:
+        count = int(value("chunk_bucket_count"))
+        last = int(value("chunk_last_bucket_parameters"))
+        parameters = (count - 1) * plan.gradient_bucket_parameters + last
+        return Reduction(whole, count, last / max(parameters, 1))
+    layers = max(round(value("chunk_trained_parameters") / unit_parameters), 1)
+    buckets = layers if plan.overlap_gradient_reduction else 1
+    return Reduction(whole, buckets, 1 / buckets)
+
+
 def shared_step(
     scenario: Scenario, columns: Columns, sharing: Sharing, given: GivenOrder | None = None
 ) -> SharedStep:
@@ -219,11 +241,6 @@ def shared_step(
     topology = topology_of(scenario.cluster, layout, sharing)
     rings = [_ring(values, *entry) for entry in _RINGS]
 
-    def calls_of(ring: _Ring, stage: int) -> float:
-        """Return the calls that a part of the gradients takes: of all of them, or of a bucket."""
-        parts = 1 if plan.zero_stage >= 2 else int(of_stage("chunk_bucket_count", stage))
-        return int(of_stage(ring.buckets, stage)) / parts
-
     def streams(name: str, when: When, stage: int, passes: int = 1) -> list[Stream]:
         """Return what a virtual stage sends around each ring, once or more often."""
         found = []
@@ -233,7 +250,9 @@ def shared_step(
             rank = base.stage_ranks()[stage]
             uses = topology.ring_uses(rank, size=ring.size, members=ring.members)
             if size_bytes:
-                calls = 1.0 if name == "gather" else calls_of(ring, stage)
+                calls = (
+                    1.0 if name == "gather" else _calls(ring, plan, partial(of_stage, stage=stage))
+                )
                 latency_s = calls * passes * ring.steps * ring.latency_s
                 found.append(Stream(name, when, size_bytes, Way(uses, latency_s)))
         return found
@@ -250,15 +269,8 @@ def shared_step(
         whole = streams("reduction", When.AFTER, stage, 2 - min(plan.zero_stage, 1))
         if plan.zero_stage >= 2 or not whole:
             return None
-        if plan.gradient_bucket_parameters:
-            count = int(of_stage("chunk_bucket_count", stage))
-            last = int(of_stage("chunk_last_bucket_parameters", stage))
-            parameters = (count - 1) * plan.gradient_bucket_parameters + last
-            return Reduction(whole, count, last / max(parameters, 1))
         unit = scalar(values["trained_unit_parameters"][classes[base.stage_ranks()[stage]]])
-        layers = round(of_stage("chunk_trained_parameters", stage) / unit)
-        buckets = max(layers, 1) if plan.overlap_gradient_reduction else 1
-        return Reduction(whole, buckets, 1 / buckets)
+        return _reduction(whole, plan, unit, partial(of_stage, stage=stage))
 
     inner = {
         direction: [
