@@ -7,7 +7,6 @@ import pytest
 
 from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_columns
-from costmodels.errors import NotModelledError
 from costmodels.pipelining.actions import ActionKind
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.scenario import Scenario, scenario_from_table
@@ -41,10 +40,7 @@ def _scenarios() -> list[Any]:
                 if zero == 3 and base.precision.stored_weights:
                     continue
                 plan = msgspec.structs.replace(base.plan, recompute=recompute, zero_stage=zero)
-                try:
-                    scenario = msgspec.structs.replace(base, plan=plan)
-                except NotModelledError:
-                    continue
+                scenario = msgspec.structs.replace(base, plan=plan)
                 found.append(pytest.param(scenario, id=f"{name}-{recompute.value}-{zero}"))
     return found
 
