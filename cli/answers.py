@@ -7,6 +7,7 @@ from rich.padding import Padding
 from cli.tables import Titled, console, print_table, show_verdict, shown, signed, table_of
 from costmodels.analysis import inputs_of
 from costmodels.scenario import Scenario
+from costmodels.specs.plan import Plan, Recompute, RecomputeModule
 from costmodels.units import (
     SECONDS_PER_HOUR,
     format_bytes,
@@ -92,6 +93,14 @@ def show_answer(scenario: Scenario, answer: Answer, *, all_notes: bool = False) 
         out.print(Padding(f"- {said}", (0, 0, 0, 2)))
 
 
+def _recomputed(plan: Plan) -> str:
+    """Return what is recomputed, with the modules where they are others than the usual one."""
+    usual = plan.recompute_modules == (RecomputeModule.CORE_ATTN,)
+    if plan.recompute is not Recompute.SELECTIVE or usual:
+        return plan.recompute.value
+    return f"{plan.recompute.value} ({', '.join(plan.recompute_modules)})"
+
+
 def _headline(scenario: Scenario, answer: Answer) -> str:
     plan, workload = scenario.plan, scenario.workload
     replicas = answer.pipeline["data_parallel_size"]
@@ -104,7 +113,7 @@ def _headline(scenario: Scenario, answer: Answer) -> str:
         f"{scenario.cluster.accelerator.name}\n"
         f"tensor {plan.tensor_parallel_size} x pipeline {plan.pipeline_parallel_size}{chunks} x "
         f"data {replicas}{sequence}{sharding}, {plan.schedule.value}, recompute "
-        f"{plan.recompute.value}, {plan.attention_kernel.value} attention, "
+        f"{_recomputed(plan)}, {plan.attention_kernel.value} attention, "
         f"{scenario.precision.name}\n"
         f"{counted(workload.global_batch_size, 'sequence')} of "
         f"{counted(workload.sequence_length, 'token')} a step, {microbatches} of "

@@ -324,22 +324,18 @@ def layer_activation_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="where(recompute_is_full, layer_input_bytes,"
-    " layer_activation_bytes - recompute_is_selective * attention_core_bytes)",
+    " layer_activation_bytes - layer_repeated_bytes)",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5",
 )
 def layer_stored_bytes(
     recompute_is_full: Column,
-    recompute_is_selective: Column,
     layer_input_bytes: Column,
     layer_activation_bytes: Column,
-    attention_core_bytes: Column,
+    layer_repeated_bytes: Column,
 ) -> Column:
     """Return the activations of a layer kept until its backward, for one microbatch [byte]."""
-    return where(
-        recompute_is_full,
-        layer_input_bytes,
-        layer_activation_bytes - recompute_is_selective * attention_core_bytes,
-    )
+    kept = layer_activation_bytes - layer_repeated_bytes
+    return where(recompute_is_full, layer_input_bytes, kept)
 
 
 @quantity(
@@ -465,7 +461,7 @@ def chunk_layer_input_bytes(
     axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
     formula="chunk_layer_input_bytes + total(kind_kept_layers * (layer_activation_bytes"
-    " - recompute_is_selective * attention_core_bytes))"
+    " - layer_repeated_bytes))"
     " + chunk_embedding_passes * embedding_saved_bytes + chunk_head_bytes",
     source=_KORTHIKANTI,
 )
@@ -473,16 +469,15 @@ def chunk_activation_bytes(
     chunk_layer_input_bytes: Column,
     kind_kept_layers: Axis,
     layer_activation_bytes: Axis,
-    recompute_is_selective: Column,
-    attention_core_bytes: Axis,
+    layer_repeated_bytes: Axis,
     chunk_embedding_passes: Column,
     embedding_saved_bytes: Column,
     chunk_head_bytes: Column,
 ) -> Column:
     """Return the activations of a chunk kept until its backward, for one microbatch [byte]."""
     kept = [
-        whole - recompute_is_selective * core
-        for whole, core in zip(layer_activation_bytes, attention_core_bytes, strict=True)
+        whole - again
+        for whole, again in zip(layer_activation_bytes, layer_repeated_bytes, strict=True)
     ]
     return (
         chunk_layer_input_bytes

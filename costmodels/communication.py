@@ -23,6 +23,7 @@ from costmodels.columns import (
     Column,
     minimum,
     total,
+    weighted_total,
     where,
 )
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
@@ -123,14 +124,14 @@ def chunk_repeated_layers(recompute_is_full: Column, chunk_repeated_layer_count:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_repeated_layers + recompute_is_selective * chunk_layers",
+    formula="chunk_repeated_layers + core_is_repeated * chunk_layers",
     source=_KORTHIKANTI,
 )
 def chunk_attention_repeated_layers(
-    chunk_repeated_layers: Column, recompute_is_selective: Column, chunk_layers: Column
+    chunk_repeated_layers: Column, core_is_repeated: Column, chunk_layers: Column
 ) -> Column:
     """Return the layers of a chunk whose attention its backward computes again [count]."""
-    return chunk_repeated_layers + recompute_is_selective * chunk_layers
+    return chunk_repeated_layers + core_is_repeated * chunk_layers
 
 
 @quantity(
@@ -167,7 +168,8 @@ def chunk_split_layers(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="recompute_is_full * total(chunk_repeated_layer_count * (1 - experts_apart * is_mixture *"
-    " (shared_intermediate_size == 0)))",
+    " (shared_intermediate_size == 0))) + total(chunk_layer_count * network_is_repeated"
+    " * (1 - experts_apart * is_mixture * (shared_intermediate_size == 0)))",
     source=_FOLDED,
 )
 def chunk_repeated_split_layers(
@@ -176,15 +178,19 @@ def chunk_repeated_split_layers(
     experts_apart: Column,
     is_mixture: Axis,
     shared_intermediate_size: Axis,
+    chunk_layer_count: Axis,
+    network_is_repeated: Axis,
 ) -> Column:
     """Return those of `chunk_split_layers` that the chunk's backward computes again [count]."""
-    networks = [
-        count * (1 - experts_apart * mixture * (shared == 0))
-        for count, mixture, shared in zip(
-            chunk_repeated_layer_count, is_mixture, shared_intermediate_size, strict=True
-        )
+    split = [
+        1 - experts_apart * mixture * (shared == 0)
+        for mixture, shared in zip(is_mixture, shared_intermediate_size, strict=True)
     ]
-    return recompute_is_full * total(networks)
+    networks = [
+        count * again for count, again in zip(chunk_layer_count, network_is_repeated, strict=True)
+    ]
+    whole = recompute_is_full * weighted_total(chunk_repeated_layer_count, split)
+    return whole + weighted_total(networks, split)
 
 
 @quantity(

@@ -33,7 +33,7 @@ from costmodels.quantized_checkpoints import checkpoint_tensors
 from costmodels.specs.base import Spec, check_field, plain_type
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, type_of
 from costmodels.specs.model import Mixture, Model
-from costmodels.specs.plan import Plan, RecomputeMethod
+from costmodels.specs.plan import Plan, RecomputeMethod, RecomputeModule
 from costmodels.specs.precision import CAST_BLOCK_BYTES, Precision, Projection
 from costmodels.specs.workload import WorkloadKind
 from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
@@ -108,6 +108,8 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
     values["stated_host_bytes_per_s"] = sections.cluster.host_bandwidth_bytes_per_s or 0.0
     values |= _adapter_values(sections.precision)
+    for module in RecomputeModule:
+        values[f"recomputes_{module.value}"] = int(module in plan.recompute_modules)
     values["stated_stage_count"] = len(plan.layers_per_stage or ())
     values["stated_layer_count"] = sum(plan.layers_per_stage or ())
     for position, axis in enumerate(plan.rank_order):

@@ -13,17 +13,24 @@ _STAGE = (STAGE,)
 _CHUNK = (STAGE, CHUNK)
 
 
+def _less(saved: Axis, repeated: Axis) -> list[Column]:
+    """Return what each kind of layer keeps, without what its modules compute again [byte]."""
+    return [whole - again for whole, again in zip(saved, repeated, strict=True)]
+
+
 @quantity(
     "byte",
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(kind_kept_layers * attention_saved_bytes)",
+    formula="total(kind_kept_layers * (attention_saved_bytes - attention_repeated_bytes))",
     source=_KORTHIKANTI,
 )
-def chunk_attention_bytes(kind_kept_layers: Axis, attention_saved_bytes: Axis) -> Column:
+def chunk_attention_bytes(
+    kind_kept_layers: Axis, attention_saved_bytes: Axis, attention_repeated_bytes: Axis
+) -> Column:
     """Return what a chunk keeps around attention, for one microbatch [byte]."""
-    return weighted_total(kind_kept_layers, attention_saved_bytes)
+    return weighted_total(kind_kept_layers, _less(attention_saved_bytes, attention_repeated_bytes))
 
 
 @quantity(
@@ -31,14 +38,14 @@ def chunk_attention_bytes(kind_kept_layers: Axis, attention_saved_bytes: Axis) -
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(1 - recompute_is_selective) * total(kind_kept_layers * attention_core_bytes)",
+    formula="(1 - core_is_repeated) * total(kind_kept_layers * attention_core_bytes)",
     source=_KORTHIKANTI,
 )
 def chunk_attention_core_bytes(
-    recompute_is_selective: Column, kind_kept_layers: Axis, attention_core_bytes: Axis
+    core_is_repeated: Column, kind_kept_layers: Axis, attention_core_bytes: Axis
 ) -> Column:
     """Return what a chunk keeps inside attention, for one microbatch [byte]."""
-    kept = 1 - recompute_is_selective
+    kept = 1 - core_is_repeated
     return kept * weighted_total(kind_kept_layers, attention_core_bytes)
 
 
@@ -47,12 +54,14 @@ def chunk_attention_core_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(kind_kept_layers * ffn_saved_bytes)",
+    formula="total(kind_kept_layers * (ffn_saved_bytes - ffn_repeated_bytes))",
     source=_KORTHIKANTI,
 )
-def chunk_ffn_bytes(kind_kept_layers: Axis, ffn_saved_bytes: Axis) -> Column:
+def chunk_ffn_bytes(
+    kind_kept_layers: Axis, ffn_saved_bytes: Axis, ffn_repeated_bytes: Axis
+) -> Column:
     """Return what a chunk keeps for feed-forward networks or experts, for one microbatch [byte]."""
-    return weighted_total(kind_kept_layers, ffn_saved_bytes)
+    return weighted_total(kind_kept_layers, _less(ffn_saved_bytes, ffn_repeated_bytes))
 
 
 @quantity(
@@ -60,12 +69,18 @@ def chunk_ffn_bytes(kind_kept_layers: Axis, ffn_saved_bytes: Axis) -> Column:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(kind_kept_layers * mixture_saved_bytes)",
+    formula="total(kind_kept_layers * (1 - network_is_repeated) * mixture_saved_bytes)",
     source=_KORTHIKANTI,
 )
-def chunk_mixture_bytes(kind_kept_layers: Axis, mixture_saved_bytes: Axis) -> Column:
+def chunk_mixture_bytes(
+    kind_kept_layers: Axis, network_is_repeated: Axis, mixture_saved_bytes: Axis
+) -> Column:
     """Return what a chunk keeps to route tokens to experts, for one microbatch [byte]."""
-    return weighted_total(kind_kept_layers, mixture_saved_bytes)
+    kept = [
+        (1 - again) * whole
+        for again, whole in zip(network_is_repeated, mixture_saved_bytes, strict=True)
+    ]
+    return weighted_total(kind_kept_layers, kept)
 
 
 @quantity(

@@ -44,14 +44,23 @@ def chunk_mixture_layers(chunk_layer_count: Axis, is_mixture: Axis) -> Column:
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="recompute_is_full * total(chunk_repeated_layer_count * is_mixture)",
+    formula="recompute_is_full * total(chunk_repeated_layer_count * is_mixture)"
+    " + total(chunk_layer_count * network_is_repeated * is_mixture)",
     source=_KORTHIKANTI,
 )
 def chunk_repeated_mixture_layers(
-    recompute_is_full: Column, chunk_repeated_layer_count: Axis, is_mixture: Axis
+    recompute_is_full: Column,
+    chunk_repeated_layer_count: Axis,
+    is_mixture: Axis,
+    chunk_layer_count: Axis,
+    network_is_repeated: Axis,
 ) -> Column:
     """Return the layers of a chunk with experts that its backward computes again [count]."""
-    return recompute_is_full * weighted_total(chunk_repeated_layer_count, is_mixture)
+    experts = [
+        mixture * again for mixture, again in zip(is_mixture, network_is_repeated, strict=True)
+    ]
+    whole = recompute_is_full * weighted_total(chunk_repeated_layer_count, is_mixture)
+    return whole + weighted_total(chunk_layer_count, experts)
 
 
 @quantity(

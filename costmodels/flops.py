@@ -369,12 +369,13 @@ def layer_attention_backward_flop(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="where(recompute_is_full, layer_matmul_flop + layer_adapter_flop"
-    " + layer_attention_flop, where(recompute_is_selective, layer_attention_flop, 0))",
+    " + layer_attention_flop, core_is_repeated * layer_attention_flop + layer_module_flop)",
     source=_KORTHIKANTI,
 )
 def layer_recompute_flop(
     recompute_is_full: Column,
-    recompute_is_selective: Column,
+    core_is_repeated: Column,
+    layer_module_flop: Column,
     layer_matmul_flop: Column,
     layer_adapter_flop: Column,
     layer_attention_flop: Column,
@@ -383,7 +384,7 @@ def layer_recompute_flop(
     return where(
         recompute_is_full,
         layer_matmul_flop + layer_adapter_flop + layer_attention_flop,
-        where(recompute_is_selective, layer_attention_flop, 0),
+        core_is_repeated * layer_attention_flop + layer_module_flop,
     )
 
 

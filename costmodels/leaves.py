@@ -11,7 +11,7 @@ from costmodels.specs.base import Spec, declaration, field_types, plain_type
 from costmodels.specs.cluster import Cluster
 from costmodels.specs.layouts import LAYOUT_FIELDS, LAYOUT_LISTS, TRUTHS
 from costmodels.specs.model import Mixture, Model
-from costmodels.specs.plan import Plan, RankAxis
+from costmodels.specs.plan import Plan, RankAxis, RecomputeModule
 from costmodels.specs.precision import Precision, Projection
 from costmodels.specs.workload import Workload
 from costmodels.units import unit_of_field
@@ -60,6 +60,7 @@ STRUCTURAL = {
     "plan.layers_per_stage",
     "plan.schedule",
     "plan.held_limit",
+    "plan.recompute_modules",
     "plan.recompute_method",
     "plan.recompute_num_layers",
     "plan.rank_order",
@@ -300,6 +301,14 @@ def _structural_leaves() -> dict[str, Leaf]:
         "chunk_layer_count": Leaf(
             stages, "count", "layers of a chunk by kind", (STAGE, CHUNK, KIND)
         ),
+        **{
+            f"recomputes_{module.value}": Leaf(
+                "plan.recompute_modules",
+                "truth",
+                f"whether selective recomputation is for {module.value}",
+            )
+            for module in RecomputeModule
+        },
         "stage_repeated_layer_count": Leaf(
             "plan.recompute_num_layers",
             "count",

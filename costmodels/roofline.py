@@ -271,17 +271,20 @@ def layer_backward_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="recompute_is_full * layer_forward_s + recompute_is_selective * layer_attention_s",
+    formula="recompute_is_full * layer_forward_s + core_is_repeated * layer_attention_s"
+    " + layer_module_recompute_s",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5",
 )
 def layer_recompute_s(
     recompute_is_full: Column,
     layer_forward_s: Column,
-    recompute_is_selective: Column,
+    core_is_repeated: Column,
     layer_attention_s: Column,
+    layer_module_recompute_s: Column,
 ) -> Column:
     """Return the time of what a layer's backward computes again, for one microbatch [s]."""
-    return recompute_is_full * layer_forward_s + recompute_is_selective * layer_attention_s
+    own_s = recompute_is_full * layer_forward_s + core_is_repeated * layer_attention_s
+    return own_s + layer_module_recompute_s
 
 
 @quantity(

@@ -25,7 +25,7 @@ from costmodels.serving import CACHE_ELEMENTS
 from costmodels.specs.cluster import Accelerator
 from costmodels.specs.layouts import Compressive, Dense, Dilated, DilatedHeads, Layout, type_of
 from costmodels.specs.model import Mixture, Model
-from costmodels.specs.plan import RankAxis, SavedTensors
+from costmodels.specs.plan import RankAxis, RecomputeModule, SavedTensors
 from costmodels.specs.precision import Adapters, Projection
 from costmodels.specs.workload import Optimizer, WorkloadKind
 
@@ -128,6 +128,86 @@ def predictions_are_repeated_alone(
     """Return whether layers that predict further tokens are computed again one by one."""
     grouped = recompute_is_full * (recompute_group_size > 1)
     return (prediction_count == 0) + (grouped == 0) > 0
+
+
+def mlp_has_layers(
+    recompute_is_selective: Column, recomputes_mlp: Column, is_mixture: Axis
+) -> Column:
+    """Return whether a layer has the dense network that is to be computed again."""
+    dense = total([1 - mixture for mixture in is_mixture])
+    return (recompute_is_selective * recomputes_mlp == 0) + (dense > 0) > 0
+
+
+def repeated_experts_have_layers(
+    recompute_is_selective: Column,
+    recomputes_moe: Column,
+    recomputes_moe_act: Column,
+    is_mixture: Axis,
+) -> Column:
+    """Return whether a layer has the experts that are to be computed again."""
+    asked = recompute_is_selective * (recomputes_moe + recomputes_moe_act)
+    return (asked == 0) + (largest(is_mixture) > 0) > 0
+
+
+def experts_are_repeated_once(
+    recompute_is_selective: Column, recomputes_moe: Column, recomputes_moe_act: Column
+) -> Column:
+    """Return whether the activation function of experts is not computed again twice."""
+    return recompute_is_selective * recomputes_moe * recomputes_moe_act == 0
+
+
+def up_projection_has_layers(
+    recompute_is_selective: Column, recomputes_mla_up_proj: Column, key_value_rank: Axis
+) -> Column:
+    """Return whether a layer has the latent attention whose heads are to be computed again."""
+    latent = largest(key_value_rank)
+    return (recompute_is_selective * recomputes_mla_up_proj == 0) + (latent > 0) > 0
+
+
+def up_projection_is_whole(
+    recompute_is_selective: Column, recomputes_mla_up_proj: Column, sequence_parallel: Column
+) -> Column:
+    """Return whether up-projections that are computed again gather nothing."""
+    return recompute_is_selective * recomputes_mla_up_proj * sequence_parallel == 0
+
+
+def repeated_norms_are_apart(
+    recompute_is_selective: Column,
+    recomputes_layernorm: Column,
+    saved_tensors_is_transformer_engine: Column,
+    key_value_rank: Axis,
+    is_mixture: Axis,
+) -> Column:
+    """Return whether a layer has a norm that no kernel computes together with a product."""
+    asked = recompute_is_selective * recomputes_layernorm * saved_tensors_is_transformer_engine
+    return (asked == 0) + (largest(key_value_rank) + largest(is_mixture) > 0) > 0
+
+
+def repeated_networks_reduce_alone(
+    recompute_is_selective: Column,
+    recomputes_mlp: Column,
+    recomputes_moe: Column,
+    parallel_residual: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return whether a network that is computed again shares no collective with attention."""
+    asked = recompute_is_selective * (recomputes_mlp + recomputes_moe)
+    return (asked * parallel_residual == 0) + (tensor_parallel_size == 1) > 0
+
+
+def repeated_modules_are_trained(
+    recompute_is_selective: Column,
+    weights_are_frozen: Column,
+    recomputes_mlp: Column,
+    recomputes_moe: Column,
+    recomputes_layernorm: Column,
+    recomputes_moe_act: Column,
+    recomputes_mla_up_proj: Column,
+) -> Column:
+    """Return whether modules beside the inside of attention are computed again without adapters."""
+    networks = recomputes_mlp + recomputes_moe + recomputes_moe_act
+    asked = networks + recomputes_layernorm + recomputes_mla_up_proj
+    return recompute_is_selective * weights_are_frozen * asked == 0
 
 
 def predictions_divide(
@@ -854,6 +934,56 @@ RULES = (
         "(model.multi_token_prediction_layers)",
     ),
     Rule(
+        field="plan.recompute_modules",
+        function=mlp_has_layers,
+        requirement="mlp is the network of a layer without experts, and every layer has experts: "
+        "name moe",
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=repeated_experts_have_layers,
+        requirement="moe and moe_act are of layers with experts, and the model has no "
+        "model.mixture: name mlp",
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=experts_are_repeated_once,
+        requirement="moe computes the activation function of experts again too: leave out moe_act",
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=up_projection_has_layers,
+        requirement="mla_up_proj is of latent attention, which no layer has (model.layouts)",
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=up_projection_is_whole,
+        requirement="mla_up_proj is not modelled yet with plan.sequence_parallel=true, where "
+        "compressed vectors are gathered again",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=repeated_norms_are_apart,
+        requirement="layernorm: with plan.saved_tensors=transformer-engine norms are computed "
+        "together with the product behind them, but before latent attention and experts; the model has "
+        "neither",
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=repeated_networks_reduce_alone,
+        requirement="mlp and moe are not modelled yet with model.parallel_residual=true and "
+        "plan.tensor_parallel_size ({tensor_parallel_size}) above 1, where attention and network "
+        "are summed together",
+        modelled=False,
+    ),
+    Rule(
+        field="plan.recompute_modules",
+        function=repeated_modules_are_trained,
+        requirement="modules beside core_attn are not modelled yet with precision.adapters",
+        modelled=False,
+    ),
+    Rule(
         field="model.hidden_size",
         function=predictions_divide,
         requirement="must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) "
@@ -1089,11 +1219,22 @@ def _check_lists(sections: Sections) -> None:
             f"plan.rank_order ({[axis.value for axis in order]}): must name each of tensor, "
             "context, data and pipeline once"
         )
+    _check_modules(sections)
     check_model(sections.model)
     _check_layouts(sections)
     _check_shared_sequences(sections)
     _check_saved_tensors(sections)
     _check_storage(sections)
+
+
+def _check_modules(sections: Sections) -> None:
+    """Raise unless modules to compute again are named, each once."""
+    named = sections.plan.recompute_modules
+    if not named or len(set(named)) < len(named):
+        raise SpecError(
+            f"plan.recompute_modules ({[module.value for module in named]}): must name some of "
+            f"{', '.join(RecomputeModule)}, each once"
+        )
 
 
 def _check_storage(sections: Sections) -> None:

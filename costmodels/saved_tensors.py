@@ -65,7 +65,7 @@ def torch_norm_bytes(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="where(key_value_rank > 0, num_attention_heads * (2 * (unrotated_size + rotated_size)"
-    " + 2 * value_size + (1 - saved_tensors_is_torch_eager_cpu * (1 - recompute_is_selective)"
+    " + 2 * value_size + (1 - saved_tensors_is_torch_eager_cpu * (1 - core_is_repeated)"
     " * (micro_batch_size > 1) * (num_attention_heads > 1) * (sequence_length > 1))"
     " * unrotated_size), 2 * num_attention_heads * head_size"
     " + 2 * where(saved_tensors_is_torch_eager_cpu, num_attention_heads, held_key_value_head_count)"
@@ -88,7 +88,7 @@ def torch_head_elements(
     query_key_norm_is_none: Column,
     query_key_norm_is_unscaled: Column,
     norm_is_rmsnorm: Column,
-    recompute_is_selective: Column,
+    core_is_repeated: Column,
     saved_tensors_is_torch_eager_cpu: Column,
     micro_batch_size: Column,
     sequence_length: Column,
@@ -104,7 +104,7 @@ def torch_head_elements(
     """
     eager = saved_tensors_is_torch_eager_cpu
     is_copied = (micro_batch_size > 1) * (num_attention_heads > 1) * (sequence_length > 1)
-    is_view = 1 - eager * (1 - recompute_is_selective) * is_copied
+    is_view = 1 - eager * (1 - core_is_repeated) * is_copied
     latent = num_attention_heads * (
         2 * (unrotated_size + rotated_size) + 2 * value_size + is_view * unrotated_size
     )

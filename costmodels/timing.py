@@ -676,7 +676,7 @@ def chunk_forward_context_s(chunk_layer_count: Axis, layer_forward_context_s: Ax
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="total(chunk_layer_count * layer_backward_context_s"
-    " + (recompute_is_full + recompute_is_selective) * kind_repeated_layers"
+    " + (recompute_is_full + core_is_repeated) * kind_repeated_layers"
     " * layer_forward_context_s)",
     source="the sum of its parts",
 )
@@ -684,12 +684,12 @@ def chunk_backward_context_s(
     chunk_layer_count: Axis,
     layer_backward_context_s: Axis,
     recompute_is_full: Column,
-    recompute_is_selective: Column,
+    core_is_repeated: Column,
     kind_repeated_layers: Axis,
     layer_forward_context_s: Axis,
 ) -> Column:
     """Return the context-parallel traffic that a chunk's backward waits for, for one microbatch [s]."""
-    again = recompute_is_full + recompute_is_selective
+    again = recompute_is_full + core_is_repeated
     own_s = weighted_total(chunk_layer_count, layer_backward_context_s)
     return own_s + again * weighted_total(kind_repeated_layers, layer_forward_context_s)
 

@@ -30,19 +30,35 @@ _STAGE = (STAGE,)
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="recompute_is_full * (layer_activation_bytes - layer_input_bytes)"
-    " + recompute_is_selective * attention_core_bytes",
+    " + core_is_repeated * attention_core_bytes + attention_repeated_bytes",
     source=_KORTHIKANTI + ": one layer at a time is computed again, from the input that is kept",
 )
 def layer_recomputed_bytes(
     recompute_is_full: Column,
     layer_activation_bytes: Column,
     layer_input_bytes: Column,
-    recompute_is_selective: Column,
+    core_is_repeated: Column,
     attention_core_bytes: Column,
+    attention_repeated_bytes: Column,
 ) -> Column:
-    """Return the activations of a layer that its backward computes again [byte]."""
+    """Return what a layer's backward computes again: all of it, or modules of its attention [byte]."""
     whole = recompute_is_full * (layer_activation_bytes - layer_input_bytes)
-    return whole + recompute_is_selective * attention_core_bytes
+    return whole + core_is_repeated * attention_core_bytes + attention_repeated_bytes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes",
+    source=_KORTHIKANTI + ": when the network goes backward, of one layer at a time",
+)
+def network_recomputed_bytes(
+    ffn_repeated_bytes: Column, network_is_repeated: Column, mixture_saved_bytes: Column
+) -> Column:
+    """Return what modules of a layer's network compute again in the backward [byte]."""
+    return ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes
 
 
 @quantity(
@@ -142,8 +158,9 @@ def ffn_gradient_bytes(
     axes=_STAGE,
     basis=Basis.ASSUMED,
     formula="largest(minimum(stage_layer_count, 1) * (maximum(attention_gradient_bytes"
-    " - (1 - parallel_residual) * ffn_saved_bytes + layer_recomputed_bytes, ffn_gradient_bytes"
-    " + recompute_is_full * layer_recomputed_bytes) + recompute_is_full"
+    " - (1 - parallel_residual) * (ffn_saved_bytes - ffn_repeated_bytes) + layer_recomputed_bytes,"
+    " ffn_gradient_bytes + recompute_is_full * layer_recomputed_bytes + network_recomputed_bytes)"
+    " + recompute_is_full"
     " * (minimum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
     " * (layer_activation_bytes - layer_input_bytes)"
     " + maximum(minimum(recompute_group_size, stage_repeated_layer_count) - 1, 0)"
@@ -158,6 +175,8 @@ def layer_transient_bytes(
     attention_gradient_bytes: Axis,
     ffn_gradient_bytes: Axis,
     ffn_saved_bytes: Axis,
+    ffn_repeated_bytes: Axis,
+    network_recomputed_bytes: Axis,
     parallel_residual: Column,
     recompute_is_full: Column,
     recompute_group_size: Column,
@@ -167,12 +186,16 @@ def layer_transient_bytes(
 ) -> Column:
     """Return the most that a layer's backward holds beside what was kept [byte]."""
     held = []
-    for count, again, attention, ffn, kept, repeated, whole in zip(
+    kept_of_networks = [
+        own - less for own, less in zip(ffn_saved_bytes, ffn_repeated_bytes, strict=True)
+    ]
+    for count, again, network, attention, ffn, kept, repeated, whole in zip(
         stage_layer_count,
         layer_recomputed_bytes,
+        network_recomputed_bytes,
         attention_gradient_bytes,
         ffn_gradient_bytes,
-        ffn_saved_bytes,
+        kept_of_networks,
         stage_repeated_layer_count,
         layer_activation_bytes,
         strict=True,
@@ -181,7 +204,8 @@ def layer_transient_bytes(
         none = minimum(others, 0) * (whole - layer_input_bytes)
         group = recompute_is_full * (none + maximum(others, 0) * whole)
         later = attention - (1 - parallel_residual) * kept + again
-        held.append(minimum(count, 1) * (maximum(later, ffn + recompute_is_full * again) + group))
+        earlier = ffn + recompute_is_full * again + network
+        held.append(minimum(count, 1) * (maximum(later, earlier) + group))
     return largest(held)
 
 

@@ -463,6 +463,13 @@ def _recomputed(facts: Facts) -> str:
     return "; ".join(filter(None, said))
 
 
+def _modules(facts: Facts) -> str:
+    """Return that modules are named for selective recomputation alone."""
+    if facts.scenario.plan.recompute is Recompute.SELECTIVE:
+        return ""
+    return without_effect(["plan.recompute_modules"], "recomputation is not selective")
+
+
 def _other_groups(plan: Plan, chunk: int) -> str:
     """Return which other groups of recomputed layers are the same ones."""
     size, most = plan.recompute_num_layers, f"from {chunk} to {_MOST_LAYERS}"
@@ -639,6 +646,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _replicas,
     _layers,
     _recomputed,
+    _modules,
     _links,
     _hidden_links,
     _products,

@@ -6,7 +6,7 @@ No input is silent: a field moves a number of the answer, is refused, or is name
 from collections.abc import Callable
 
 from costmodels.columns import ceiling
-from costmodels.specs.plan import AttentionKernel, Recompute, SavedTensors
+from costmodels.specs.plan import AttentionKernel, Recompute, RecomputeModule, SavedTensors
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
 from simulator.adapter_notes import trained
@@ -41,9 +41,15 @@ def _padding(facts: Facts) -> str:
 
 def _selective(facts: Facts) -> str:
     plan = facts.scenario.plan
-    if plan.recompute is Recompute.SELECTIVE and plan.attention_kernel is AttentionKernel.FLASH:
+    repeats_core = (
+        plan.recompute is Recompute.SELECTIVE
+        and RecomputeModule.CORE_ATTN in plan.recompute_modules
+    )
+    if repeats_core and plan.attention_kernel is AttentionKernel.FLASH:
+        alone = len(plan.recompute_modules) == 1
+        what = "selective recomputation" if alone else "core_attn in plan.recompute_modules"
         return (
-            "selective recomputation saves only the logsumexp of attention, since a flash kernel "
+            f"{what} saves only the logsumexp of attention, since a flash kernel "
             "keeps no scores; it still repeats the attention forward"
         )
     return ""

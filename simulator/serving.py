@@ -48,6 +48,7 @@ OF_TRAINING = (
     "plan.schedule",
     "plan.held_limit",
     "plan.recompute",
+    "plan.recompute_modules",
     "plan.recompute_method",
     "plan.recompute_num_layers",
     "plan.offload_optimizer",

@@ -18,6 +18,17 @@ class Recompute(StrEnum):
     FULL = "full"
 
 
+class RecomputeModule(StrEnum):
+    """A part of a layer that selective recomputation is for."""
+
+    CORE_ATTN = "core_attn"
+    MLP = "mlp"
+    MOE = "moe"
+    LAYERNORM = "layernorm"
+    MOE_ACT = "moe_act"
+    MLA_UP_PROJ = "mla_up_proj"
+
+
 class RecomputeMethod(StrEnum):
     """Which layers full recomputation is for: groups of so many, or the first ones of a chunk."""
 
@@ -106,6 +117,11 @@ class Plan(Spec, frozen=True, kw_only=True):
         What data-parallel ranks shard: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights.
     recompute : Recompute
         What is recomputed in the backward pass.
+    recompute_modules : tuple of RecomputeModule
+        With selective recomputation: the inside of attention (``core_attn``), dense networks
+        (``mlp``), layers of experts with their routing (``moe``), the norms before attention and
+        network (``layernorm``), the activation function of routed experts (``moe_act``), the
+        up-projections of latent attention with their rotation (``mla_up_proj``).
     recompute_method : RecomputeMethod
         With full recomputation: ``uniform`` keeps the input of each group of layers and computes the
         group again; ``block`` does so with each of the first layers of a chunk, and keeps what
@@ -240,6 +256,10 @@ class Plan(Spec, frozen=True, kw_only=True):
     recompute: Annotated[
         Recompute, choice("what is recomputed in the backward pass", *_MICROBATCH[:4])
     ] = Recompute.NONE
+    recompute_modules: Annotated[
+        tuple[RecomputeModule, ...],
+        choice("parts of a layer that selective recomputation is for", *_MICROBATCH[:4]),
+    ] = (RecomputeModule.CORE_ATTN,)
     recompute_method: Annotated[
         RecomputeMethod, choice("which layers full recomputation is for", *_MICROBATCH[:4])
     ] = RecomputeMethod.UNIFORM

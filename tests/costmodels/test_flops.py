@@ -227,6 +227,7 @@ def test_flash_backward_has_five_products_for_two() -> None:
 
 def test_selective_recomputation_repeats_attention_only() -> None:
     work = {"layer_matmul_flop": 100, "layer_adapter_flop": 7, "layer_attention_flop": 10}
-    assert layer_recompute_flop(recompute_is_full=0, recompute_is_selective=0, **work) == 0
-    assert layer_recompute_flop(recompute_is_full=0, recompute_is_selective=1, **work) == 10
-    assert layer_recompute_flop(recompute_is_full=1, recompute_is_selective=0, **work) == 117
+    work["layer_module_flop"] = 0
+    assert layer_recompute_flop(recompute_is_full=0, core_is_repeated=0, **work) == 0
+    assert layer_recompute_flop(recompute_is_full=0, core_is_repeated=1, **work) == 10
+    assert layer_recompute_flop(recompute_is_full=1, core_is_repeated=0, **work) == 117

@@ -17,7 +17,7 @@ from costmodels.leaves import SECTIONS, field_value
 from costmodels.scenario import Scenario, field_paths, scenario_from_table, scenario_to_table
 from costmodels.specs.base import declaration, field_types, plain_type
 from costmodels.specs.cluster import PEAK_FORMATS
-from costmodels.specs.plan import RankAxis
+from costmodels.specs.plan import RankAxis, RecomputeModule
 from costmodels.stages import balanced_layers
 from simulator import whatif
 from simulator.accounting import MemoryAccount
@@ -343,6 +343,13 @@ def _recomputed(scenario: Scenario, old: Any) -> Iterator[Any]:
     yield from (value for value in (1, 2, 3, 1000, None) if value != old)
 
 
+def _modules(scenario: Scenario, old: Any) -> Iterator[Any]:
+    names = [module.value for module in RecomputeModule]
+    yield from ([name] for name in names if [name] != [module.value for module in old])
+    # Refused: no module, one named twice.
+    yield from ([], [names[0], names[0]], names)
+
+
 def _orders(scenario: Scenario, old: Any) -> Iterator[Any]:
     for order in permutations(axis.value for axis in RankAxis):
         if list(order) != [axis.value for axis in old]:
@@ -444,6 +451,7 @@ _SPECIAL = {
     "plan.held_limit": _held_limit,
     "plan.expert_capacity_factor": _capacity,
     "plan.rank_order": _orders,
+    "plan.recompute_modules": _modules,
     "plan.recompute_num_layers": _recomputed,
     "model.layouts": _layouts,
     "model.mixture": _mixture,

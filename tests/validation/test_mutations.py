@@ -155,9 +155,7 @@ MUTANTS = (
     Mutant(
         "the core of attention kept though recomputed",
         "layer_stored_bytes",
-        lambda value, given: (
-            value + given["recompute_is_selective"] * given["attention_core_bytes"]
-        ),
+        lambda value, given: value + given["core_is_repeated"] * given["attention_core_bytes"],
         _sequence_claims,
     ),
     Mutant(
