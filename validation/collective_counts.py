@@ -97,10 +97,13 @@ class Run(NamedTuple):
 
 
 def _tensor_run(ranks: int, *, sequence_parallel: bool, recompute: str, **changes: Any) -> Run:
+    again: tuple[tuple[str, Any], ...] = (("recompute", recompute.partition("-")[0]),)
+    if recompute == "mlp":
+        again = (("recompute", "selective"), ("recompute_modules", ("mlp",)))
     plan = (
         ("tensor_parallel_size", ranks),
         ("sequence_parallel", sequence_parallel),
-        ("recompute", recompute.partition("-")[0]),
+        *again,
     )
     return Run("tensor", ranks, plan, option=recompute, **changes)
 
@@ -145,6 +148,8 @@ TENSOR_RUNS = (
     _tensor_run(2, sequence_parallel=True, recompute="selective"),
     _tensor_run(4, sequence_parallel=True, recompute="full"),
     _tensor_run(2, sequence_parallel=True, recompute="full-early-stop"),
+    _tensor_run(2, sequence_parallel=False, recompute="mlp"),
+    _tensor_run(2, sequence_parallel=True, recompute="mlp"),
     _tensor_run(2, sequence_parallel=False, recompute="full", sizes=_BESIDE),
     _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_BESIDE),
     _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_TWO_NORMS),

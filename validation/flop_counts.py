@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from costmodels.scenario import Scenario
-from costmodels.specs.plan import Recompute
+from costmodels.specs.plan import Recompute, RecomputeModule
 from costmodels.stages import layer_kinds
 from validation.cases import Case
+from validation.saved_tensors import module_lists
 from validation.small_models import MODELS, predicted, scenario_of
 
 SUITE = "flop-counted"
@@ -114,6 +115,8 @@ def compared(table: Mapping[str, Any], *, device: str = "cpu") -> Iterator[Compa
     for recompute in (Recompute.FULL, Recompute.SELECTIVE):
         changed = scenario_of(table, plan={"recompute": recompute.value})
         yield from recompute_compared(changed, device=device)
+    for modules in module_lists(plain.model):
+        yield from modules_compared(table, modules, device=device)
 
 
 def layers_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[Compared]:
@@ -252,6 +255,46 @@ def recompute_compared(scenario: Scenario, *, device: str = "cpu") -> Iterator[C
             _last_products(scenario),
             again - early,
         ),
+    )
+
+
+def modules_compared(
+    table: Mapping[str, Any],
+    modules: tuple[RecomputeModule, ...],
+    shape: tuple[int, int] = (2, 8),
+    *,
+    device: str = "cpu",
+) -> Iterator[Compared]:
+    """Return the backward of a model that computes modules of its layers again.
+
+    Parameters
+    ----------
+    table : mapping
+        Table of the model.
+    modules : tuple of RecomputeModule
+        Which ones.
+    shape : tuple of int
+        Sequences, and tokens of each [count].
+    device : str
+        Where it runs; not ``meta``, where nothing can be given up.
+    """
+    from validation.torch_programs import counting
+
+    batch, length = shape
+    again = {"recompute": "selective", "recompute_modules": [module.value for module in modules]}
+    scenario = scenario_of(
+        table,
+        plan={"micro_batch_size": batch, **again},
+        workload={"sequence_length": length},
+    )
+    name = "chunk_backward_flop"
+    yield Compared(
+        f"model backward, recompute {', '.join(modules)}",
+        "chunk_backward_flop is the backward work of a model that computes modules again",
+        predicted(scenario, (name,))[name][0][0],
+        counting.decoder_passes(
+            scenario.model, *shape, Recompute.SELECTIVE, modules=modules, device=device
+        ).backward.total,
     )
 
 

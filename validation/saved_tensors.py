@@ -3,8 +3,8 @@
 Measured are the storages behind the tensors that saved-tensor hooks see between forward and
 backward, each once, without parameters; in fp32, on a CPU, with the matrix of scores in memory:
 the convention ``torch-eager-cpu``. Each layer, the head with its loss and the whole decoder run
-without recomputation, with each layer computed again (`torch.utils.checkpoint`), and with the
-inside of attention computed again.
+without recomputation, with each layer computed again (`torch.utils.checkpoint`), with the inside of
+attention computed again, and with each other module and all of them.
 
 The state of random numbers that a checkpoint stores beside its inputs is no tensor of autograd; it
 is not counted.
@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from costmodels.scenario import Scenario
-from costmodels.specs.plan import Recompute
+from costmodels.specs.model import Model
+from costmodels.specs.plan import Recompute, RecomputeModule
 from costmodels.stages import layer_kinds
 from validation.cases import Case
 from validation.small_models import MODELS, predicted, scenario_of
@@ -86,6 +87,8 @@ def compared(table: Mapping[str, Any], *, batch: int = 2, length: int = 8) -> It
             said[0][0],
             saving.decoder_bytes(scenario.model, batch, length, recompute),
         )
+    for modules in module_lists(scenario.model):
+        yield from _modules_compared(table, modules, batch, length)
     yield Compared(
         "head and loss",
         "head_saved_bytes is what autograd keeps of norm, head and loss",
@@ -94,12 +97,53 @@ def compared(table: Mapping[str, Any], *, batch: int = 2, length: int = 8) -> It
     )
 
 
-def _scenario(table: Mapping[str, Any], recompute: Recompute, batch: int, length: int) -> Scenario:
+def module_lists(model: Model) -> Iterator[tuple[RecomputeModule, ...]]:
+    """Yield each module beside the usual one that a model has, alone, and all that go together."""
+    kinds, layers = layer_kinds(model)
+    experts = [layers[kind].has_experts for kind in kinds]
+    modules = [RecomputeModule.LAYERNORM]
+    if not all(experts):
+        modules.append(RecomputeModule.MLP)
+    if any(getattr(layout, "key_value_rank", 0) for layout in model.layouts):
+        modules.append(RecomputeModule.MLA_UP_PROJ)
+    ways = [RecomputeModule.MOE, RecomputeModule.MOE_ACT] if any(experts) else []
+    yield from ((module,) for module in (*modules, *ways))
+    for way in [[way] for way in ways] or [[]]:
+        yield (RecomputeModule.CORE_ATTN, *modules, *way)
+
+
+def _modules_compared(
+    table: Mapping[str, Any], modules: tuple[RecomputeModule, ...], batch: int, length: int
+) -> Iterator[Compared]:
+    """Yield what is kept of a model that computes some modules again."""
+    from validation.torch_programs import saving
+
+    scenario = _scenario(table, Recompute.SELECTIVE, batch, length, modules)
+    yield from _layers_compared(scenario)
+    yield Compared(
+        f"decoder, recompute {', '.join(modules)}",
+        "chunk_activation_bytes is what autograd keeps of a decoder and its loss",
+        predicted(scenario, ("chunk_activation_bytes",))["chunk_activation_bytes"][0][0],
+        saving.decoder_bytes(scenario.model, batch, length, Recompute.SELECTIVE, modules),
+    )
+
+
+_USUAL = (RecomputeModule.CORE_ATTN,)
+
+
+def _scenario(
+    table: Mapping[str, Any],
+    recompute: Recompute,
+    batch: int,
+    length: int,
+    modules: tuple[RecomputeModule, ...] = _USUAL,
+) -> Scenario:
     return scenario_of(
         table,
         plan={
             "saved_tensors": "torch-eager-cpu",
             "recompute": recompute.value,
+            "recompute_modules": list(modules),
             "micro_batch_size": batch,
         },
         workload={"sequence_length": length},
@@ -115,10 +159,17 @@ def _layers_compared(scenario: Scenario) -> Iterator[Compared]:
     for kind in range(max(kinds) + 1):
         layer = kinds.index(kind)
         kept = saving.block_bytes(
-            scenario.model, layer, plan.micro_batch_size, length, plan.recompute
+            scenario.model,
+            layer,
+            plan.micro_batch_size,
+            length,
+            plan.recompute,
+            plan.recompute_modules,
         )
+        usual = plan.recompute_modules == _USUAL
         yield Compared(
-            f"layer {layer}, recompute {plan.recompute.value}",
+            f"layer {layer}, recompute "
+            + (plan.recompute.value if usual else ", ".join(plan.recompute_modules)),
             "layer_stored_bytes is what autograd keeps of a layer, its input included",
             said[kind],
             kept,

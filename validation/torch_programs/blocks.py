@@ -35,10 +35,12 @@ from costmodels.specs.layouts import (
     Sliding,
 )
 from costmodels.specs.model import Mixture, Model, Norm, Positions, QueryKeyNorm
-from costmodels.specs.plan import Recompute
+from costmodels.specs.plan import Recompute, RecomputeModule
 from validation.torch_programs import layouts, memory_layouts
+from validation.torch_programs.repeating import Discarded
 
 _MASKED = float("-inf")
+_USUAL = (RecomputeModule.CORE_ATTN,)
 
 
 def norm(kind: Norm, size: int) -> nn.Module:
@@ -431,7 +433,7 @@ class LatentAttention(nn.Module):
         key_value_width = heads * (layout.unrotated_size + layout.value_size)
         self.key_value = nn.Linear(shared, key_value_width, bias=False)
         self.output = nn.Linear(heads * layout.value_size, hidden, bias=model.attention_output_bias)
-        self.recompute_core = False
+        self.recompute_core = self.recompute_heads = False
 
     def _of_heads(self, projected: torch.Tensor, last: int) -> list[torch.Tensor]:
         """Return the unrotated part of (batch, heads, sequence, width), and the rest."""
@@ -444,18 +446,27 @@ class LatentAttention(nn.Module):
         source = hidden
         if self.query_down is not None and self.query_norm is not None:
             source = self.query_norm(self.query_down(hidden))
-        query, query_turned = self._of_heads(self.query(source), layout.rotated_size)
         compressed, turned = self.key_value_down(hidden).split(
             (layout.key_value_rank, layout.rotated_size), dim=-1
         )
-        expanded = self.key_value(self.key_value_norm(compressed))
-        key, value = self._of_heads(expanded, layout.value_size)
-        shared = rotated(turned[:, None]).expand(-1, self.heads, -1, -1)
-        query = torch.cat((query, rotated(query_turned)), dim=-1)
-        key = torch.cat((key, shared), dim=-1)
+        entering = (source, self.key_value_norm(compressed), turned)
+        discarded = Discarded(self._projected, *entering) if self.recompute_heads else None
+        query, key, value = self._projected(*entering) if discarded is None else discarded.outputs
         attended = _core((query, key, value, None), causal=True, again=self.recompute_core)
         out: torch.Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        if discarded is not None:
+            discarded.discard(attended)
         return out
+
+    def _projected(
+        self, source: torch.Tensor, compressed: torch.Tensor, turned: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return query, key and value of every head, rotated."""
+        query, query_turned = self._of_heads(self.query(source), self.layout.rotated_size)
+        key, value = self._of_heads(self.key_value(compressed), self.layout.value_size)
+        shared = rotated(turned[:, None]).expand(-1, self.heads, -1, -1)
+        query = torch.cat((query, rotated(query_turned)), dim=-1)
+        return query, torch.cat((key, shared), dim=-1), value
 
 
 _Core = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -489,14 +500,26 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the output of (..., hidden)."""
-        wide = self.up(hidden)
-        inner = functional.gelu(wide) if self.gate is None else self._gated(hidden, wide)
+        (inner,) = self._activated(*self._wide(hidden))
         out: torch.Tensor = self.down(inner)
         return out
 
-    def _gated(self, hidden: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
-        assert self.gate is not None  # noqa: S101 - tells the type checker
-        return functional.silu(self.gate(hidden)) * wide
+    def without_inner(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the same, the output of the activation function made again in the backward."""
+        discarded = Discarded(self._activated, *self._wide(hidden))
+        out: torch.Tensor = self.down(*discarded.outputs)
+        discarded.discard(out)
+        return out
+
+    def _wide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what enters the activation function: one projection, and a gate."""
+        wide = self.up(hidden)
+        return (wide,) if self.gate is None else (wide, self.gate(hidden))
+
+    @staticmethod
+    def _activated(wide: torch.Tensor, *gate: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the activation inside."""
+        return (functional.silu(gate[0]) * wide if gate else functional.gelu(wide),)
 
 
 class Experts(nn.Module):
@@ -518,6 +541,7 @@ class Experts(nn.Module):
     def __init__(self, model: Model, mixture: Mixture) -> None:
         super().__init__()
         self.visited = mixture.experts_per_token
+        self.recompute_activations = False
         width = mixture.expert_intermediate_size or model.intermediate_size
         self.router = nn.Linear(model.hidden_size, mixture.expert_count, bias=mixture.router_bias)
         self.experts = nn.ModuleList(FeedForward(model, width) for _ in range(mixture.expert_count))
@@ -535,11 +559,16 @@ class Experts(nn.Module):
         visits = torch.arange(len(tokens) * self.visited, device=tokens.device)
         for number, expert in enumerate(self.experts):
             rows = visits[number :: len(self.experts)] // self.visited
-            weighed = expert(tokens[rows]) * probabilities[rows, number, None]
+            weighed = self._visited(expert, tokens[rows]) * probabilities[rows, number, None]
             out = out.index_add(0, rows, weighed)
         if self.shared is not None:
             out = out + self._shared(tokens)
         return out.view_as(hidden)
+
+    def _visited(self, expert: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the output of one expert."""
+        assert isinstance(expert, FeedForward)  # noqa: S101 - tells the type checker
+        return expert.without_inner(tokens) if self.recompute_activations else expert(tokens)
 
     def _shared(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the output of the experts that every token visits."""
@@ -579,20 +608,35 @@ class Block(nn.Module):
     layer : int
         Which of its layers [index].
     recompute : Recompute
-        ``selective`` computes the core of attention again in the backward; ``full`` is the
-        decoder's.
+        ``selective`` computes modules again in the backward; ``full`` is the decoder's.
+    modules : tuple of RecomputeModule
+        Which ones.
     """
 
-    def __init__(self, model: Model, layer: int, recompute: Recompute = Recompute.NONE) -> None:
+    def __init__(
+        self,
+        model: Model,
+        layer: int,
+        recompute: Recompute = Recompute.NONE,
+        modules: tuple[RecomputeModule, ...] = _USUAL,
+    ) -> None:
         super().__init__()
+        again = modules if recompute is Recompute.SELECTIVE else ()
         mixture = model.mixture if model.has_experts(layer) else None
         self.attention = _attention(model, model.layouts[layer % len(model.layouts)])
-        self.attention.recompute_core = recompute is Recompute.SELECTIVE
+        self.attention.recompute_core = RecomputeModule.CORE_ATTN in again
+        if isinstance(self.attention, LatentAttention):
+            self.attention.recompute_heads = RecomputeModule.MLA_UP_PROJ in again
+        network = RecomputeModule.MLP if mixture is None else RecomputeModule.MOE
+        self.recompute_norms = RecomputeModule.LAYERNORM in again
+        self.recompute_network = network in again
         self.ffn = (
             FeedForward(model, model.intermediate_size)
             if mixture is None
             else Experts(model, mixture)
         )
+        if isinstance(self.ffn, Experts):
+            self.ffn.recompute_activations = RecomputeModule.MOE_ACT in again
         after = model.norms_per_layer == 4
         self.attention_norm = norm(model.norm, model.hidden_size)
         self.beside = model.parallel_residual
@@ -602,17 +646,45 @@ class Block(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the output of (batch, sequence, hidden)."""
-        normed = self.attention_norm(hidden)
-        attended = self.attention(normed)
-        out: torch.Tensor
         if self.beside:
-            normed = normed if self.ffn_norm is None else self.ffn_norm(hidden)
-            out = hidden + attended + self.ffn(normed)
-            return out
+            return self._side_by_side(hidden)
         assert self.ffn_norm is not None  # noqa: S101 - tells the type checker
+        attended = self._behind(self.attention_norm, self.attention, hidden)
         hidden = hidden + self.attention_out_norm(attended)
-        out = hidden + self.ffn_out_norm(self.ffn(self.ffn_norm(hidden)))
+        out: torch.Tensor = hidden + self.ffn_out_norm(
+            self._behind(self.ffn_norm, self._network, hidden)
+        )
         return out
+
+    def _network(self, normed: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = (
+            checkpoint(self.ffn, normed, use_reentrant=False)
+            if self.recompute_network
+            else self.ffn(normed)
+        )
+        return out
+
+    def _behind(self, norm: nn.Module, half: Callable[..., Any], hidden: torch.Tensor) -> Any:
+        """Return half a layer behind a norm, whose output is perhaps made again in the backward."""
+        if not self.recompute_norms:
+            return half(norm(hidden))
+        discarded = Discarded(lambda entering: (norm(entering),), hidden)
+        out = half(*discarded.outputs)
+        discarded.discard(out)
+        return out
+
+    def _side_by_side(self, hidden: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor
+        if self.ffn_norm is not None:
+            attended = self._behind(self.attention_norm, self.attention, hidden)
+            out = hidden + attended + self._behind(self.ffn_norm, self._network, hidden)
+            return out
+        out = hidden + self._behind(self.attention_norm, self._both, hidden)
+        return out
+
+    def _both(self, normed: torch.Tensor) -> torch.Tensor:
+        attended: torch.Tensor = self.attention(normed)
+        return attended + self._network(normed)
 
 
 class Head(nn.Module):
@@ -642,7 +714,7 @@ class Further(nn.Module):
     ----------
     model : Model
         Description of the model.
-    recompute : Recompute
+    recompute, modules : Recompute, tuple of RecomputeModule
         As of a layer.
 
     Notes
@@ -650,12 +722,14 @@ class Further(nn.Module):
     As DeepSeek-AI 2024, arXiv:2412.19437, section 2.2: embedding and head are the model's.
     """
 
-    def __init__(self, model: Model, recompute: Recompute) -> None:
+    def __init__(
+        self, model: Model, recompute: Recompute, modules: tuple[RecomputeModule, ...] = _USUAL
+    ) -> None:
         super().__init__()
         hidden = model.hidden_size
         self.hidden_norm, self.embedding_norm = norm(model.norm, hidden), norm(model.norm, hidden)
         self.projection = nn.Linear(2 * hidden, hidden, bias=False)
-        self.layer = Block(model, model.num_hidden_layers - 1, recompute)
+        self.layer = Block(model, model.num_hidden_layers - 1, recompute, modules)
         self.out_norm = norm(model.norm, hidden)
 
     def forward(self, hidden: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
@@ -676,10 +750,17 @@ class Decoder(nn.Module):
         What the backward computes again.
     early_stop : bool
         Whether that ends at the last tensor that the backward needs, as torch does by default.
+    modules : tuple of RecomputeModule
+        Of selective recomputation.
     """
 
     def __init__(
-        self, model: Model, recompute: Recompute = Recompute.NONE, *, early_stop: bool = False
+        self,
+        model: Model,
+        recompute: Recompute = Recompute.NONE,
+        *,
+        early_stop: bool = False,
+        modules: tuple[RecomputeModule, ...] = _USUAL,
     ) -> None:
         super().__init__()
         self.recompute_layers, self.early_stop = recompute is Recompute.FULL, early_stop
@@ -692,10 +773,10 @@ class Decoder(nn.Module):
         self.reserved = model.reserved_positions
         self.embedding_norm = norm(model.norm, hidden) if model.embedding_norm else nn.Identity()
         layers = range(model.num_hidden_layers)
-        self.layers = nn.ModuleList(Block(model, layer, recompute) for layer in layers)
+        self.layers = nn.ModuleList(Block(model, layer, recompute, modules) for layer in layers)
         self.head = Head(model)
         depths = range(model.multi_token_prediction_layers)
-        self.further = nn.ModuleList(Further(model, recompute) for _ in depths)
+        self.further = nn.ModuleList(Further(model, recompute, modules) for _ in depths)
         if model.tied_embeddings:
             self.head.projection.weight = self.embedding.weight
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from costmodels.specs.model import Model
-from costmodels.specs.plan import Recompute
+from costmodels.specs.plan import Recompute, RecomputeModule
 from validation.torch_programs.blocks import Block, Decoder, Head
 
 _WEIGHTS, _SCORES = ("aten.mm", "aten.addmm"), ("aten.bmm",)
@@ -188,6 +188,7 @@ def decoder_passes(
     *,
     early_stop: bool = False,
     device: str = "cpu",
+    modules: tuple[RecomputeModule, ...] = (RecomputeModule.CORE_ATTN,),
 ) -> Passes:
     """Return the work of a model and its loss on (batch, length) tokens [FLOP].
 
@@ -203,9 +204,11 @@ def decoder_passes(
         Whether that ends at the last tensor that the backward needs.
     device : str
         Where it runs.
+    modules : tuple of RecomputeModule
+        Of selective recomputation.
     """
     with torch.device(device):
-        decoder = Decoder(model, recompute, early_stop=early_stop)
+        decoder = Decoder(model, recompute, early_stop=early_stop, modules=modules)
         tokens = torch.zeros(batch, length, dtype=torch.int64)
     return passes(lambda: decoder(tokens, tokens))
 

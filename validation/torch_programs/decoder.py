@@ -105,11 +105,19 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sizes, split: Whole, place: int, *, selective: bool, fused: bool = False
+        self,
+        sizes: Sizes,
+        split: Whole,
+        place: int,
+        *,
+        selective: bool,
+        network: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__()
         self.split, self.sizes, self.selective = split, sizes, selective
         self.fused = fused
+        self.repeats_network = network
         hidden, head = sizes.hidden_size, sizes.head_size
         group = sizes.num_attention_heads // sizes.num_key_value_heads
         first = 1000 + 10 * place
@@ -144,9 +152,16 @@ class Layer(nn.Module):
         attended = self._attend(self.split.columns(normed, self.query_key_value))
         hidden = hidden + self.split.rows(attended, self.output)
         normed = functional.rms_norm(hidden, self.ffn_norm.shape, self.ffn_norm)
-        return hidden + self.split.rows(
-            self._activate(self.split.columns(normed, self.up)), self.down
+        network: Any = (
+            checkpoint(self._network, normed, use_reentrant=True)
+            if self.repeats_network
+            else self._network(normed)
         )
+        return hidden + torch.as_tensor(network)
+
+    def _network(self, normed: torch.Tensor) -> torch.Tensor:
+        """Return what the feed-forward network adds."""
+        return self.split.rows(self._activate(self.split.columns(normed, self.up)), self.down)
 
     def _beside(self, hidden: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """Return what attention and network add, both reading the same stream."""
@@ -221,7 +236,8 @@ class Decoder(nn.Module):
     holds_embedding, holds_head : bool
         Whether it holds the ends. A tied head is one matrix where it holds both.
     recompute : str
-        ``none``; ``selective``: the inside of attention is computed again; ``full``: each layer is,
+        ``none``; ``selective``: the inside of attention is computed again; ``mlp``: the network of
+        each layer is, behind its norm; ``full``: each layer is,
         as a whole; ``full-early-stop``: until the last tensor that the backward needs, which is
         torch's default.
     fused : bool
@@ -244,9 +260,10 @@ class Decoder(nn.Module):
         held = range(sizes.num_hidden_layers) if layers is None else layers
         self.split, self.recompute = split, recompute
         self.embedding = Embedding(sizes, split) if holds_embedding else None
-        selective = recompute == "selective"
+        selective, network = recompute == "selective", recompute == "mlp"
         self.layers = nn.ModuleList(
-            Layer(sizes, split, index, selective=selective, fused=fused) for index in held
+            Layer(sizes, split, index, selective=selective, network=network, fused=fused)
+            for index in held
         )
         self.head = Head(sizes, split) if holds_head else None
         depths = range(sizes.multi_token_prediction_layers if holds_head else 0)

@@ -7,13 +7,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from costmodels.specs.model import Model
-from costmodels.specs.plan import Recompute
+from costmodels.specs.plan import Recompute, RecomputeModule
 from validation.torch_programs.blocks import Block, Decoder, Head
 from validation.torch_programs.counting import one_thread
+
+
+def _identity(tensor: torch.Tensor) -> int:
+    """Return what tells a storage from others even after its memory is given up."""
+    return int(StorageWeakRef(tensor.untyped_storage()).cdata)
 
 
 class Saved:
@@ -26,8 +32,8 @@ class Saved:
     """
 
     def __init__(self, others: Iterator[torch.Tensor]) -> None:
-        self._others = {tensor.untyped_storage().data_ptr() for tensor in others}
-        # Tensors themselves are kept, so that no storage is freed and its place used again.
+        self._others = {_identity(tensor) for tensor in others}
+        # Tensors themselves are kept, so that no storage ends and another has its identity.
         self._kept: dict[int, torch.Tensor] = {}
 
     @contextmanager
@@ -37,7 +43,7 @@ class Saved:
             yield
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        place = tensor.untyped_storage().data_ptr()
+        place = _identity(tensor)
         if place not in self._others:
             self._kept.setdefault(place, tensor)
         return tensor
@@ -57,7 +63,17 @@ def _saved(module: nn.Module, forward: Callable[[], Any]) -> int:
     return saved.total
 
 
-def block_bytes(model: Model, layer: int, batch: int, length: int, recompute: Recompute) -> int:
+_USUAL = (RecomputeModule.CORE_ATTN,)
+
+
+def block_bytes(
+    model: Model,
+    layer: int,
+    batch: int,
+    length: int,
+    recompute: Recompute,
+    modules: tuple[RecomputeModule, ...] = _USUAL,
+) -> int:
     """Return what autograd keeps of one layer, its input included [byte].
 
     Parameters
@@ -70,8 +86,10 @@ def block_bytes(model: Model, layer: int, batch: int, length: int, recompute: Re
         Sequences, and tokens of each [count].
     recompute : Recompute
         What is computed again.
+    modules : tuple of RecomputeModule
+        Of selective recomputation.
     """
-    block = Block(model, layer, recompute)
+    block = Block(model, layer, recompute, modules)
     hidden = torch.randn(batch, length, model.hidden_size, requires_grad=True)
     if recompute is Recompute.FULL:
         return _saved(block, lambda: checkpoint(block, hidden, use_reentrant=False))
@@ -86,8 +104,14 @@ def head_bytes(model: Model, batch: int, length: int) -> int:
     return _saved(head, lambda: functional.cross_entropy(head(hidden).flatten(0, 1), targets))
 
 
-def decoder_bytes(model: Model, batch: int, length: int, recompute: Recompute) -> int:
+def decoder_bytes(
+    model: Model,
+    batch: int,
+    length: int,
+    recompute: Recompute,
+    modules: tuple[RecomputeModule, ...] = _USUAL,
+) -> int:
     """Return what autograd keeps of a whole decoder with its loss [byte]."""
-    decoder = Decoder(model, recompute)
+    decoder = Decoder(model, recompute, modules=modules)
     tokens, targets = (torch.randint(model.vocabulary_size, (batch, length)) for _ in range(2))
     return _saved(decoder, lambda: decoder(tokens, targets))
