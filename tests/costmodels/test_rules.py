@@ -77,6 +77,65 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         r"plan.recompute_num_layers \(4\): groups of layers must be of 1 where further tokens",
     ),
+    "mlp_has_layers": (
+        "mixture",
+        {"plan__recompute": "selective", "plan__recompute_modules": ["mlp"]},
+        r"plan.recompute_modules \(\[.*\]\): mlp is the network of a layer without experts",
+    ),
+    "repeated_experts_have_layers": (
+        "small",
+        {"plan__recompute": "selective", "plan__recompute_modules": ["moe_act"]},
+        r"plan.recompute_modules \(\[.*\]\): moe and moe_act are of layers with experts",
+    ),
+    "experts_are_repeated_once": (
+        "mixture",
+        {"plan__recompute": "selective", "plan__recompute_modules": ["moe", "moe_act"]},
+        r"plan.recompute_modules \(\[.*\]\): moe computes .* too: leave out moe_act",
+    ),
+    "up_projection_has_layers": (
+        "small",
+        {"plan__recompute": "selective", "plan__recompute_modules": ["mla_up_proj"]},
+        r"plan.recompute_modules \(\[.*\]\): mla_up_proj is of latent attention, which no layer",
+    ),
+    "up_projection_is_whole": (
+        "small",
+        {
+            "model": "deepseek-v3",
+            "plan__tensor_parallel_size": 2,
+            "plan__sequence_parallel": True,
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["mla_up_proj"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): mla_up_proj is not modelled yet with plan.sequence",
+    ),
+    "repeated_norms_are_apart": (
+        "small",
+        {
+            "plan__saved_tensors": "transformer-engine",
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["layernorm"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): layernorm: .* the model has neither",
+    ),
+    "repeated_networks_reduce_alone": (
+        "small",
+        {
+            "model__parallel_residual": True,
+            "plan__tensor_parallel_size": 2,
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["mlp"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): mlp and moe are not modelled yet with .* \(2\) above 1",
+    ),
+    "repeated_modules_are_trained": (
+        "small",
+        {
+            "precision__adapters": {"rank": 8, "targets": ["query"]},
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["layernorm"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): modules beside core_attn are not modelled yet with",
+    ),
     "copied_heads_have_own_norms": (
         "small",
         {"model__query_key_norm": "full", "plan__tensor_parallel_size": 16}
