@@ -69,7 +69,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
     "step": ("_steps",),
     "replica": ("_size",),
     "microbatch": ("_count",),
-    "truth": ("fits", "_apart"),
+    "truth": ("fits", "_apart", "_is_repeated"),
     # Counts name what is counted where that is no unit.
     "count": (
         "_count",
