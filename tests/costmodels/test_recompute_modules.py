@@ -77,7 +77,11 @@ def test_modules_add_up(chosen: set[str]) -> None:
 def test_components_add_up_and_every_module_keeps_less() -> None:
     from simulator.accounting import memory_account
 
-    base = {"model": "deepseek-v3", "cluster": "h100-sxm:64", "plan": {"zero_stage": 3}}
+    base: dict[str, Any] = {
+        "model": "deepseek-v3",
+        "cluster": "h100-sxm:64",
+        "plan": {"zero_stage": 3},
+    }
     kept = {}
     for modules in ((), *((module,) for module in LATENT), *combinations(LATENT, 2)):
         if modules in ((), ("moe", "moe_act")):
