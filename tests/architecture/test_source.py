@@ -20,6 +20,7 @@ SCALES = {10.0**exponent for exponent in (9, 12, 15, 18)}
 POWERS = {(2, exponent) for exponent in (10, 20, 30, 40)} | {(10, e) for e in (3, 6, 9, 12)}
 
 ENDINGS = (
+    "_is_repeated",
     *("_bytes", "_flop", "_s", "_w", "_j", "_usd", "_per_s", "_per_gpu"),
     *("_count", "_size", "_length", "_fraction", "_ratio", "_index", "_parameters", "_tokens"),
     *(
