@@ -42,6 +42,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Presets whose layers run in full size, with the fields that differ."""
 
+TOKENS, SHORT = 2048, MappingProxyType({"qwen3.5-27b": 512})
+"""Tokens of their sequences; fewer where a scan takes a step of the program for each [token]."""
+
 _LAYER = ("layer_matmul_flop", "layer_attention_flop", "layer_attention_backward_flop")
 _SOURCE = "validation/torch_programs/blocks.py"
 
@@ -80,7 +83,7 @@ def flop_cases(
 
 
 def preset_cases() -> list[Case]:
-    """Return the work of the layers of presets in full size, on one sequence of 2048 tokens.
+    """Return the work of the layers of presets in full size, on one sequence of `TOKENS` or `SHORT`.
 
     Returns
     -------
@@ -95,7 +98,8 @@ def preset_cases() -> list[Case]:
 
 
 def _full_size(model: Mapping[str, Any]) -> Scenario:
-    return scenario_of(model, plan={"micro_batch_size": 1}, workload={"sequence_length": 2048})
+    length = SHORT.get(model["preset"], TOKENS)
+    return scenario_of(model, plan={"micro_batch_size": 1}, workload={"sequence_length": length})
 
 
 def compared(table: Mapping[str, Any], *, device: str = "cpu") -> Iterator[Compared]:
