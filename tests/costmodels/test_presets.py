@@ -185,7 +185,8 @@ def test_published_counts_name_presets() -> None:
 @pytest.mark.parametrize("name", preset_names("precision"))
 def test_a_recipe_runs_on_a_gpu(name: str) -> None:
     kind = {"workload__kind": "decode"} if name.startswith("serve-") else {}
-    described = witness("small", cluster="h100-sxm:8", precision=name, **kind)
+    cluster = "b200-sxm:8" if name in ("mxfp8", "nvfp4") else "h100-sxm:8"
+    described = witness("small", cluster=cluster, precision=name, **kind)
     assert described.precision.name == name
 
 
