@@ -1208,7 +1208,9 @@ def _sentence(rule: Rule, sections: Sections, columns: Columns) -> str:
     named = [name for name in parameters_of(rule.function) if f"{{{name}}}" in rule.requirement]
     inputs = {name: _shown(name, columns) for name in named}
     value = field_value(sections, rule.field)
-    text = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+    text = getattr(value, "value", value)
+    if isinstance(value, tuple):
+        text = [getattr(member, "value", member) for member in value]
     return f"{rule.field} ({text}): {rule.requirement.format(**inputs)}"
 
 

@@ -80,7 +80,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "mlp_has_layers": (
         "mixture",
         {"plan__recompute": "selective", "plan__recompute_modules": ["mlp"]},
-        r"plan.recompute_modules \(\[.*\]\): mlp is the network of a layer without experts",
+        r"plan.recompute_modules \(\['mlp'\]\): mlp is the network of a layer without experts",
     ),
     "repeated_experts_have_layers": (
         "small",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.validation.shapes import KINDS, LAID_OUT, shapes, tables
 from validation import flop_counts
 from validation.cases import Case, passed
+from validation.saved_tensors import module_lists
 from validation.small_models import MODELS, scenario_of
 
 pytest.importorskip("torch", reason="torch is not installed: the validation extra")
@@ -77,6 +78,18 @@ def test_models_of_any_shape_have_the_work_of_their_modules(kind: str) -> None:
         plain = scenario(table, shape)
         assert_equal(flop_counts.head_compared(plain))
         assert_equal(flop_counts.model_compared(plain))
+
+    compare()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_modules_that_are_computed_again_have_their_work(kind: str) -> None:
+    @settings(max_examples=4)
+    @given(tables(kind), shapes)
+    def compare(table: dict[str, Any], shape: tuple[int, int]) -> None:
+        for modules in module_lists(scenario(table, shape).model):
+            assert_equal(flop_counts.modules_compared(table, modules, shape))
 
     compare()
 
