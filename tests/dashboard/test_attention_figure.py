@@ -20,10 +20,12 @@ def test_lines_have_the_numbers_of_the_answers() -> None:
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
 
 
-def test_a_length_without_a_known_reach_has_no_point() -> None:
+def test_the_reach_of_dilated_layers_is_drawn_at_any_length() -> None:
     case = attention_cases({"layout": "longnet-paper", "seq_len": ["32k", "1B"]})[0]
-    figure = figures.against_length({"longnet": attention_answers(case)})
-    assert len(figure.data[2].x) == 1
+    answers = attention_answers(case)
+    figure = figures.against_length({"longnet": answers})
+    assert list(figure.data[2].x) == [answer.sequence_length for answer in answers]
+    assert all(reached > 0 for reached in figure.data[2].y)
 
 
 def test_patterns_are_drawn_as_they_are() -> None:
