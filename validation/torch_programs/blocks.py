@@ -567,8 +567,10 @@ class Experts(nn.Module):
 
     def _visited(self, expert: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
         """Return the output of one expert."""
-        assert isinstance(expert, FeedForward)  # noqa: S101 - tells the type checker
-        return expert.without_inner(tokens) if self.recompute_activations else expert(tokens)
+        if self.recompute_activations and isinstance(expert, FeedForward):
+            return expert.without_inner(tokens)
+        out: torch.Tensor = expert(tokens)
+        return out
 
     def _shared(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the output of the experts that every token visits."""
