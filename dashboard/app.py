@@ -437,11 +437,29 @@ def _refused(
     )
 
 
+def names_field(sentence: str, path: str) -> bool:
+    """Return whether a sentence is about a field.
+
+    Notes
+    -----
+    A whole section, such as ``model``, is a word of prose as well: it is meant where a value or a
+    colon follows, as in ``unknown model 'gpt-9'``.
+
+    Examples
+    --------
+    >>> said = "plan.schedule (dualpipe): requires two copies of the model's parts"
+    >>> names_field(said, "plan.schedule"), names_field(said, "model")
+    (True, False)
+    >>> names_field("model (gpt-9): no such preset", "model")
+    True
+    """
+    behind = r"(?![\w.])" if "." in path else r"(?=[:=]| [('])"
+    return re.search(rf"(?<![\w.]){re.escape(path)}{behind}", sentence) is not None
+
+
 def _wrong_field(sentence: str, paths: list[str], changed: set[str]) -> str:
     """Return the field that a sentence is about: of those it names, one that was changed last."""
-    named = [
-        path for path in paths if re.search(rf"(?<![\w.]){re.escape(path)}(?![\w.])", sentence)
-    ]
+    named = [path for path in paths if names_field(sentence, path)]
     touched = ctx.triggered_id.get("path") if isinstance(ctx.triggered_id, dict) else None
     ordered = [
         *(path for path in named if path == touched),

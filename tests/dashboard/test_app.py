@@ -97,6 +97,7 @@ def test_remarks_offer_changes_that_were_tried(app: Any) -> None:
         ({"plan.zero_stage": "4"}, "plan.zero_stage", "at most 3"),
         ({"plan.micro_batch_size": "many"}, "plan.micro_batch_size", "cannot read"),
         ({"plan.schedule": "1f2b"}, "plan.schedule", "did you mean '1f1b'"),
+        ({"plan.schedule": "dualpipe"}, "plan.schedule", "two copies of the model's parts"),
         ({"workload.global_batch_size": 3}, "workload.global_batch_size", "multiple"),
         ({"model": "lama-3"}, "model", "unknown model"),
         ({"microbatches": "-3"}, "microbatches", "at least 1"),
