@@ -1,4 +1,4 @@
-"""The record of a published quantity, of a rule of validity, and of where a number comes from."""
+"""The record of a published quantity, and of where a number comes from."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -240,24 +240,3 @@ def quantities_of(module: ModuleType) -> list[Quantity]:
         elif getattr(value, "__module__", None) == module.__name__ and _RECORD in vars(value):
             found.append(vars(value)[_RECORD])
     return found
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A condition that a plan must meet, as a boolean column function with its sentence.
-
-    Attributes
-    ----------
-    field : str
-        Field of the scenario that the sentence names first.
-    function : callable
-        True in the rows that meet the rule; parameters as of a closed form.
-    requirement : str
-        What would be valid; names in braces are replaced by their values.
-    modelled : bool
-        False if what breaks the rule is legal but has no model yet.
-    """
-
-    field: str
-    function: Callable[..., Column]
-    requirement: str
-    modelled: bool = True

@@ -27,6 +27,7 @@ from costmodels.columns import (
 from costmodels.compilation import Columns, compile_columns
 from costmodels.errors import SpecError
 from costmodels.quantities import STAGE, parameters_of
+from costmodels.rules.counts import counts_fit
 from costmodels.scenario import Scenario
 from tests.costmodels.witnesses import witness
 
@@ -307,7 +308,7 @@ def boundary_length(base: str, **changes: Any) -> int:
     while high - low > 1:
         lengths = np.unique(np.linspace(low, high, 64).astype(np.int64))
         columns = compile_columns(scenario, {"workload.sequence_length": lengths})
-        fit = rules.counts_fit(**evaluate(columns, parameters_of(rules.counts_fit)))
+        fit = counts_fit(**evaluate(columns, parameters_of(counts_fit)))
         low, high = int(lengths[fit].max()), int(lengths[~fit].min())
     return low
 

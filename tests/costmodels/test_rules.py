@@ -1,5 +1,7 @@
 """Each rule refuses by name: the field, its value and what would be valid."""
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from costmodels.analysis import evaluate
 from costmodels.attention.layouts import LAYOUTS as MODELLED_LAYOUTS
 from costmodels.compilation import compile_columns
 from costmodels.errors import NotModelledError, SpecError
-from costmodels.quantities import Rule
+from costmodels.rules.declaration import Rule
 from costmodels.specs.layouts import LAYOUTS, Dense
 from tests.costmodels.witnesses import WITNESSES, witness
 
@@ -421,6 +423,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         r"model.num_hidden_layers \(32\)",
     ),
 }
+
+
+def test_every_rule_has_its_place_in_the_order() -> None:
+    declared = {
+        name
+        for module in iter_modules(rules.__path__)
+        for name, value in vars(import_module(f"{rules.__name__}.{module.name}")).items()
+        if callable(value) and hasattr(value, "rule")
+    }
+    assert sorted(declared) == sorted(rule.function.__name__ for rule in rules.RULES)
 
 
 def test_there_is_a_case_for_every_rule() -> None:

@@ -1,0 +1,87 @@
+"""Replicas of a plan: how many there are, their batches, and the states that they shard."""
+
+import numpy as np
+
+from costmodels.columns import Column, maximum
+from costmodels.errors import SpecError
+from costmodels.leaves import Sections
+from costmodels.rules.declaration import rule
+from costmodels.specs.plan import RankAxis
+
+
+@rule(
+    "cluster.accelerator_count",
+    "must be a multiple of plan.tensor_parallel_size ({tensor_parallel_size}) x "
+    "plan.pipeline_parallel_size ({pipeline_parallel_size}) x plan.context_parallel_size "
+    "({context_parallel_size})",
+)
+def ranks_fill_cluster(
+    accelerator_count: Column,
+    tensor_parallel_size: Column,
+    pipeline_parallel_size: Column,
+    context_parallel_size: Column,
+) -> Column:
+    """Return whether replicas of a plan fill the accelerators."""
+    ranks = tensor_parallel_size * pipeline_parallel_size * context_parallel_size
+    return accelerator_count % ranks == 0
+
+
+@rule(
+    "plan.data_parallel_size",
+    "must be {data_parallel_size} = cluster.accelerator_count / "
+    "(plan.tensor_parallel_size x plan.pipeline_parallel_size x plan.context_parallel_size); "
+    "leave it out to derive it",
+)
+def replicas_match(stated_data_parallel_size: Column, data_parallel_size: Column) -> Column:
+    """Return whether stated replicas are those that the accelerators make."""
+    stated = stated_data_parallel_size
+    return (stated == 0) + (stated == data_parallel_size) > 0
+
+
+@rule(
+    "workload.global_batch_size",
+    "must be a multiple of plan.micro_batch_size ({micro_batch_size}) x the "
+    "{data_parallel_size} replicas that cluster.accelerator_count and the other parallel "
+    "sizes leave",
+)
+def batch_divides(
+    global_batch_size: Column, micro_batch_size: Column, data_parallel_size: Column
+) -> Column:
+    """Return whether replicas get whole microbatches, at least one."""
+    return global_batch_size % (micro_batch_size * np.maximum(data_parallel_size, 1)) == 0
+
+
+@rule(
+    "plan.sharding_group_size",
+    "shards nothing with plan.zero_stage={zero_stage}: set plan.zero_stage to at "
+    "least 1, or leave it out",
+)
+def sharding_group_shards(stated_sharding_group_size: Column, zero_stage: Column) -> Column:
+    """Return whether something is sharded where a sharding group is stated."""
+    return (stated_sharding_group_size == 0) + (zero_stage >= 1) > 0
+
+
+@rule(
+    "plan.sharding_group_size",
+    "must divide the {reduction_size} data- and context-parallel ranks",
+)
+def sharding_group_divides(stated_sharding_group_size: Column, reduction_size: Column) -> Column:
+    """Return whether a stated sharding group fits the ranks with the same weights."""
+    stated = stated_sharding_group_size
+    return (stated == 0) + (reduction_size % maximum(stated, 1) == 0) > 0
+
+
+def check_rank_order(sections: Sections) -> None:
+    """Raise unless the order of ranks names every axis once.
+
+    Raises
+    ------
+    SpecError
+        Naming the axes that are stated.
+    """
+    order = sections.plan.rank_order
+    if sorted(order) != sorted(RankAxis):
+        raise SpecError(
+            f"plan.rank_order ({[axis.value for axis in order]}): must name each of tensor, "
+            "context, data and pipeline once"
+        )
