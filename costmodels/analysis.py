@@ -22,7 +22,6 @@ from costmodels import (
     flops,
     gradient_buckets,
     memory,
-    messages,
     optimizer_states,
     parameters,
     placement,
@@ -45,6 +44,14 @@ from costmodels.attention import layouts
 from costmodels.compilation import Columns
 from costmodels.errors import PresetNotFoundError, not_found_message
 from costmodels.leaves import leaves
+from costmodels.messages import (
+    context_parallel,
+    data_parallel,
+    expert_parallel,
+    pipeline_parallel,
+    tensor_parallel,
+    wire,
+)
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import KIND, Quantity, parameters_of, quantities_of
 
@@ -66,7 +73,12 @@ MODULES = (
     exchanges,
     communication,
     traffic,
-    messages,
+    tensor_parallel,
+    pipeline_parallel,
+    data_parallel,
+    expert_parallel,
+    context_parallel,
+    wire,
     work,
     conventions,
     recomputation,
