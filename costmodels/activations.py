@@ -184,11 +184,9 @@ def megatron_ffn_bytes(
     basis=Basis.ASSUMED,
     formula="is_mixture * ((2 - saved_tensors_is_transformer_engine) * expert_rows"
     " * hidden_size * activation_element_bytes"
-    " + 4 * sharded_tokens * (expert_count + experts_per_token))"
-    " + shared_gate * (layer_input_bytes + 4 * sharded_tokens)",
+    " + 4 * sharded_tokens * (expert_count + experts_per_token))",
     source="Gale et al. 2022, arXiv:2211.15841, section 4 (permuted tokens); outputs of experts "
-    "kept for the gradient of their weights, so is that of gated shared experts; probabilities and "
-    "gate in fp32; tokens balanced" + _ENGINE,
+    "kept for the gradient of their weights; probabilities in fp32; tokens balanced" + _ENGINE,
 )
 def megatron_mixture_bytes(
     is_mixture: Column,
@@ -199,15 +197,36 @@ def megatron_mixture_bytes(
     sharded_tokens: Column,
     expert_count: Column,
     experts_per_token: Column,
-    shared_gate: Column,
-    layer_input_bytes: Column,
 ) -> Column:
     """Return the activations that Megatron-LM keeps to route tokens to experts and back, for one microbatch [byte]."""
     routed = expert_rows * hidden_size
     router = 4 * sharded_tokens * (expert_count + experts_per_token)
-    gate = shared_gate * (layer_input_bytes + 4 * sharded_tokens)
     copies = 2 - saved_tensors_is_transformer_engine
-    return is_mixture * (copies * routed * activation_element_bytes + router) + gate
+    return is_mixture * (copies * routed * activation_element_bytes + router)
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
+    formula="shared_gate * (layer_input_bytes + where(saved_tensors_is_torch_eager_cpu"
+    " + saved_tensors_is_torch_cuda, activation_element_bytes, 4) * sharded_tokens)",
+    source="by counting tensors: the output of shared experts is kept for the gradient of their gate, "
+    "and the gate; with kernels in fp32",
+)
+def shared_gate_bytes(
+    shared_gate: Column,
+    layer_input_bytes: Column,
+    saved_tensors_is_torch_eager_cpu: Column,
+    saved_tensors_is_torch_cuda: Column,
+    activation_element_bytes: Column,
+    sharded_tokens: Column,
+) -> Column:
+    """Return the activations kept for the gate of shared experts, for one microbatch [byte]."""
+    plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
+    element_bytes = where(plain_torch, activation_element_bytes, 4)
+    return shared_gate * (layer_input_bytes + element_bytes * sharded_tokens)
 
 
 @quantity(
@@ -286,7 +305,7 @@ def ffn_saved_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="where(saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda,"
-    " torch_mixture_bytes, megatron_mixture_bytes)",
+    " torch_mixture_bytes, megatron_mixture_bytes) + shared_gate_bytes",
     source=_CONVENTION,
 )
 def mixture_saved_bytes(
@@ -294,10 +313,11 @@ def mixture_saved_bytes(
     saved_tensors_is_torch_cuda: Column,
     torch_mixture_bytes: Column,
     megatron_mixture_bytes: Column,
+    shared_gate_bytes: Column,
 ) -> Column:
     """Return the activations kept to route tokens to experts and back, for one microbatch [byte]."""
     plain_torch = saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda
-    return where(plain_torch, torch_mixture_bytes, megatron_mixture_bytes)
+    return where(plain_torch, torch_mixture_bytes, megatron_mixture_bytes) + shared_gate_bytes
 
 
 @quantity(

@@ -168,7 +168,8 @@ def chunk_split_layers(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="recompute_is_full * total(chunk_repeated_layer_count * (1 - experts_apart * is_mixture *"
-    " (shared_intermediate_size == 0))) + total(chunk_layer_count * network_is_repeated"
+    " (shared_intermediate_size == 0))) + total(chunk_layer_count * (network_is_repeated"
+    " + shared_experts_are_repeated)"
     " * (1 - experts_apart * is_mixture * (shared_intermediate_size == 0)))",
     source=_FOLDED,
 )
@@ -180,6 +181,7 @@ def chunk_repeated_split_layers(
     shared_intermediate_size: Axis,
     chunk_layer_count: Axis,
     network_is_repeated: Axis,
+    shared_experts_are_repeated: Axis,
 ) -> Column:
     """Return those of `chunk_split_layers` that the chunk's backward computes again [count]."""
     split = [
@@ -187,7 +189,10 @@ def chunk_repeated_split_layers(
         for mixture, shared in zip(is_mixture, shared_intermediate_size, strict=True)
     ]
     networks = [
-        count * again for count, again in zip(chunk_layer_count, network_is_repeated, strict=True)
+        count * (network + shared)
+        for count, network, shared in zip(
+            chunk_layer_count, network_is_repeated, shared_experts_are_repeated, strict=True
+        )
     ]
     whole = recompute_is_full * weighted_total(chunk_repeated_layer_count, split)
     return whole + weighted_total(networks, split)

@@ -69,18 +69,14 @@ def chunk_ffn_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="total(kind_kept_layers * (1 - network_is_repeated) * mixture_saved_bytes)",
+    formula="total(kind_kept_layers * (mixture_saved_bytes - mixture_repeated_bytes))",
     source=_KORTHIKANTI,
 )
 def chunk_mixture_bytes(
-    kind_kept_layers: Axis, network_is_repeated: Axis, mixture_saved_bytes: Axis
+    kind_kept_layers: Axis, mixture_saved_bytes: Axis, mixture_repeated_bytes: Axis
 ) -> Column:
     """Return what a chunk keeps to route tokens to experts, for one microbatch [byte]."""
-    kept = [
-        (1 - again) * whole
-        for again, whole in zip(network_is_repeated, mixture_saved_bytes, strict=True)
-    ]
-    return weighted_total(kind_kept_layers, kept)
+    return weighted_total(kind_kept_layers, _less(mixture_saved_bytes, mixture_repeated_bytes))
 
 
 @quantity(

@@ -1,11 +1,11 @@
 """Selective recomputation by modules: what is not kept, computed again, and how long that takes.
 
 `plan.recompute_modules` lists modules of a layer as Megatron-LM does [1]_. The inside of attention,
-a dense network (``mlp``) and a layer's experts (``moe``) are checkpoints: their inputs are kept, all
-they would keep inside is not. A norm (``layernorm``), the activation function of experts
-(``moe_act``) and the up-projections of latent attention with their rotation (``mla_up_proj``) give
-up their *output*: it is computed again in the storage it had when the gradient of what reads it
-arrives, so that it is not kept twice.
+a dense network (``mlp``), a layer's experts (``moe``) or its shared experts alone
+(``shared_experts``) are checkpoints: their inputs are kept, all they would keep inside is not. A
+norm (``layernorm``), the activation function of experts (``moe_act``) and the up-projections of
+latent attention with their rotation (``mla_up_proj``) give up their *output*: it is computed again
+in the storage it had when the gradient of what reads it arrives, so that it is not kept twice.
 
 References
 ----------
@@ -22,6 +22,7 @@ _DISCARDED = (
     "Megatron-LM, megatron/core/tensor_parallel/random.py: CheckpointWithoutOutput; as counted by "
     "saved-tensor hooks for torch's plain modules"
 )
+_PRODUCTS = "Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only"
 _OPERANDS = "by counting the tensors that each operation reads and writes, once each"
 _WILLIAMS = "Williams et al. 2009, doi:10.1145/1498765.1498785"
 _LAYER = (KIND,)
@@ -58,6 +59,23 @@ def network_is_repeated(
 ) -> Column:
     """Return whether the backward computes a layer's dense network or experts again [truth]."""
     return recompute_is_selective * where(is_mixture, recomputes_moe, recomputes_mlp)
+
+
+@quantity(
+    "truth",
+    Scope.LAYER,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="recompute_is_selective * recomputes_shared_experts * (shared_intermediate_size > 0)",
+    source=_MODULES + ", shared_experts",
+)
+def shared_experts_are_repeated(
+    recompute_is_selective: Column,
+    recomputes_shared_experts: Column,
+    shared_intermediate_size: Column,
+) -> Column:
+    """Return whether the backward computes shared experts again, and routed ones not [truth]."""
+    return recompute_is_selective * recomputes_shared_experts * (shared_intermediate_size > 0)
 
 
 @quantity(
@@ -273,9 +291,10 @@ def attention_repeated_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
-    formula="ffn_norm_is_repeated * repeated_norm_bytes + network_is_repeated * (2 + gated"
+    formula="ffn_norm_is_repeated * repeated_norm_bytes + (2 + gated"
     " + (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated)"
-    " * (network_row_bytes + shared_row_bytes) + expert_activation_is_repeated * (1"
+    " * (network_is_repeated * (network_row_bytes + shared_row_bytes)"
+    " + shared_experts_are_repeated * shared_row_bytes) + expert_activation_is_repeated * (1"
     " + (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated)"
     " * network_row_bytes",
     source=_DISCARDED + ": inside a network all that is kept; of an activation function what it "
@@ -290,13 +309,35 @@ def ffn_repeated_bytes(
     saved_tensors_is_torch_cuda: Column,
     network_row_bytes: Column,
     shared_row_bytes: Column,
+    shared_experts_are_repeated: Column,
     expert_activation_is_repeated: Column,
 ) -> Column:
     """Return what modules of a network that are computed again do not keep [byte]."""
     gates = (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated
-    inner = (2 + gated + gates) * (network_row_bytes + shared_row_bytes)
+    rows = network_is_repeated * (network_row_bytes + shared_row_bytes)
+    inner = (2 + gated + gates) * (rows + shared_experts_are_repeated * shared_row_bytes)
     outputs = expert_activation_is_repeated * (1 + gates) * network_row_bytes
-    return ffn_norm_is_repeated * repeated_norm_bytes + network_is_repeated * inner + outputs
+    return ffn_norm_is_repeated * repeated_norm_bytes + inner + outputs
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="network_is_repeated * mixture_saved_bytes"
+    " + shared_experts_are_repeated * shared_gate_bytes",
+    source=_MODULES + ", moe and shared_experts",
+)
+def mixture_repeated_bytes(
+    network_is_repeated: Column,
+    mixture_saved_bytes: Column,
+    shared_experts_are_repeated: Column,
+    shared_gate_bytes: Column,
+) -> Column:
+    """Return what routing and the gate of shared experts, computed again, do not keep [byte]."""
+    routing = network_is_repeated * mixture_saved_bytes
+    return routing + shared_experts_are_repeated * shared_gate_bytes
 
 
 @quantity(
@@ -305,7 +346,7 @@ def ffn_repeated_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="core_is_repeated * attention_core_bytes + attention_repeated_bytes"
-    " + ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes",
+    " + ffn_repeated_bytes + mixture_repeated_bytes",
     source=_MODULES,
 )
 def layer_repeated_bytes(
@@ -313,12 +354,11 @@ def layer_repeated_bytes(
     attention_core_bytes: Column,
     attention_repeated_bytes: Column,
     ffn_repeated_bytes: Column,
-    network_is_repeated: Column,
-    mixture_saved_bytes: Column,
+    mixture_repeated_bytes: Column,
 ) -> Column:
     """Return what the modules of a layer that are computed again do not keep, for one microbatch [byte]."""
     attention = core_is_repeated * attention_core_bytes + attention_repeated_bytes
-    return attention + ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes
+    return attention + ffn_repeated_bytes + mixture_repeated_bytes
 
 
 # What is computed again, and how long that takes
@@ -332,7 +372,7 @@ def layer_repeated_bytes(
     formula="2 * microbatch_tokens * shared_matrix_parameters // tensor_parallel_size"
     " + 2 * expert_rows * expert_matrix_parameters // layer_split_size"
     " + 2 * sharded_tokens * router_parameters",
-    source="Narayanan et al. 2021, arXiv:2104.04473, appendix, matrix products only",
+    source=_PRODUCTS,
 )
 def network_flop(
     microbatch_tokens: Column,
@@ -348,6 +388,28 @@ def network_flop(
     shared = 2 * microbatch_tokens * shared_matrix_parameters // tensor_parallel_size
     experts = 2 * expert_rows * expert_matrix_parameters // layer_split_size
     return shared + experts + 2 * sharded_tokens * router_parameters
+
+
+@quantity(
+    "FLOP",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.EXACT,
+    formula="2 * microbatch_tokens * shared_matrix_parameters // tensor_parallel_size"
+    " + 2 * sharded_tokens * shared_gate * hidden_size",
+    source=_PRODUCTS,
+)
+def shared_experts_flop(
+    microbatch_tokens: Column,
+    shared_matrix_parameters: Column,
+    tensor_parallel_size: Column,
+    sharded_tokens: Column,
+    shared_gate: Column,
+    hidden_size: Column,
+) -> Column:
+    """Return the forward work of a layer's shared experts and their gate, for one microbatch [FLOP]."""
+    experts = 2 * microbatch_tokens * shared_matrix_parameters // tensor_parallel_size
+    return experts + 2 * sharded_tokens * shared_gate * hidden_size
 
 
 @quantity(
@@ -382,19 +444,23 @@ def up_projection_parameters(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="network_is_repeated * network_flop"
+    " + shared_experts_are_repeated * shared_experts_flop"
     " + up_projection_is_repeated * 2 * microbatch_tokens * up_projection_parameters",
     source=_MODULES + "; matrix products only",
 )
 def layer_module_flop(
     network_is_repeated: Column,
     network_flop: Column,
+    shared_experts_are_repeated: Column,
+    shared_experts_flop: Column,
     up_projection_is_repeated: Column,
     microbatch_tokens: Column,
     up_projection_parameters: Column,
 ) -> Column:
     """Return the work of modules beside the inside of attention that a layer repeats [FLOP]."""
     heads = up_projection_is_repeated * 2 * microbatch_tokens * up_projection_parameters
-    return network_is_repeated * network_flop + heads
+    shared = shared_experts_are_repeated * shared_experts_flop
+    return network_is_repeated * network_flop + shared + heads
 
 
 @quantity(
@@ -469,6 +535,39 @@ def network_forward_s(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.ASSUMED,
+    formula="maximum(shared_experts_flop / matmul_flop_per_s, (shared_matrix_parameters"
+    " // tensor_parallel_size * read_element_bytes + (2 + gated) * shared_row_bytes + 2"
+    " * hidden_size * microbatch_tokens * activation_element_bytes) / memory_bytes_per_s)"
+    " + (2 + gated) * shared_row_bytes / memory_bytes_per_s",
+    source=_WILLIAMS + "; the activation function by its traffic",
+)
+def shared_experts_forward_s(
+    shared_experts_flop: Column,
+    matmul_flop_per_s: Column,
+    shared_matrix_parameters: Column,
+    tensor_parallel_size: Column,
+    read_element_bytes: Column,
+    gated: Column,
+    shared_row_bytes: Column,
+    hidden_size: Column,
+    microbatch_tokens: Column,
+    activation_element_bytes: Column,
+    memory_bytes_per_s: Column,
+) -> Column:
+    """Return the time of a layer's shared experts, forward, for one microbatch [s]."""
+    inner = (2 + gated) * shared_row_bytes
+    outer = 2 * hidden_size * microbatch_tokens * activation_element_bytes
+    weights = shared_matrix_parameters // tensor_parallel_size * read_element_bytes
+    work_s = shared_experts_flop / matmul_flop_per_s
+    products_s = maximum(work_s, (weights + inner + outer) / memory_bytes_per_s)
+    return products_s + inner / memory_bytes_per_s
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    axes=_LAYER,
+    basis=Basis.ASSUMED,
     formula="maximum(2 * microbatch_tokens * up_projection_parameters / matmul_flop_per_s,"
     " (up_projection_parameters * read_element_bytes + microbatch_tokens * (where(query_rank > 0,"
     " query_rank, hidden_size) + key_value_rank + num_attention_heads * (2 * unrotated_size"
@@ -511,6 +610,7 @@ def up_projection_forward_s(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="network_is_repeated * network_forward_s"
+    " + shared_experts_are_repeated * shared_experts_forward_s"
     " + up_projection_is_repeated * up_projection_forward_s"
     " + ((attention_norm_is_repeated + ffn_norm_is_repeated) * 2 * layer_input_bytes"
     " + expert_activation_is_repeated * (2 + gated) * network_row_bytes) / memory_bytes_per_s",
@@ -519,6 +619,8 @@ def up_projection_forward_s(
 def layer_module_recompute_s(
     network_is_repeated: Column,
     network_forward_s: Column,
+    shared_experts_are_repeated: Column,
+    shared_experts_forward_s: Column,
     up_projection_is_repeated: Column,
     up_projection_forward_s: Column,
     attention_norm_is_repeated: Column,
@@ -531,6 +633,7 @@ def layer_module_recompute_s(
 ) -> Column:
     """Return the time of modules beside the inside of attention that a layer repeats [s]."""
     products_s = network_is_repeated * network_forward_s
+    products_s = products_s + shared_experts_are_repeated * shared_experts_forward_s
     heads_s = up_projection_is_repeated * up_projection_forward_s
     norms = (attention_norm_is_repeated + ffn_norm_is_repeated) * 2 * layer_input_bytes
     functions = expert_activation_is_repeated * (2 + gated) * network_row_bytes

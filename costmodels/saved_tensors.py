@@ -288,10 +288,9 @@ def torch_ffn_bytes(
     basis=Basis.ASSUMED,
     formula="is_mixture * (expert_rows"
     " * ((3 * hidden_size + 1) * activation_element_bytes + 8)"
-    " + sharded_tokens * expert_count * activation_element_bytes)"
-    " + shared_gate * sharded_tokens * (hidden_size + 1) * activation_element_bytes",
+    " + sharded_tokens * expert_count * activation_element_bytes)",
     source=_TORCH + ": of a routed token its place (int64), its probability, its input, its output "
-    "before and after that weighs it; probabilities; of gated shared experts output and gate",
+    "before and after that weighs it; probabilities",
 )
 def torch_mixture_bytes(
     is_mixture: Column,
@@ -300,13 +299,11 @@ def torch_mixture_bytes(
     activation_element_bytes: Column,
     sharded_tokens: Column,
     expert_count: Column,
-    shared_gate: Column,
 ) -> Column:
     """Return the memory that torch keeps to route tokens to experts and back, for one microbatch [byte]."""
     visit = (3 * hidden_size + 1) * activation_element_bytes + 8
     router = sharded_tokens * expert_count * activation_element_bytes
-    gate = shared_gate * sharded_tokens * (hidden_size + 1) * activation_element_bytes
-    return is_mixture * (expert_rows * visit + router) + gate
+    return is_mixture * (expert_rows * visit + router)
 
 
 @quantity(

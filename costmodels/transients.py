@@ -51,14 +51,12 @@ def layer_recomputed_bytes(
     Scope.GPU,
     axes=_LAYER,
     basis=Basis.EXACT,
-    formula="ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes",
+    formula="ffn_repeated_bytes + mixture_repeated_bytes",
     source=_KORTHIKANTI + ": when the network goes backward, of one layer at a time",
 )
-def network_recomputed_bytes(
-    ffn_repeated_bytes: Column, network_is_repeated: Column, mixture_saved_bytes: Column
-) -> Column:
+def network_recomputed_bytes(ffn_repeated_bytes: Column, mixture_repeated_bytes: Column) -> Column:
     """Return what modules of a layer's network compute again in the backward [byte]."""
-    return ffn_repeated_bytes + network_is_repeated * mixture_saved_bytes
+    return ffn_repeated_bytes + mixture_repeated_bytes
 
 
 @quantity(

@@ -106,9 +106,15 @@ def module_lists(model: Model) -> Iterator[tuple[RecomputeModule, ...]]:
         modules.append(RecomputeModule.MLP)
     if any(getattr(layout, "key_value_rank", 0) for layout in model.layouts):
         modules.append(RecomputeModule.MLA_UP_PROJ)
-    ways = [RecomputeModule.MOE, RecomputeModule.MOE_ACT] if any(experts) else []
-    yield from ((module,) for module in (*modules, *ways))
-    for way in [[way] for way in ways] or [[]]:
+    ways: list[tuple[RecomputeModule, ...]] = []
+    if any(experts):
+        ways = [(RecomputeModule.MOE,), (RecomputeModule.MOE_ACT,)]
+    if model.mixture is not None and model.mixture.shared_intermediate_size:
+        ways += [(RecomputeModule.SHARED_EXPERTS,)]
+        ways += [(RecomputeModule.SHARED_EXPERTS, RecomputeModule.MOE_ACT)]
+    yield from ((module,) for module in modules)
+    yield from ways
+    for way in ways or [()]:
         yield (RecomputeModule.CORE_ATTN, *modules, *way)
 
 

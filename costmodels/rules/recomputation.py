@@ -60,6 +60,49 @@ def experts_are_repeated_once(
 
 @rule(
     "plan.recompute_modules",
+    "shared_experts are experts that every token visits, and no layer has any "
+    "(model.mixture.shared_intermediate_size)",
+)
+def repeated_shared_experts_have_layers(
+    recompute_is_selective: Column,
+    recomputes_shared_experts: Column,
+    shared_intermediate_size: Axis,
+) -> Column:
+    """Return whether a layer has the shared experts that are to be computed again."""
+    asked = recompute_is_selective * recomputes_shared_experts
+    return (asked == 0) + (largest(shared_intermediate_size) > 0) > 0
+
+
+@rule(
+    "plan.recompute_modules",
+    "moe computes shared experts again too: leave out shared_experts",
+)
+def shared_experts_are_repeated_once(
+    recompute_is_selective: Column, recomputes_moe: Column, recomputes_shared_experts: Column
+) -> Column:
+    """Return whether shared experts are not computed again twice."""
+    return recompute_is_selective * recomputes_moe * recomputes_shared_experts == 0
+
+
+@rule(
+    "plan.recompute_modules",
+    "shared_experts are not modelled yet with plan.tensor_parallel_size ({tensor_parallel_size}) "
+    "above 1 and routed experts split by the same ranks, where both are summed together",
+    modelled=False,
+)
+def repeated_shared_experts_reduce_alone(
+    recompute_is_selective: Column,
+    recomputes_shared_experts: Column,
+    experts_apart: Column,
+    tensor_parallel_size: Column,
+) -> Column:
+    """Return whether shared experts that are computed again share no collective with routed ones."""
+    asked = recompute_is_selective * recomputes_shared_experts
+    return (asked * (1 - experts_apart) == 0) + (tensor_parallel_size == 1) > 0
+
+
+@rule(
+    "plan.recompute_modules",
     "mla_up_proj is of latent attention, which no layer has (model.layouts)",
 )
 def up_projection_has_layers(
@@ -103,7 +146,7 @@ def repeated_norms_are_apart(
 
 @rule(
     "plan.recompute_modules",
-    "mlp and moe are not modelled yet with model.parallel_residual=true and "
+    "mlp, moe and shared_experts are not modelled yet with model.parallel_residual=true and "
     "plan.tensor_parallel_size ({tensor_parallel_size}) above 1, where attention and network "
     "are summed together",
     modelled=False,
@@ -112,11 +155,13 @@ def repeated_networks_reduce_alone(
     recompute_is_selective: Column,
     recomputes_mlp: Column,
     recomputes_moe: Column,
+    recomputes_shared_experts: Column,
     parallel_residual: Column,
     tensor_parallel_size: Column,
 ) -> Column:
     """Return whether a network that is computed again shares no collective with attention."""
-    asked = recompute_is_selective * (recomputes_mlp + recomputes_moe)
+    networks = recomputes_mlp + recomputes_moe + recomputes_shared_experts
+    asked = recompute_is_selective * networks
     return (asked * parallel_residual == 0) + (tensor_parallel_size == 1) > 0
 
 
@@ -130,12 +175,13 @@ def repeated_modules_are_trained(
     weights_are_frozen: Column,
     recomputes_mlp: Column,
     recomputes_moe: Column,
+    recomputes_shared_experts: Column,
     recomputes_layernorm: Column,
     recomputes_moe_act: Column,
     recomputes_mla_up_proj: Column,
 ) -> Column:
     """Return whether modules beside the inside of attention are computed again without adapters."""
-    networks = recomputes_mlp + recomputes_moe + recomputes_moe_act
+    networks = recomputes_mlp + recomputes_moe + recomputes_shared_experts + recomputes_moe_act
     asked = networks + recomputes_layernorm + recomputes_mla_up_proj
     return recompute_is_selective * weights_are_frozen * asked == 0
 

@@ -24,6 +24,7 @@ class RecomputeModule(StrEnum):
     CORE_ATTN = "core_attn"
     MLP = "mlp"
     MOE = "moe"
+    SHARED_EXPERTS = "shared_experts"
     LAYERNORM = "layernorm"
     MOE_ACT = "moe_act"
     MLA_UP_PROJ = "mla_up_proj"
@@ -119,9 +120,10 @@ class Plan(Spec, frozen=True, kw_only=True):
         What is recomputed in the backward pass.
     recompute_modules : tuple of RecomputeModule
         With selective recomputation: the inside of attention (``core_attn``), dense networks
-        (``mlp``), layers of experts with their routing (``moe``), the norms before attention and
-        network (``layernorm``), the activation function of routed experts (``moe_act``), the
-        up-projections of latent attention with their rotation (``mla_up_proj``).
+        (``mlp``), layers of experts with their routing (``moe``), their shared experts alone
+        (``shared_experts``), the norms before attention and network (``layernorm``), the activation
+        function of routed experts (``moe_act``), the up-projections of latent attention with their
+        rotation (``mla_up_proj``).
     recompute_method : RecomputeMethod
         With full recomputation: ``uniform`` keeps the input of each group of layers and computes the
         group again; ``block`` does so with each of the first layers of a chunk, and keeps what

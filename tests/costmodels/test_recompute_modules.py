@@ -14,7 +14,8 @@ from costmodels.errors import SpecError
 from tests.costmodels.witnesses import witness
 
 DENSE = ("core_attn", "mlp", "layernorm")
-LATENT = (*DENSE, "moe", "moe_act", "mla_up_proj")
+LATENT = (*DENSE, "moe", "shared_experts", "moe_act", "mla_up_proj")
+TWICE = ("moe_act", "shared_experts")
 
 
 def scenario(*modules: str, base: str = "small", **changes: Any) -> Any:
@@ -61,13 +62,17 @@ def test_latent_heads_and_experts() -> None:
     network = found("layer_recompute_flop", "moe", **changes)
     rows = 2 * 1024 * (9 * 3 * 7168 * 2048 + 7168 * 256)
     assert network == [0, rows]
+    shared = found("layer_stored_bytes", "shared_experts", **changes)
+    assert [a - b for a, b in zip(whole, shared, strict=True)] == [0, 1024 * 3 * 2048 * 2]
+    work = found("layer_recompute_flop", "shared_experts", **changes)
+    assert work == [0, 2 * 1024 * 3 * 7168 * 2048]
 
 
 @given(st.sets(st.sampled_from(LATENT), min_size=1))
 def test_modules_add_up(chosen: set[str]) -> None:
     """Together they save, repeat and take what each does alone."""
-    if {"moe", "moe_act"} <= chosen:
-        chosen.remove("moe_act")
+    if "moe" in chosen:
+        chosen = chosen.difference(TWICE)
     for name in ("layer_repeated_bytes", "layer_recompute_flop", "layer_recompute_s"):
         together = found(name, *sorted(chosen), model="deepseek-v3")
         each = [found(name, module, model="deepseek-v3") for module in sorted(chosen)]
@@ -84,7 +89,7 @@ def test_components_add_up_and_every_module_keeps_less() -> None:
     }
     kept = {}
     for modules in ((), *((module,) for module in LATENT), *combinations(LATENT, 2)):
-        if modules in ((), ("moe", "moe_act")):
+        if not modules or (modules[0] == "moe" and set(modules) & set(TWICE)):
             continue
         account = memory_account(scenario(*modules, **base, workload__global_batch_size=64))
         (total,) = account.stage_bytes
@@ -112,6 +117,25 @@ def test_networks_repeat_their_collectives_and_norms_do_not() -> None:
     ((again,),) = found("chunk_backward_expert_bytes", "moe", **experts)
     assert again == 2 * sent
     assert found("chunk_backward_expert_bytes", "moe_act", **experts) == [[sent]]
+
+
+def test_shared_experts_repeat_their_own_collectives_and_no_exchange() -> None:
+    """Shared ones gather and scatter among tensor ranks: in 58 layers and one that predicts further."""
+    apart: dict[str, Any] = {
+        "model": "deepseek-v3",
+        "plan__tensor_parallel_size": 4,
+        "plan__sequence_parallel": True,
+        "plan__expert_parallel_size": 8,
+        "plan__expert_tensor_parallel_size": 1,
+        "plan__zero_stage": 1,
+        "cluster": "h100-sxm:64",
+        "workload__global_batch_size": 64,
+    }
+    ((none,),) = found("backward_ring_passes", **apart)
+    ((again,),) = found("backward_ring_passes", "shared_experts", **apart)
+    assert again - none == 2 * 59
+    sent = found("chunk_backward_expert_bytes", **apart)
+    assert found("chunk_backward_expert_bytes", "shared_experts", **apart) == sent
 
 
 def test_the_peak_has_one_layer_computed_again() -> None:

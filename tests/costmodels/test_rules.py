@@ -94,6 +94,30 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"plan__recompute": "selective", "plan__recompute_modules": ["moe", "moe_act"]},
         r"plan.recompute_modules \(\[.*\]\): moe computes .* too: leave out moe_act",
     ),
+    "repeated_shared_experts_have_layers": (
+        "mixture",
+        {"plan__recompute": "selective", "plan__recompute_modules": ["shared_experts"]},
+        r"plan.recompute_modules \(\[.*\]\): shared_experts are .*, and no layer has any",
+    ),
+    "shared_experts_are_repeated_once": (
+        "small",
+        {
+            "model": "deepseek-v3",
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["moe", "shared_experts"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): moe computes .* too: leave out shared_experts",
+    ),
+    "repeated_shared_experts_reduce_alone": (
+        "small",
+        {
+            "model": "deepseek-v3",
+            "plan__tensor_parallel_size": 2,
+            "plan__recompute": "selective",
+            "plan__recompute_modules": ["shared_experts"],
+        },
+        r"plan.recompute_modules \(\[.*\]\): shared_experts are not modelled yet .* \(2\) above 1",
+    ),
     "up_projection_has_layers": (
         "small",
         {"plan__recompute": "selective", "plan__recompute_modules": ["mla_up_proj"]},
@@ -127,7 +151,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             "plan__recompute": "selective",
             "plan__recompute_modules": ["mlp"],
         },
-        r"plan.recompute_modules \(\[.*\]\): mlp and moe are not modelled yet with .* \(2\) above 1",
+        r"plan.recompute_modules \(\[.*\]\): mlp, moe and shared_experts are not .* \(2\) above 1",
     ),
     "repeated_modules_are_trained": (
         "small",

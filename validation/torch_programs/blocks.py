@@ -542,6 +542,7 @@ class Experts(nn.Module):
         super().__init__()
         self.visited = mixture.experts_per_token
         self.recompute_activations = False
+        self.recompute_shared = False
         width = mixture.expert_intermediate_size or model.intermediate_size
         self.router = nn.Linear(model.hidden_size, mixture.expert_count, bias=mixture.router_bias)
         self.experts = nn.ModuleList(FeedForward(model, width) for _ in range(mixture.expert_count))
@@ -562,7 +563,11 @@ class Experts(nn.Module):
             weighed = self._visited(expert, tokens[rows]) * probabilities[rows, number, None]
             out = out.index_add(0, rows, weighed)
         if self.shared is not None:
-            out = out + self._shared(tokens)
+            out = out + (
+                checkpoint(self._shared, tokens, use_reentrant=False)
+                if self.recompute_shared
+                else self._shared(tokens)
+            )
         return out.view_as(hidden)
 
     def _visited(self, expert: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
@@ -639,6 +644,7 @@ class Block(nn.Module):
         )
         if isinstance(self.ffn, Experts):
             self.ffn.recompute_activations = RecomputeModule.MOE_ACT in again
+            self.ffn.recompute_shared = RecomputeModule.SHARED_EXPERTS in again
         after = model.norms_per_layer == 4
         self.attention_norm = norm(model.norm, model.hidden_size)
         self.beside = model.parallel_residual
