@@ -169,7 +169,7 @@ def chunk_split_layers(
     basis=Basis.EXACT,
     formula="recompute_is_full * total(chunk_repeated_layer_count * (1 - experts_apart * is_mixture *"
     " (shared_intermediate_size == 0))) + total(chunk_layer_count * (network_is_repeated"
-    " + shared_experts_are_repeated)"
+    " + shared_ffn_is_repeated)"
     " * (1 - experts_apart * is_mixture * (shared_intermediate_size == 0)))",
     source=_FOLDED,
 )
@@ -181,7 +181,7 @@ def chunk_repeated_split_layers(
     shared_intermediate_size: Axis,
     chunk_layer_count: Axis,
     network_is_repeated: Axis,
-    shared_experts_are_repeated: Axis,
+    shared_ffn_is_repeated: Axis,
 ) -> Column:
     """Return those of `chunk_split_layers` that the chunk's backward computes again [count]."""
     split = [
@@ -191,7 +191,7 @@ def chunk_repeated_split_layers(
     networks = [
         count * (network + shared)
         for count, network, shared in zip(
-            chunk_layer_count, network_is_repeated, shared_experts_are_repeated, strict=True
+            chunk_layer_count, network_is_repeated, shared_ffn_is_repeated, strict=True
         )
     ]
     whole = recompute_is_full * weighted_total(chunk_repeated_layer_count, split)

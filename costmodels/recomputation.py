@@ -69,7 +69,7 @@ def network_is_repeated(
     formula="recompute_is_selective * recomputes_shared_experts * (shared_intermediate_size > 0)",
     source=_MODULES + ", shared_experts",
 )
-def shared_experts_are_repeated(
+def shared_ffn_is_repeated(
     recompute_is_selective: Column,
     recomputes_shared_experts: Column,
     shared_intermediate_size: Column,
@@ -294,7 +294,7 @@ def attention_repeated_bytes(
     formula="ffn_norm_is_repeated * repeated_norm_bytes + (2 + gated"
     " + (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated)"
     " * (network_is_repeated * (network_row_bytes + shared_row_bytes)"
-    " + shared_experts_are_repeated * shared_row_bytes) + expert_activation_is_repeated * (1"
+    " + shared_ffn_is_repeated * shared_row_bytes) + expert_activation_is_repeated * (1"
     " + (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated)"
     " * network_row_bytes",
     source=_DISCARDED + ": inside a network all that is kept; of an activation function what it "
@@ -309,13 +309,13 @@ def ffn_repeated_bytes(
     saved_tensors_is_torch_cuda: Column,
     network_row_bytes: Column,
     shared_row_bytes: Column,
-    shared_experts_are_repeated: Column,
+    shared_ffn_is_repeated: Column,
     expert_activation_is_repeated: Column,
 ) -> Column:
     """Return what modules of a network that are computed again do not keep [byte]."""
     gates = (saved_tensors_is_torch_eager_cpu + saved_tensors_is_torch_cuda) * gated
     rows = network_is_repeated * (network_row_bytes + shared_row_bytes)
-    inner = (2 + gated + gates) * (rows + shared_experts_are_repeated * shared_row_bytes)
+    inner = (2 + gated + gates) * (rows + shared_ffn_is_repeated * shared_row_bytes)
     outputs = expert_activation_is_repeated * (1 + gates) * network_row_bytes
     return ffn_norm_is_repeated * repeated_norm_bytes + inner + outputs
 
@@ -326,18 +326,18 @@ def ffn_repeated_bytes(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="network_is_repeated * mixture_saved_bytes"
-    " + shared_experts_are_repeated * shared_gate_bytes",
+    " + shared_ffn_is_repeated * shared_gate_bytes",
     source=_MODULES + ", moe and shared_experts",
 )
 def mixture_repeated_bytes(
     network_is_repeated: Column,
     mixture_saved_bytes: Column,
-    shared_experts_are_repeated: Column,
+    shared_ffn_is_repeated: Column,
     shared_gate_bytes: Column,
 ) -> Column:
     """Return what routing and the gate of shared experts, computed again, do not keep [byte]."""
     routing = network_is_repeated * mixture_saved_bytes
-    return routing + shared_experts_are_repeated * shared_gate_bytes
+    return routing + shared_ffn_is_repeated * shared_gate_bytes
 
 
 @quantity(
@@ -444,14 +444,14 @@ def up_projection_parameters(
     axes=_LAYER,
     basis=Basis.EXACT,
     formula="network_is_repeated * network_flop"
-    " + shared_experts_are_repeated * shared_experts_flop"
+    " + shared_ffn_is_repeated * shared_experts_flop"
     " + up_projection_is_repeated * 2 * microbatch_tokens * up_projection_parameters",
     source=_MODULES + "; matrix products only",
 )
 def layer_module_flop(
     network_is_repeated: Column,
     network_flop: Column,
-    shared_experts_are_repeated: Column,
+    shared_ffn_is_repeated: Column,
     shared_experts_flop: Column,
     up_projection_is_repeated: Column,
     microbatch_tokens: Column,
@@ -459,7 +459,7 @@ def layer_module_flop(
 ) -> Column:
     """Return the work of modules beside the inside of attention that a layer repeats [FLOP]."""
     heads = up_projection_is_repeated * 2 * microbatch_tokens * up_projection_parameters
-    shared = shared_experts_are_repeated * shared_experts_flop
+    shared = shared_ffn_is_repeated * shared_experts_flop
     return network_is_repeated * network_flop + shared + heads
 
 
@@ -610,7 +610,7 @@ def up_projection_forward_s(
     axes=_LAYER,
     basis=Basis.ASSUMED,
     formula="network_is_repeated * network_forward_s"
-    " + shared_experts_are_repeated * shared_experts_forward_s"
+    " + shared_ffn_is_repeated * shared_experts_forward_s"
     " + up_projection_is_repeated * up_projection_forward_s"
     " + ((attention_norm_is_repeated + ffn_norm_is_repeated) * 2 * layer_input_bytes"
     " + expert_activation_is_repeated * (2 + gated) * network_row_bytes) / memory_bytes_per_s",
@@ -619,7 +619,7 @@ def up_projection_forward_s(
 def layer_module_recompute_s(
     network_is_repeated: Column,
     network_forward_s: Column,
-    shared_experts_are_repeated: Column,
+    shared_ffn_is_repeated: Column,
     shared_experts_forward_s: Column,
     up_projection_is_repeated: Column,
     up_projection_forward_s: Column,
@@ -633,7 +633,7 @@ def layer_module_recompute_s(
 ) -> Column:
     """Return the time of modules beside the inside of attention that a layer repeats [s]."""
     products_s = network_is_repeated * network_forward_s
-    products_s = products_s + shared_experts_are_repeated * shared_experts_forward_s
+    products_s = products_s + shared_ffn_is_repeated * shared_experts_forward_s
     heads_s = up_projection_is_repeated * up_projection_forward_s
     norms = (attention_norm_is_repeated + ffn_norm_is_repeated) * 2 * layer_input_bytes
     functions = expert_activation_is_repeated * (2 + gated) * network_row_bytes
