@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from costmodels.errors import NotModelledError, SpecError
-from costmodels.huggingface.families import DEFAULTS, FAMILIES, FULL, Fields
+from costmodels.huggingface.decoders import FULL, Fields
+from costmodels.huggingface.families import DEFAULTS, FAMILIES
 from costmodels.huggingface.keys import HARMLESS, QUANTIZATION, STRUCTURAL
 from costmodels.huggingface.quantization import read_quantization
 from costmodels.huggingface.reader import Reader, parse_document, shown

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodels.errors import NotModelledError, ShardwiseError, SpecError
-from costmodels.huggingface.families import DEFAULTS, FAMILIES, shortest_cycle
+from costmodels.huggingface.decoders import shortest_cycle
+from costmodels.huggingface.families import DEFAULTS, FAMILIES
 from costmodels.huggingface.importing import Imported, import_config
 from costmodels.huggingface.keys import HARMLESS, STRUCTURAL
 from costmodels.specs.layouts import Chunked, Dense, GatedDelta, Latent, Layout, Lightning, Sliding
