@@ -32,6 +32,7 @@ _COMPONENTS = {
     "transient_bytes": "buffer: backward",
     "dummy_gradient_bytes": "buffer: dummy gradients",
     "offload_buffer_bytes": "buffer: states of the host",
+    "offload_staging_bytes": "buffer: activations of the host",
     "cast_weights_bytes": "buffer: cast weights",
     "bucket_buffer_bytes": "buffer: buckets of gradients",
     "pipeline_buffer_bytes": "buffer: pipeline",

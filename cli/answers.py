@@ -43,6 +43,7 @@ _TERMS = {
     "context_exposed_s": "context parallel, exposed",
     "expert_exposed_s": "expert parallel, exposed",
     "data_exposed_s": "data parallel, exposed",
+    "offload_exposed_s": "activations of the host, exposed",
     "pipeline_exposed_s": "pipeline hand-overs, exposed",
     "bubble_s": "pipeline bubble",
     "imbalance_s": "waiting for slow stages",

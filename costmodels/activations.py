@@ -445,14 +445,55 @@ def head_saved_bytes(
     Scope.CHUNK,
     axes=(STAGE, CHUNK, KIND),
     basis=Basis.EXACT,
-    formula="chunk_layer_count - recompute_is_full * chunk_repeated_layer_count",
+    formula="chunk_offloaded_layer_count - recompute_is_full * chunk_offloaded_repeated_count",
+    source="Megatron-LM: cpu-offloading-num-layers",
+)
+def kind_offloaded_layers(
+    chunk_offloaded_layer_count: Column,
+    recompute_is_full: Column,
+    chunk_offloaded_repeated_count: Column,
+) -> Column:
+    """Return the layers of a kind in a chunk that send more than their input to the host [count]."""
+    return chunk_offloaded_layer_count - recompute_is_full * chunk_offloaded_repeated_count
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK, KIND),
+    basis=Basis.EXACT,
+    formula="chunk_layer_count - recompute_is_full * chunk_repeated_layer_count"
+    " - kind_offloaded_layers",
     source="Megatron-LM: recompute-method, recompute-num-layers",
 )
 def kind_kept_layers(
-    chunk_layer_count: Column, recompute_is_full: Column, chunk_repeated_layer_count: Column
+    chunk_layer_count: Column,
+    recompute_is_full: Column,
+    chunk_repeated_layer_count: Column,
+    kind_offloaded_layers: Column,
 ) -> Column:
-    """Return the layers of a kind in a chunk of which more than the input is kept [count]."""
-    return chunk_layer_count - recompute_is_full * chunk_repeated_layer_count
+    """Return the layers of a kind in a chunk of which a GPU keeps more than the input [count]."""
+    kept = chunk_layer_count - recompute_is_full * chunk_repeated_layer_count
+    return kept - kind_offloaded_layers
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
+    formula="recompute_is_full * ceil_div(total(chunk_offloaded_repeated_count),"
+    " recompute_group_size)",
+    source="one for each group of layers that is computed again and begins in an offloaded one",
+)
+def chunk_offloaded_input_count(
+    recompute_is_full: Column,
+    chunk_offloaded_repeated_count: Axis,
+    recompute_group_size: Column,
+) -> Column:
+    """Return the inputs of recomputed layers of a chunk that go to the host [count]."""
+    groups = ceil_div(total(chunk_offloaded_repeated_count), recompute_group_size)
+    return recompute_is_full * groups
 
 
 @quantity(
@@ -460,19 +501,20 @@ def kind_kept_layers(
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
-    formula="recompute_is_full * ceil_div(total(chunk_repeated_layer_count), recompute_group_size)"
-    " * layer_input_bytes",
+    formula="(recompute_is_full * ceil_div(total(chunk_repeated_layer_count),"
+    " recompute_group_size) - chunk_offloaded_input_count) * layer_input_bytes",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one for each group of layers",
 )
 def chunk_layer_input_bytes(
     recompute_is_full: Column,
     chunk_repeated_layer_count: Axis,
     recompute_group_size: Column,
+    chunk_offloaded_input_count: Column,
     layer_input_bytes: Column,
 ) -> Column:
-    """Return the inputs of a chunk's layers, all that full recomputation keeps [byte]."""
+    """Return the inputs of a chunk's layers that a GPU keeps, all that full recomputation keeps [byte]."""
     groups = ceil_div(total(chunk_repeated_layer_count), recompute_group_size)
-    return recompute_is_full * groups * layer_input_bytes
+    return (recompute_is_full * groups - chunk_offloaded_input_count) * layer_input_bytes
 
 
 @quantity(
@@ -494,7 +536,7 @@ def chunk_activation_bytes(
     embedding_saved_bytes: Column,
     chunk_head_bytes: Column,
 ) -> Column:
-    """Return the activations of a chunk kept until its backward, for one microbatch [byte]."""
+    """Return the activations of a chunk that a GPU keeps until its backward, for one microbatch [byte]."""
     kept = [
         whole - again
         for whole, again in zip(layer_activation_bytes, layer_repeated_bytes, strict=True)

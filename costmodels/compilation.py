@@ -432,7 +432,8 @@ def _stage_values(
         microbatches = np.minimum(microbatches, pipeline)
     # More layers than a chunk can have are all of them.
     repeated = np.minimum(repeated_layers, len(kinds) + 1)
-    rows = np.stack(np.broadcast_arrays(pipeline, virtual, repeated, microbatches))
+    offloaded = np.minimum(values["offload_activations_num_layers"], len(kinds))
+    rows = np.stack(np.broadcast_arrays(pipeline, virtual, repeated, offloaded, microbatches))
     first, inverse = _distinct(rows)
     tables = [
         stage_classes(
@@ -444,8 +445,9 @@ def _stage_values(
             plan.layers_per_stage,
             r or None,
             prediction_count,
+            n,
         )
-        for p, v, r, m in rows[:, first].T.tolist()
+        for p, v, r, n, m in rows[:, first].T.tolist()
     ]
     return stage_columns(tables, inverse, kind_count=max(kinds) + 1)
 

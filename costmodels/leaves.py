@@ -321,6 +321,19 @@ def _structural_leaves() -> dict[str, Leaf]:
             "layers of a chunk by kind that full recomputation is for",
             (STAGE, CHUNK, KIND),
         ),
+        "chunk_offloaded_layer_count": Leaf(
+            "plan.offload_activations_num_layers",
+            "count",
+            "layers of a chunk by kind whose saved tensors go to the host",
+            (STAGE, CHUNK, KIND),
+        ),
+        "chunk_offloaded_repeated_count": Leaf(
+            "plan.offload_activations_num_layers",
+            "count",
+            "layers of a chunk by kind whose saved tensors go to the host, and that full "
+            "recomputation is for",
+            (STAGE, CHUNK, KIND),
+        ),
         "recompute_group_size": Leaf(
             "plan.recompute_num_layers",
             "count",

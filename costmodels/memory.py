@@ -205,30 +205,15 @@ def moments_bytes(offload_optimizer: Column, moment_state_bytes: Column) -> Colu
     "byte",
     Scope.GPU,
     axes=_STAGE,
-    group="memory",
     basis=Basis.EXACT,
     formula="offload_optimizer * (main_weight_state_bytes + moment_state_bytes)",
     source=_OFFLOAD,
 )
-def host_bytes(
+def host_state_bytes(
     offload_optimizer: Column, main_weight_state_bytes: Column, moment_state_bytes: Column
 ) -> Column:
-    """Return the memory of the host that the states of a GPU take [byte]."""
+    """Return the states of a GPU's optimizer in the memory of the host [byte]."""
     return offload_optimizer * (main_weight_state_bytes + moment_state_bytes)
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
-    group="communication",
-    basis=Basis.EXACT,
-    formula="2.0 * host_bytes",
-    source=_OFFLOAD + ": to the GPU for the update, and back",
-)
-def host_traffic_bytes(host_bytes: Column) -> Column:
-    """Return the bytes between a GPU and its host, over a step [byte]."""
-    return 2.0 * host_bytes
 
 
 @quantity(
@@ -512,7 +497,7 @@ def cast_weights_bytes(
     basis=Basis.EXACT,
     formula="transient_bytes + dummy_gradient_bytes + pipeline_buffer_bytes"
     " + sequence_buffer_bytes + context_buffer_bytes + sharding_buffer_bytes"
-    " + offload_buffer_bytes + bucket_buffer_bytes + cast_weights_bytes",
+    " + offload_buffer_bytes + offload_staging_bytes + bucket_buffer_bytes + cast_weights_bytes",
     source="the sum of its parts",
 )
 def buffers_bytes(
@@ -523,6 +508,7 @@ def buffers_bytes(
     context_buffer_bytes: Column,
     sharding_buffer_bytes: Column,
     offload_buffer_bytes: Column,
+    offload_staging_bytes: Column,
     bucket_buffer_bytes: Column,
     cast_weights_bytes: Column,
 ) -> Column:
@@ -535,6 +521,7 @@ def buffers_bytes(
         + context_buffer_bytes
         + sharding_buffer_bytes
         + offload_buffer_bytes
+        + offload_staging_bytes
         + bucket_buffer_bytes
         + cast_weights_bytes
     )

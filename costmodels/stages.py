@@ -38,6 +38,10 @@ class StageClass(NamedTuple):
         For each chunk, neighbouring chunks on the same rank, to which it sends nothing [count].
     arrives : tuple of int
         For each chunk, one if its input comes from another rank.
+    offloaded_counts : tuple of tuple of int
+        For each chunk, layers of each kind whose saved tensors go to the host [count].
+    offloaded_repeated_counts : tuple of tuple of int
+        Of these, the layers that full recomputation is for [count].
     """
 
     stages: tuple[int, ...]
@@ -47,6 +51,8 @@ class StageClass(NamedTuple):
     repeated_counts: tuple[tuple[int, ...], ...]
     stays: tuple[int, ...]
     arrives: tuple[int, ...]
+    offloaded_counts: tuple[tuple[int, ...], ...]
+    offloaded_repeated_counts: tuple[tuple[int, ...], ...]
 
 
 def balanced_layers(
@@ -98,6 +104,7 @@ def stage_classes(
     layers_per_stage: tuple[int, ...] | None,
     repeated_layers: int | None = None,
     prediction_count: int = 0,
+    offloaded_layers: int = 0,
 ) -> tuple[StageClass, ...]:
     """Return the classes of a plan's stages, ordered by their first stage.
 
@@ -115,7 +122,9 @@ def stage_classes(
         First layers of each chunk that full recomputation is for; None for all [count].
     prediction_count : int
         Layers of the last kind behind them, on the last virtual stage, that predict further tokens
-        [count]. Recomputation of some layers is not for these.
+        [count]. Recomputation of some layers is not for these, nor is offload.
+    offloaded_layers : int
+        First layers of each chunk whose saved tensors go to the host [count].
 
     Returns
     -------
@@ -129,10 +138,10 @@ def stage_classes(
     layers = layers_per_stage or balanced_layers(len(layer_kinds), virtual_count, prediction_count)
     kind_count = max(layer_kinds) + 1
     parts = _chunks(layer_kinds, layers[:virtual_count], virtual_count)
-    counts = [tuple(part.count(kind) for kind in range(kind_count)) for part in parts]
-    repeated = [
-        tuple(part[:repeated_layers].count(kind) for kind in range(kind_count)) for part in parts
-    ]
+    counts = [_of_kinds(part, kind_count) for part in parts]
+    repeated = [_of_kinds(part[:repeated_layers], kind_count) for part in parts]
+    offloaded = [_of_kinds(part[:offloaded_layers], kind_count) for part in parts]
+    both = [_of_kinds(part[:offloaded_layers][:repeated_layers], kind_count) for part in parts]
     further = tuple(prediction_count * (kind == layer_kinds[-1]) for kind in range(kind_count))
     counts[-1] = tuple(map(add, counts[-1], further))
     if repeated_layers is None:
@@ -151,6 +160,8 @@ def stage_classes(
             tuple(repeated[part] for part in held),
             tuple(stays[stage] for stage in virtual),
             tuple(int(arrives[stage]) for stage in virtual),
+            tuple(offloaded[part] for part in held),
+            tuple(both[part] for part in held),
             held_key(
                 pipeline_parallel_size=pipeline_parallel_size,
                 virtual_stages=virtual_stages,
@@ -162,9 +173,14 @@ def stage_classes(
             last = classes.pop()
             classes.append(last._replace(stages=(*last.stages, rank)))
         else:
-            classes.append(StageClass((rank,), *key[:6]))
+            classes.append(StageClass((rank,), *key[:-1]))
         latest = key
     return tuple(classes)
+
+
+def _of_kinds(layers: tuple[int, ...], kind_count: int) -> tuple[int, ...]:
+    """Return how many of some layers are of each kind."""
+    return tuple(layers.count(kind) for kind in range(kind_count))
 
 
 def _chunks(
@@ -335,6 +351,8 @@ def stage_columns(
         "stage_repeated_layer_count": of_stage(lambda stage: stage.repeated_counts),
         "chunk_layer_count": of_kinds(_layers_of),
         "chunk_repeated_layer_count": of_kinds(_repeated_of),
+        "chunk_offloaded_layer_count": of_kinds(_offloaded_of),
+        "chunk_offloaded_repeated_count": of_kinds(_offloaded_repeated_of),
         "chunk_exists": by_chunk(_one),
         "chunk_index": by_chunk(_place),
         "chunk_stays_count": by_chunk(lambda stage, chunk: stage.stays[chunk]),
@@ -350,6 +368,14 @@ def _layers_of(kind: int) -> Callable[[StageClass, int], int]:
 
 def _repeated_of(kind: int) -> Callable[[StageClass, int], int]:
     return lambda stage, chunk: stage.repeated_counts[chunk][kind]
+
+
+def _offloaded_of(kind: int) -> Callable[[StageClass, int], int]:
+    return lambda stage, chunk: stage.offloaded_counts[chunk][kind]
+
+
+def _offloaded_repeated_of(kind: int) -> Callable[[StageClass, int], int]:
+    return lambda stage, chunk: stage.offloaded_repeated_counts[chunk][kind]
 
 
 def _one(stage: StageClass, chunk: int) -> int:

@@ -232,6 +232,29 @@ def sharding_exposed_s(
     Scope.GPU,
     basis=Basis.ASSUMED,
     group="time",
+    formula="chunk_microbatch_count * (stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_forward_offload_s) + stage_mean(run_stage_count, pipeline_parallel_size,"
+    " chunk_backward_offload_s))",
+    source=_MEAN,
+)
+def offload_exposed_s(
+    chunk_microbatch_count: Column,
+    run_stage_count: Axis,
+    pipeline_parallel_size: Column,
+    chunk_forward_offload_s: Axis,
+    chunk_backward_offload_s: Axis,
+) -> Column:
+    """Return the time of a step that waits for activations to and from the host, a mean over stages [s]."""
+    forward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_forward_offload_s)
+    backward = stage_mean(run_stage_count, pipeline_parallel_size, chunk_backward_offload_s)
+    return chunk_microbatch_count * (forward + backward)
+
+
+@quantity(
+    "s",
+    Scope.GPU,
+    basis=Basis.ASSUMED,
+    group="time",
     symbol="t_bubble",
     formula="maximum(ideal_bubble_s + minimum(uneven_s, 0.0), 0.0)",
     source=_NARAYANAN + "; less what unequal stages fill of it",
@@ -317,7 +340,8 @@ def mean_chunk_backward_s(
     basis=Basis.ASSUMED,
     group="time",
     formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + context_exposed_s"
-    " + expert_exposed_s + sharding_exposed_s + bubble_s + imbalance_s + pipeline_exposed_s",
+    " + expert_exposed_s + sharding_exposed_s + offload_exposed_s + bubble_s + imbalance_s"
+    " + pipeline_exposed_s",
     source="the sum of its parts",
 )
 def pipeline_s(
@@ -328,6 +352,7 @@ def pipeline_s(
     context_exposed_s: Column,
     expert_exposed_s: Column,
     sharding_exposed_s: Column,
+    offload_exposed_s: Column,
     bubble_s: Column,
     imbalance_s: Column,
     pipeline_exposed_s: Column,
@@ -341,6 +366,7 @@ def pipeline_s(
         + context_exposed_s
         + expert_exposed_s
         + sharding_exposed_s
+        + offload_exposed_s
         + bubble_s
         + imbalance_s
         + pipeline_exposed_s
@@ -537,7 +563,7 @@ def data_exposed_s(
     basis=Basis.ASSUMED,
     group="time",
     formula="compute_s + recompute_s + tensor_exposed_s + sequence_exposed_s + context_exposed_s"
-    " + expert_exposed_s + data_exposed_s"
+    " + expert_exposed_s + data_exposed_s + offload_exposed_s"
     " + pipeline_exposed_s + bubble_s + imbalance_s + replicated_exposed_s + tied_exposed_s"
     " + optimizer_s",
     source="the sum of its terms",
@@ -550,6 +576,7 @@ def step_s(
     context_exposed_s: Column,
     expert_exposed_s: Column,
     data_exposed_s: Column,
+    offload_exposed_s: Column,
     pipeline_exposed_s: Column,
     bubble_s: Column,
     imbalance_s: Column,
@@ -566,6 +593,7 @@ def step_s(
         + context_exposed_s
         + expert_exposed_s
         + data_exposed_s
+        + offload_exposed_s
         + pipeline_exposed_s
         + bubble_s
         + imbalance_s

@@ -62,19 +62,22 @@ def last_reduction_s(
     axes=_STAGE,
     basis=Basis.ASSUMED,
     formula="maximum(reduction_s - where(schedule_splits_backward, first(chunk_weight_gradient_s),"
-    " first(chunk_backward_work_s)), last_reduction_s)",
+    " first(chunk_backward_work_s) + first(chunk_backward_offload_s)), last_reduction_s)",
     source="Li et al. 2020, arXiv:2006.15704, section 3.2.3: the rest hides behind the last "
-    "backward of the first chunk; of a split backward, behind its weight gradients",
+    "backward of the first chunk, its waits for the host included; of a split backward, behind its "
+    "weight gradients",
 )
 def exposed_reduction_s(
     reduction_s: Column,
     schedule_splits_backward: Column,
     chunk_weight_gradient_s: Axis,
     chunk_backward_work_s: Axis,
+    chunk_backward_offload_s: Axis,
     last_reduction_s: Column,
 ) -> Column:
     """Return the time that the end of a step waits for the reduction of gradients [s]."""
-    hiding_s = where(schedule_splits_backward, chunk_weight_gradient_s[0], chunk_backward_work_s[0])
+    backward_s = chunk_backward_work_s[0] + chunk_backward_offload_s[0]
+    hiding_s = where(schedule_splits_backward, chunk_weight_gradient_s[0], backward_s)
     return maximum(reduction_s - hiding_s, last_reduction_s)
 
 
@@ -161,7 +164,7 @@ def exposed_gather_s(
     " * (gradient_element_bytes + 2 * main_weight_element_bytes + trained_element_bytes"
     " * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)) + 2 * moment_state_bytes)"
     " / memory_bytes_per_s,"
-    " host_bytes / maximum(stated_host_bytes_per_s, 1.0))",
+    " host_state_bytes / maximum(stated_host_bytes_per_s, 1.0))",
     source=_OPERANDS
     + ": gradient read; main weights and moments read and written; weights written, unless they are "
     "made as they are gathered; or states from and to the host, both ways at once",
@@ -174,7 +177,7 @@ def stage_optimizer_s(
     main_weight_element_bytes: Column,
     trained_element_bytes: Column,
     moment_state_bytes: Column,
-    host_bytes: Column,
+    host_state_bytes: Column,
     stated_host_bytes_per_s: Column,
     memory_bytes_per_s: Column,
     cast_on_gather: Column,
@@ -187,4 +190,4 @@ def stage_optimizer_s(
         + trained_element_bytes * (1 + (main_weight_element_bytes == 0)) * (1 - cast_on_gather)
     )
     update_s = (updated * element_bytes + 2 * moment_state_bytes) / memory_bytes_per_s
-    return maximum(update_s, host_bytes / maximum(stated_host_bytes_per_s, 1.0))
+    return maximum(update_s, host_state_bytes / maximum(stated_host_bytes_per_s, 1.0))

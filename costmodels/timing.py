@@ -802,12 +802,14 @@ def chunk_backward_data_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_forward_work_s + chunk_forward_data_s",
+    formula="chunk_forward_work_s + chunk_forward_data_s + chunk_forward_offload_s",
     source="the sum of its parts",
 )
-def chunk_forward_s(chunk_forward_work_s: Column, chunk_forward_data_s: Column) -> Column:
+def chunk_forward_s(
+    chunk_forward_work_s: Column, chunk_forward_data_s: Column, chunk_forward_offload_s: Column
+) -> Column:
     """Return the time of a chunk's forward, for one microbatch [s]."""
-    return chunk_forward_work_s + chunk_forward_data_s
+    return chunk_forward_work_s + chunk_forward_data_s + chunk_forward_offload_s
 
 
 @quantity(
@@ -815,12 +817,14 @@ def chunk_forward_s(chunk_forward_work_s: Column, chunk_forward_data_s: Column) 
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
-    formula="chunk_backward_work_s + chunk_backward_data_s",
+    formula="chunk_backward_work_s + chunk_backward_data_s + chunk_backward_offload_s",
     source="the sum of its parts",
 )
-def chunk_backward_s(chunk_backward_work_s: Column, chunk_backward_data_s: Column) -> Column:
+def chunk_backward_s(
+    chunk_backward_work_s: Column, chunk_backward_data_s: Column, chunk_backward_offload_s: Column
+) -> Column:
     """Return the time of a chunk's backward with what it computes again, for one microbatch [s]."""
-    return chunk_backward_work_s + chunk_backward_data_s
+    return chunk_backward_work_s + chunk_backward_data_s + chunk_backward_offload_s
 
 
 @quantity(

@@ -32,6 +32,9 @@ ROOFLINE = (
 OVERLAPS = ("overlap_gradient_reduction", "overlap_parameter_gather")
 """Switches of what runs at the same time."""
 
+HOST = "stated_host_bytes_per_s"
+"""Input of the link to the host."""
+
 NEEDED = (
     "data_parallel_size",
     "microbatch_count",
@@ -97,7 +100,7 @@ class Facts:
     @cached_property
     def insensitive(self) -> Mapping[str, tuple[bool, bool]]:
         """Return for each input of links, roofline and overlaps whether lowering and raising it move nothing."""
-        names = [*LINKS, *ROOFLINE, *OVERLAPS, "parallel_residual"]
+        names = [*LINKS, *ROOFLINE, *OVERLAPS, HOST, "parallel_residual"]
         if self.scenario.plan.schedule is ScheduleName.ZB_AUTO:
             # Each other value would take a search of its own: nothing is said to move nothing.
             return dict.fromkeys(names, (False, False))

@@ -24,7 +24,7 @@ from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
 from simulator.adapter_notes import other_targets
-from simulator.facts import LINKS, OVERLAPS, ROOFLINE, Facts
+from simulator.facts import HOST, LINKS, OVERLAPS, ROOFLINE, Facts
 from simulator.sensitivity import PLACEMENT, STEP, ranges, unmoved
 
 
@@ -519,7 +519,8 @@ def _halves_follow(facts: Facts) -> bool:
 
     It is where even the weight gradients hide all of the reduction but its last part.
     """
-    if facts.scenario.plan.pipeline_parallel_size > 1:
+    plan = facts.scenario.plan
+    if plan.pipeline_parallel_size > 1 or plan.offload_activations_num_layers:
         return False
     names = ("reduction_s", "last_reduction_s", "chunk_weight_gradient_s")
     reduction, last, weights = evaluate(facts.columns, names).values()
@@ -529,12 +530,35 @@ def _halves_follow(facts: Facts) -> bool:
 def _offload(facts: Facts) -> str:
     keeps = facts.scenario.precision.main_weights is not None
     keeps = keeps or facts.scenario.workload.optimizer is not Optimizer.SGD
+    plan = facts.scenario.plan
+    sends = plan.offload_activations_num_layers or (keeps and plan.offload_optimizer)
+    link = [] if sends else ["cluster.host_bandwidth_bytes_per_s"]
     if not keeps:
-        fields = ["plan.offload_optimizer", "cluster.host_bandwidth_bytes_per_s"]
-        return without_effect(fields, "the optimizer keeps no states")
-    if not facts.scenario.plan.offload_optimizer:
-        return without_effect(["cluster.host_bandwidth_bytes_per_s"], "nothing lies on the host")
-    return ""
+        return without_effect(
+            ["plan.offload_optimizer", *link], "the optimizer keeps no states"
+        )
+    if link:
+        return without_effect(link, "nothing lies on the host")
+    return _flat_inputs(facts, [HOST], "what goes to the host and back hides behind other work")
+
+
+def _offloaded_layers(facts: Facts) -> str:
+    """Return which other numbers of layers send the same tensors to the host."""
+    plan = facts.scenario.plan
+    number = plan.offload_activations_num_layers
+    uniform = plan.recompute_method is RecomputeMethod.UNIFORM
+    whole = plan.recompute is Recompute.FULL and uniform
+    size = (plan.recompute_num_layers or 1) if whole else 1
+    first, last = (number - 1) // size * size + 1, -(-number // size) * size
+    layers = facts.scenario.model.num_hidden_layers
+    balanced = balanced_layers(layers, part_count(plan), trained_depth(facts.scenario))
+    reason = f"groups of {size} layers send the input of one"
+    if last >= max(plan.layers_per_stage or balanced):
+        last, reason = _MOST_LAYERS, "no chunk has more layers"
+    if not number or first == last:
+        return ""
+    name = "plan.offload_activations_num_layers"
+    return f"{name}: from {first} to {last} would move nothing: {reason}"
 
 
 def _moments(facts: Facts) -> str:
@@ -668,6 +692,7 @@ INERT: tuple[Callable[[Facts], str], ...] = (
     _limit,
     _same_order,
     _offload,
+    _offloaded_layers,
     _moments,
     _peaks,
     _compute,

@@ -87,6 +87,24 @@ def _sharded_pipeline(facts: Facts) -> str:
     return ""
 
 
+def _offloaded(facts: Facts) -> str:
+    """Return what the time of activations that go to the host rests on."""
+    plan = facts.scenario.plan
+    if not plan.offload_activations_num_layers:
+        return ""
+    alone = plan.pipeline_parallel_size == 1 and plan.recompute is Recompute.NONE
+    megatron = (
+        ""
+        if alone
+        else "; --cpu-offloading-num-layers of Megatron-LM itself refuses pipelines and recomputation"
+    )
+    return (
+        f"plan.offload_activations_num_layers ({plan.offload_activations_num_layers}): copies are "
+        "taken to have cluster.host_bandwidth_bytes_per_s for themselves in each direction, and to "
+        "hide behind all of a chunk's forward and backward; the rest is waited for" + megatron
+    )
+
+
 def _muon(facts: Facts) -> str:
     if facts.scenario.workload.optimizer is Optimizer.MUON:
         return (
@@ -150,6 +168,7 @@ _ADVICE: tuple[Callable[[Facts], str], ...] = (
     _saved_tensors,
     _selective,
     _sharded_pipeline,
+    _offloaded,
     _muon,
     trained,
     _price,

@@ -52,6 +52,7 @@ OF_TRAINING = (
     "plan.recompute_method",
     "plan.recompute_num_layers",
     "plan.offload_optimizer",
+    "plan.offload_activations_num_layers",
     "plan.saved_tensors",
     "plan.overlap_gradient_reduction",
     "plan.overlap_parameter_gather",

@@ -195,6 +195,7 @@ def classes_of(scenario: Scenario, microbatch_count: int) -> tuple[int, ...]:
         plan.layers_per_stage,
         plan.repeated_layers,
         trained_depth(scenario),
+        plan.offload_activations_num_layers,
     )
     of_stage = {stage: index for index, entry in enumerate(classes) for stage in entry.stages}
     return tuple(of_stage[stage] for stage in range(plan.pipeline_parallel_size))

@@ -143,6 +143,12 @@ class Plan(Spec, frozen=True, kw_only=True):
         Whether sharded weights are gathered while the forward runs.
     offload_optimizer : bool
         Whether main weights and moments lie in the memory of the host between updates.
+    offload_activations_num_layers : int
+        First layers of each chunk whose saved tensors lie in the memory of the host from the end of
+        their forward to their backward, as with ``--cpu-offloading-num-layers`` of Megatron-LM and
+        `get_cpu_offload_context` of TransformerEngine: activations, not weights, each storage once.
+        A layer that is computed again sends the input that it keeps. What embedding, head and loss
+        keep stays on the accelerator. 0 for none [count].
     cast_on_gather : bool
         Whether only sharded main weights are kept, and weights made of them as they are gathered.
     gradient_bucket_parameters : int
@@ -296,6 +302,17 @@ class Plan(Spec, frozen=True, kw_only=True):
         bool,
         choice("whether the optimizer's states lie on the host", "memory", "communication", "time"),
     ] = False
+    offload_activations_num_layers: Annotated[
+        int,
+        size(
+            "first layers of each chunk whose saved tensors lie on the host until the backward",
+            "memory",
+            "communication",
+            "time",
+            least=0,
+            most=2**16,
+        ),
+    ] = 0
     cast_on_gather: Annotated[
         bool,
         choice("whether weights are made of main weights as they are gathered", "memory", "time"),

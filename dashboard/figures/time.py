@@ -17,6 +17,7 @@ _LABELS = {
     "context_exposed_s": "context parallel,<br>exposed",
     "expert_exposed_s": "expert parallel,<br>exposed",
     "data_exposed_s": "data parallel,<br>exposed",
+    "offload_exposed_s": "offload,<br>exposed",
     "pipeline_exposed_s": "hand-overs,<br>exposed",
     "bubble_s": "pipeline<br>bubble",
     "imbalance_s": "slow<br>stages",
