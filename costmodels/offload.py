@@ -158,9 +158,7 @@ def offload_staging_bytes(
     ]
     one = [minimum(count, 1) * size for count, size in zip(counts, sizes, strict=True)]
     two = [minimum(count, 2) * size for count, size in zip(counts, sizes, strict=True)]
-    different = [
-        first + second for place, first in enumerate(one) for second in one[place + 1 :]
-    ]
+    different = [first + second for place, first in enumerate(one) for second in one[place + 1 :]]
     return largest([*two, *different])
 
 

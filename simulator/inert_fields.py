@@ -534,9 +534,7 @@ def _offload(facts: Facts) -> str:
     sends = plan.offload_activations_num_layers or (keeps and plan.offload_optimizer)
     link = [] if sends else ["cluster.host_bandwidth_bytes_per_s"]
     if not keeps:
-        return without_effect(
-            ["plan.offload_optimizer", *link], "the optimizer keeps no states"
-        )
+        return without_effect(["plan.offload_optimizer", *link], "the optimizer keeps no states")
     if link:
         return without_effect(link, "nothing lies on the host")
     return _flat_inputs(facts, [HOST], "what goes to the host and back hides behind other work")

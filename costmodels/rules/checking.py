@@ -93,6 +93,8 @@ _IN_ORDER: tuple[Callable[..., Column], ...] = (
     memory.cast_has_shards,
     memory.cast_is_on_accelerator,
     memory.offload_has_link,
+    memory.offloaded_activations_have_link,
+    memory.offloaded_activations_come_back_once,
     memory.saved_tensors_have_kernel,
     memory.saved_tensors_have_format,
     memory.saved_tensors_have_dropout,

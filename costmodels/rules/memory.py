@@ -45,6 +45,38 @@ def offload_has_link(
 
 
 @rule(
+    "plan.offload_activations_num_layers",
+    "needs the bandwidth between an accelerator and its host, which no preset states: "
+    "set cluster.host_bandwidth_bytes_per_s",
+)
+def offloaded_activations_have_link(
+    kind_is_training: Column,
+    offload_activations_num_layers: Column,
+    stated_host_bytes_per_s: Column,
+) -> Column:
+    """Return whether activations on the host have a link whose bandwidth is known."""
+    stays = (kind_is_training == 0) + (offload_activations_num_layers == 0)
+    return stays + (stated_host_bytes_per_s > 0) > 0
+
+
+@rule(
+    "plan.offload_activations_num_layers",
+    "is not modelled with a plan.schedule that splits backwards: the weight gradient, later, needs "
+    "activations again, and whether they wait on the accelerator or come back twice is not known; "
+    "choose gpipe, 1f1b, interleaved-1f1b or looped-bfs",
+    modelled=False,
+)
+def offloaded_activations_come_back_once(
+    kind_is_training: Column,
+    offload_activations_num_layers: Column,
+    schedule_splits_backward: Column,
+) -> Column:
+    """Return whether the backward that takes activations from the host is one action."""
+    stays = (kind_is_training == 0) + (offload_activations_num_layers == 0)
+    return stays + (schedule_splits_backward == 0) > 0
+
+
+@rule(
     "plan.saved_tensors",
     "torch-eager-cpu keeps the scores of plan.attention_kernel=naive, torch-cuda "
     "and transformer-engine what plan.attention_kernel=flash keeps; megatron lists both",

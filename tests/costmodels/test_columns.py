@@ -108,6 +108,9 @@ def optional_rows(
         ],
         "cluster.host_bandwidth_bytes_per_s": chosen([16e9, 32e9, 64e9], 0.9),
         "plan.scatter_gather_handovers": (draw.random(count) < 0.05).tolist(),
+        "plan.offload_activations_num_layers": (
+            draw.choice([0, 1, 2, 5, 40], count, p=[0.6, 0.1, 0.1, 0.1, 0.1]).tolist()
+        ),
         "plan.offload_optimizer": (draw.random(count) < 0.3).tolist(),
     }
     if base == "mixture":

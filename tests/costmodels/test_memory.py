@@ -309,7 +309,8 @@ def test_buffers_and_reserve_are_sums() -> None:
             offload_buffer_bytes=7000000,
             bucket_buffer_bytes=80000000,
             cast_weights_bytes=900000000,
+            offload_staging_bytes=10000000000,
         )
-        == 987654321
+        == 10987654321
     )
     assert reserve_bytes(accelerator_context_bytes=1, accelerator_allocator_reserve_bytes=20) == 21

@@ -325,6 +325,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"plan__offload_optimizer": True},
         r"plan.offload_optimizer \(True\): needs the bandwidth .* set cluster.host_bandwidth",
     ),
+    "offloaded_activations_have_link": (
+        "small",
+        {"plan__offload_activations_num_layers": 4},
+        r"plan.offload_activations_num_layers \(4\): needs the bandwidth .* set "
+        r"cluster.host_bandwidth",
+    ),
+    "offloaded_activations_come_back_once": (
+        "small",
+        {
+            "plan__offload_activations_num_layers": 4,
+            "cluster__host_bandwidth_bytes_per_s": 5e10,
+            "plan__schedule": "zb-h1",
+        },
+        r"plan.offload_activations_num_layers \(4\): .* plan.schedule that splits backwards",
+    ),
     "saved_tensors_have_kernel": (
         "small",
         {"plan__saved_tensors": "torch-eager-cpu"},

@@ -17,6 +17,7 @@ from costmodels.step import (
     idle_fraction,
     imbalance_s,
     mean_stage_s,
+    offload_exposed_s,
     optimizer_s,
     recompute_s,
     replicated_exposed_s,
@@ -35,6 +36,7 @@ TERMS = (
     "tensor_exposed_s",
     "sequence_exposed_s",
     "context_exposed_s",
+    "offload_exposed_s",
     "expert_exposed_s",
     "data_exposed_s",
     "pipeline_exposed_s",
@@ -108,6 +110,7 @@ def test_mean_and_slowest_stage() -> None:
         (tensor_exposed_s, "chunk_forward_tensor_s", "chunk_backward_tensor_s"),
         (sequence_exposed_s, "chunk_forward_sequence_s", "chunk_backward_sequence_s"),
         (sharding_exposed_s, "chunk_forward_data_s", "chunk_backward_data_s"),
+        (offload_exposed_s, "chunk_forward_offload_s", "chunk_backward_offload_s"),
     ],
 )
 def test_terms_are_means_over_stages_of_all_microbatches(
@@ -233,6 +236,8 @@ def test_terms_add_up_where_everything_shows(stage: int) -> None:
         plan__zero_stage=stage,
         plan__overlap_gradient_reduction=False,
         plan__overlap_parameter_gather=False,
+        plan__offload_activations_num_layers=3,
+        cluster__host_bandwidth_bytes_per_s=1e8,
     )
     terms = found(scenario, *TERMS)
     (step_s,) = found(scenario, "step_s")

@@ -59,9 +59,13 @@ def test_a_reduction_hides_behind_the_last_backward_of_the_first_chunk(
 ) -> None:
     """10 s of reduction; the second chunk, done before, hides none of it."""
     for splits in (0, 1):
-        hiding = {"chunk_backward_work_s": [first_s, 100.0], "chunk_weight_gradient_s": [1.0, 50.0]}
+        hiding = {
+            "chunk_backward_work_s": [first_s - 1.0, 100.0],
+            "chunk_backward_offload_s": [1.0, 20.0],  # waits for the host hide it too
+            "chunk_weight_gradient_s": [1.0, 50.0],
+        }
         if splits:  # the weight gradients come last, so that they alone hide it
-            hiding = {
+            hiding |= {
                 "chunk_backward_work_s": [100.0, 100.0],
                 "chunk_weight_gradient_s": [first_s, 50.0],
             }
@@ -139,7 +143,7 @@ def test_an_update_reads_and_writes_tensors_one_by_one(
         gradient_element_bytes=recipe["gradient"],
         main_weight_element_bytes=recipe["main"],
         moment_state_bytes=updated * sum(recipe["moments"]),
-        host_bytes=0,
+        host_state_bytes=0,
         stated_host_bytes_per_s=0.0,
         trained_element_bytes=recipe["weight"],
         memory_bytes_per_s=2.0,

@@ -291,8 +291,13 @@ def test_the_window_is_all_work_inside_the_replica() -> None:
         chunk_backward_expert_s=600000.0,
     )
     assert (forward, backward) == (54321, 654321)
-    assert chunk_forward_s(chunk_forward_work_s=321.0, chunk_forward_data_s=4000.0) == 4321
-    assert chunk_backward_s(chunk_backward_work_s=4321.0, chunk_backward_data_s=50000.0) == 54321
+    forward = chunk_forward_s(
+        chunk_forward_work_s=321.0, chunk_forward_data_s=4000.0, chunk_forward_offload_s=50000.0
+    )
+    backward = chunk_backward_s(
+        chunk_backward_work_s=4321.0, chunk_backward_data_s=50000.0, chunk_backward_offload_s=6e5
+    )
+    assert (forward, backward) == (54321, 654321)
 
 
 @pytest.mark.parametrize("overlap", [True, False])

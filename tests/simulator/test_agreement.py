@@ -11,7 +11,7 @@ from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.errors import SpecError
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
-from costmodels.scenario import Scenario, scenario_from_table
+from costmodels.scenario import Scenario, scenario_from_table, scenario_to_table
 from simulator import whatif
 from simulator.answer import Answer
 from simulator.gaps import TOLERANCE_FRACTION, gap_fraction
@@ -154,6 +154,33 @@ def test_the_simulator_counts_the_bytes_and_flop_of_the_closed_forms(scenario: S
 @pytest.mark.parametrize("name", FILES)
 def test_the_witnesses_count_alike(name: str) -> None:
     check_counts(witness(name))
+
+
+@given(scenarios(), st.integers(1, 6), st.sampled_from([1e9, 1e10, 1e12]))
+@settings(max_examples=60)
+def test_activations_on_the_host_leave_and_wait_alike(
+    scenario: Scenario, layers: int, bandwidth_bytes_per_s: float
+) -> None:
+    """Peaks and counts are equal, and a step is longer by what both say that it waits."""
+    assume(not SCHEDULES[scenario.plan.schedule].splits)
+    changed = scenario_from_table(
+        scenario_to_table(scenario),
+        {
+            "plan.offload_activations_num_layers": layers,
+            "cluster.host_bandwidth_bytes_per_s": bandwidth_bytes_per_s,
+        },
+    )
+    check_counts(changed)
+    check_gap(changed)
+    names = ("stage_bytes", "step_s")
+    before, after = closed(scenario, *names), closed(changed, *names)
+    assert max(after["stage_bytes"]) <= max(before["stage_bytes"])
+    assert after["step_s"] >= before["step_s"] * (1 - 1e-12)
+    if len(set(closed(changed, "stage_microbatch_s")["stage_microbatch_s"])) == 1:
+        # Of equal stages both are exact.
+        assert whatif.estimate(changed, ignore_memory=True).time["simulated_step_s"] == (
+            pytest.approx(after["step_s"], rel=1e-9)
+        )
 
 
 @given(scenarios())

@@ -152,6 +152,7 @@ def test_fields_of_training_and_time_are_noted_and_not_refused(kind: str) -> Non
     table = {**BASE, "workload": {**BASE["workload"], "kind": kind}}
     fields = {
         "plan.offload_optimizer": True,
+        "plan.offload_activations_num_layers": 2,
         "plan.recompute_modules": ["mlp"],
         "plan.recompute_method": "block",
         "plan.recompute_num_layers": 1,

@@ -1,0 +1,142 @@
+"""Activations on the host: what stays, leaves and passes the link, and what is waited for."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from costmodels.analysis import evaluate
+from costmodels.compilation import compile_columns
+from tests.costmodels.witnesses import witness
+
+NUMBER = "plan.offload_activations_num_layers"
+BANDWIDTH = 20e9
+LAYERS = 32
+LAYER = 1024 * (2 * (4 * 4096 + 2 * 4096 + 2 * 1024 + 3 * 14336) + 4 * 32)
+"""Bytes of a layer: four vectors of norms, query, output, key, value, network; a logsumexp a head."""
+
+
+def stages(count: int, *names: str, **changes: Any) -> list[Any]:
+    """Return quantities of the small witness with `count` layers of a chunk on the host."""
+    stated = {"plan__offload_activations_num_layers": count}
+    scenario = witness("small", **stated, cluster__host_bandwidth_bytes_per_s=BANDWIDTH, **changes)
+    values = evaluate(compile_columns(scenario), names)
+    return [
+        np.ravel(value[0] if isinstance(value, tuple) else value)[0] for value in values.values()
+    ]
+
+
+def test_the_first_layers_leave_to_the_byte() -> None:
+    """Two microbatches, one in flight: five of 32 layers leave, two of them stand on the GPU."""
+    names = ("activations_bytes", "host_activation_bytes", "offload_staging_bytes")
+    kept, nothing, none = stages(0, *names)
+    left, held, staged = stages(5, *names)
+    assert (nothing, none) == (0, 0)
+    assert (kept - left, held, staged) == (5 * LAYER, 5 * LAYER, 2 * LAYER)
+    assert stages(1, *names) == [kept - LAYER, LAYER, LAYER]
+    sent = ("device_to_host_bytes", "host_to_device_bytes", "host_traffic_bytes", "host_bytes")
+    assert stages(5, *sent) == [10 * LAYER, 10 * LAYER, 20 * LAYER, 5 * LAYER]
+
+
+def test_a_layer_that_is_computed_again_sends_its_input() -> None:
+    sizes = ("host_activation_bytes", "layer_input_bytes")
+    sent, size = stages(5, *sizes, plan__recompute="full")
+    assert sent == 5 * size
+    (sent,) = stages(5, sizes[0], plan__recompute="full", plan__recompute_num_layers=2)
+    assert sent == 3 * size
+    block = {"plan__recompute": "full", "plan__recompute_method": "block"}
+    (sent,) = stages(5, sizes[0], plan__recompute_num_layers=3, **block)
+    assert sent == 3 * size + 2 * LAYER
+    (sent,) = stages(5, sizes[0], plan__recompute="selective")
+    assert sent == 5 * (LAYER - 1024 * 4 * 32)
+
+
+def test_copies_show_as_far_as_they_are_longer_than_the_work() -> None:
+    names = ("chunk_forward_work_s", "chunk_backward_work_s", "offload_exposed_s")
+    forward_s, backward_s, exposed_s = stages(9, *names)
+    copy_s = 9 * LAYER / BANDWIDTH
+    assert forward_s < copy_s < backward_s
+    assert exposed_s == pytest.approx(2 * (copy_s - forward_s), rel=1e-12)
+    forward_s, backward_s, exposed_s = stages(LAYERS, *names)
+    copy_s = LAYERS * LAYER / BANDWIDTH
+    assert exposed_s == pytest.approx(2 * (2 * copy_s - forward_s - backward_s), rel=1e-12)
+
+
+def test_copies_hide_behind_the_gather_of_weights_too() -> None:
+    names = ("chunk_forward_work_s", "chunk_forward_data_s", "chunk_forward_offload_s")
+    slow = {"plan__zero_stage": 3, "cluster__scale_up__efficiency_fraction": 0.2}
+    work_s, gather_s, exposed_s = stages(LAYERS, *names, **slow)
+    assert gather_s > 0
+    assert exposed_s == pytest.approx(LAYERS * LAYER / BANDWIDTH - work_s - gather_s, rel=1e-12)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, Any]:
+    """Return changes of the witness of experts: of its layers, a third have none."""
+    schedule = draw(st.sampled_from(["gpipe", "1f1b", "interleaved-1f1b"]))
+    virtual = draw(st.integers(2, 3)) if schedule.startswith("inter") else 1
+    pipeline = draw(st.sampled_from([2, 4] if virtual > 1 else [1, 2, 4]))
+    number = draw(st.none() | st.integers(1, 5))
+    return {
+        "model__num_hidden_layers": draw(st.integers(12, 20)),
+        "model__mixture__dense_layers": draw(st.sampled_from([[], [0, 1], list(range(0, 12, 3))])),
+        "plan__schedule": schedule,
+        "plan__virtual_stages": virtual,
+        "plan__pipeline_parallel_size": pipeline,
+        "plan__recompute": draw(st.sampled_from(["none", "selective", "full"])),
+        "plan__recompute_method": draw(st.sampled_from(["uniform", "block"])),
+        "plan__recompute_num_layers": number,
+        "plan__zero_stage": draw(st.sampled_from([0, 1, 3])),
+        "workload__global_batch_size": 8 // pipeline * pipeline * draw(st.integers(1, 3)),
+        "cluster__host_bandwidth_bytes_per_s": draw(st.sampled_from([1e9, BANDWIDTH, 1e15])),
+    }
+
+
+def rows(value: Any, count: int) -> npt.NDArray[Any]:
+    """Return a quantity by row, and by stage and chunk where it has them."""
+    if isinstance(value, tuple):
+        return np.stack([rows(entry, count) for entry in value], axis=-1)
+    return np.broadcast_to(np.ravel(value), (count,))
+
+
+PROPERTIES = (
+    "chunk_activation_bytes",
+    "chunk_offloaded_bytes",
+    "activations_bytes",
+    "host_activation_bytes",
+    "offload_staging_bytes",
+    "stage_bytes",
+    "host_traffic_bytes",
+    "offload_exposed_s",
+    "step_s",
+)
+
+
+@given(plans())
+@settings(max_examples=30)
+def test_nothing_is_lost_and_more_layers_take_less_memory_and_more_time(
+    changes: dict[str, Any],
+) -> None:
+    counts = list(range(22))
+    columns = compile_columns(witness("mixture", **changes), {NUMBER: counts})
+    found = evaluate(columns, PROPERTIES)
+    values = {name: rows(value, len(counts)) for name, value in found.items()}
+    both = values["chunk_activation_bytes"] + values["chunk_offloaded_bytes"]
+    assert (both == both[0]).all()
+    held = values["activations_bytes"] + values["host_activation_bytes"]
+    one_chunk = changes["plan__virtual_stages"] == 1
+    assert (held == held[0]).all() if one_chunk else (held >= held[0]).all()
+    assert (values["offload_staging_bytes"] <= values["host_activation_bytes"]).all()
+    for first, second in pairwise(range(len(counts))):
+        assert (values["stage_bytes"][second] <= values["stage_bytes"][first]).all()
+        for name in ("host_activation_bytes", "host_traffic_bytes", "offload_exposed_s"):
+            assert (values[name][second] >= values[name][first]).all()
+        slower = values["step_s"][second] >= values["step_s"][first] * (1 - 1e-12)
+        assert slower.all()
+    if changes["cluster__host_bandwidth_bytes_per_s"] == 1e15:
+        assert (values["step_s"] == values["step_s"][0]).all()
+    assert (values["offload_exposed_s"][0] == 0).all()
