@@ -159,6 +159,25 @@ def stage_pass_count(chunk_microbatch_count: Column, stage_gpu_count: Column) ->
     return as_float(chunk_microbatch_count) * stage_gpu_count
 
 
+@quantity(
+    "count",
+    Scope.TOTAL,
+    basis=Basis.EXACT,
+    formula="1.0 * global_batch_size / schedule_copies",
+    source="copies of the layers in one pipeline take equal parts of the microbatches: DeepSeek-AI "
+    "2024, arXiv:2412.19437, section 3.2.1",
+)
+def chunk_sequence_count(global_batch_size: Column, schedule_copies: Column) -> Column:
+    """Return the sequences of a step that go through each chunk, over all replicas [count].
+
+    Examples
+    --------
+    >>> chunk_sequence_count(64, 2)
+    32.0
+    """
+    return as_float(global_batch_size) / schedule_copies
+
+
 def layers_work_flop(factor: Column, stage_layer_count: Axis, layer_flop: Axis) -> Column:
     """Return the work of a stage's layers in a step [FLOP].
 
@@ -367,14 +386,14 @@ def _needed(component: str) -> tuple[Quantity, Quantity]:
             f"stage_model_{component}_forward_flop",
             layer,
             f"Work that the model needs for {what} in the forward, of a stage, in a step.",
-            factor="global_batch_size",
+            factor="chunk_sequence_count",
             source=_PALM,
         ),
         _of_stage(
             f"stage_model_{component}_backward_flop",
             layer,
             f"Work that the model needs for {what} in the backward, of a stage, in a step.",
-            factor="global_batch_size",
+            factor="chunk_sequence_count",
             source=_PALM,
             way=_way(component),
         ),

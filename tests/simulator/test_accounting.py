@@ -45,7 +45,34 @@ def _scenarios() -> list[Any]:
     return found
 
 
-SCENARIOS = _scenarios()
+def _scheduled() -> list[Any]:
+    """Return a dense model and one of experts that predicts further, under every schedule."""
+    found = []
+    for name, schedule in SCHEDULES.items():
+        sizes = {"pipeline_parallel_size": 4, "microbatch_count": 16}
+        chunks = next(v for v in (1, 2) if schedule.legal(virtual_stages=v, **sizes))
+        for model, zero in (("llama-3.1-8b", 0), ("deepseek-v3", 1)):
+            plan = {
+                "pipeline_parallel_size": 4,
+                "virtual_stages": chunks,
+                "schedule": name.value,
+                "zero_stage": zero,
+                "expert_parallel_size": 1 + zero,
+                "recompute": "full" if zero else "none",
+            }
+            table = {
+                "model": model,
+                "cluster": "h100-sxm:8",
+                "precision": "bf16-mixed",
+                "plan": plan,
+                "workload": {"global_batch_size": 32, "sequence_length": 1024},
+            }
+            scenario = scenario_from_table(table)
+            found.append(pytest.param(scenario, id=f"{name.value}-{model}"))
+    return found
+
+
+SCENARIOS = _scenarios() + _scheduled()
 EVERY = pytest.mark.parametrize("scenario", SCENARIOS)
 
 
