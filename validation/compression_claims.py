@@ -1,7 +1,7 @@
 """Claims on factorized matrices, adapters and experts, decided by arrays and published counts."""
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,37 +11,17 @@ from costmodels.compilation import compile_model
 from costmodels.parameters import router_parameters
 from costmodels.presets import model_preset
 from validation.cases import Case
-from validation.number_claims import SUITE
+from validation.claim_cases import claim_case
 
 Numbers = NDArray[np.float64]
 
-_EXACT = "counts are equal or they are not"
 
-
-def _case(
-    name: str,
-    claim: str,
-    values: tuple[float, float],
-    unit: str,
-    claims: tuple[str, ...],
-    *,
-    tolerance: float = 0.0,
-    reason: str = _EXACT,
-    source: str = "numpy.linalg, of the version that the report states",
-) -> Case:
-    return Case(
-        suite=SUITE,
-        name=name,
-        claim=claim,
-        prediction=values[0],
-        measurement=values[1],
-        unit=unit,
-        tolerance_fraction=tolerance,
-        tolerance_reason=reason,
-        method="arrays of a small program, or as printed",
-        source=source,
-        claims=claims,
-    )
+_case = partial(
+    claim_case,
+    method="arrays of a small program, or as printed",
+    source="numpy.linalg, of the version that the report states",
+    reason="counts are equal or they are not",
+)
 
 
 def factor_parameters(rows: int, columns: int, rank: int) -> int:
@@ -61,7 +41,8 @@ def low_rank_cases() -> Iterator[Case]:
         yield _case(
             f"numbers of a 4 x 4 matrix at rank {rank}",
             "a cut decomposition holds rank times both sides and one",
-            (factor_parameters(4, 4, rank), sum(part.size for part in _cut(matrix, rank))),
+            factor_parameters(4, 4, rank),
+            sum(part.size for part in _cut(matrix, rank)),
             "count",
             claims,
         )
@@ -72,7 +53,8 @@ def low_rank_cases() -> Iterator[Case]:
         yield _case(
             f"squared error of rank {rank}",
             "the error is the sum of the dropped squared singular values (Eckart and Young)",
-            (float(dropped), float(np.square(matrix - left * values @ right).sum())),
+            float(dropped),
+            float(np.square(matrix - left * values @ right).sum()),
             "number",
             ("LOR-3",),
             tolerance=1e-9,
@@ -84,10 +66,8 @@ def low_rank_cases() -> Iterator[Case]:
     yield _case(
         f"largest rank at which factors of a {rows} x {columns} matrix are smaller",
         "a decomposition saves below the product of the sides over their sum and one",
-        (
-            (rows * columns - 1) // (rows + columns + 1),
-            sum(size < wide.size for size in sizes),
-        ),
+        (rows * columns - 1) // (rows + columns + 1),
+        sum(size < wide.size for size in sizes),
         "count",
         ("LOR-2",),
     )
@@ -111,7 +91,8 @@ def _tensor_cases() -> Iterator[Case]:
     yield _case(
         "numbers of a 64 x 32 x 3 x 3 tensor as Tucker factors of rank 16, 8, 3, 3",
         "a tensor of low rank has fewer numbers as a core and a factor for each side",
-        (tucker, held),
+        tucker,
+        held,
         "count",
         ("LOR-1",),
     )
@@ -119,7 +100,8 @@ def _tensor_cases() -> Iterator[Case]:
     yield _case(
         "numbers of the tensor that its Tucker factors give back",
         "a tensor of that rank is given back whole",
-        (64 * 32 * 3 * 3, int(near.sum())),
+        64 * 32 * 3 * 3,
+        int(near.sum()),
         "count",
         ("LOR-1",),
     )
@@ -127,7 +109,8 @@ def _tensor_cases() -> Iterator[Case]:
     yield _case(
         "numbers of the tensor as 8 canonical terms",
         "a term has one vector for each side",
-        (terms * sum(sides), sum(column.size for column in columns)),
+        terms * sum(sides),
+        sum(column.size for column in columns),
         "count",
         ("LOR-1",),
     )
@@ -147,7 +130,8 @@ def _adapter_cases() -> Iterator[Case]:
     yield _case(
         "numbers of an adapter of rank 8 beside a 4096 x 4096 matrix",
         "an adapter has rank times both sides",
-        (rank * 2 * side, down.size + up.size),
+        rank * 2 * side,
+        down.size + up.size,
         "count",
         ("LOR-5",),
     )
@@ -157,7 +141,8 @@ def _adapter_cases() -> Iterator[Case]:
     yield _case(
         "trained parameters of LLaMA 7B with adapters of queries and values",
         "few parameters are trained",
-        (own, 4_194_304),
+        own,
+        4_194_304,
         "parameter",
         ("LOR-5",),
         source=_ADAPTED,
@@ -165,7 +150,8 @@ def _adapter_cases() -> Iterator[Case]:
     yield _case(
         "all parameters of LLaMA 7B with these adapters",
         "the base stays",
-        (total + own, 6_742_609_920),
+        total + own,
+        6_742_609_920,
         "parameter",
         ("LOR-5",),
         source=f"{_ADAPTED} || all params: 6742609920",
@@ -196,7 +182,7 @@ def expert_cases() -> Iterator[Case]:
         yield _case(
             name,
             "one matrix scores the experts, and a token runs through the best of them only",
-            pair,
+            *pair,
             "count",
             (claim,),
             source="torch, of the version that the report states",
@@ -207,7 +193,8 @@ def expert_cases() -> Iterator[Case]:
     yield _case(
         "parameters of Mixtral 8x7B over those that a token visits",
         "FLOP go by active parameters: 3.6 times fewer than of a dense model as large",
-        (total / active, 46.7 / 12.9),
+        total / active,
+        46.7 / 12.9,
         "ratio",
         ("MOE-3",),
         tolerance=0.005,
@@ -222,7 +209,8 @@ def expert_cases() -> Iterator[Case]:
         yield _case(
             f"experts that a step of decode reads for {batch} tokens",
             "bytes go by the experts of the whole batch: soon all of them",
-            (experts * (1 - (1 - chosen / experts) ** batch), float(read)),
+            experts * (1 - (1 - chosen / experts) ** batch),
+            float(read),
             "count",
             ("MOE-3",),
             tolerance=0.005,

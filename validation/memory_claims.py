@@ -1,44 +1,21 @@
 """Claims on compressive memories and the networks they are compared with, decided by torch."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from costmodels.attention import infini, reach
 from costmodels.attention.accounts import Heads
 from validation.cases import Case
-
-SUITE = "notes-claims"
+from validation.claim_cases import claim_case
 
 _PROGRAM = "validation/torch_programs/remembering.py"
 _INFINI = "Munkhdalai et al. 2024, arXiv:2404.07143"
-_EQUAL = "both are counts"
 _ROUNDED = "sums of floating-point numbers in another order"
 
 
-def _case(
-    name: str,
-    claim: str,
-    prediction: float,
-    measurement: float,
-    claims: tuple[str, ...],
-    *,
-    unit: str = "1",
-    tolerance: float = 0.0,
-    reason: str = _EQUAL,
-    source: str = _INFINI,
-) -> Case:
-    return Case(
-        suite=SUITE,
-        name=name,
-        claim=claim,
-        prediction=prediction,
-        measurement=measurement,
-        unit=unit,
-        tolerance_fraction=tolerance,
-        tolerance_reason=reason,
-        method=f"a torch program, {_PROGRAM}",
-        source=source,
-        claims=claims,
-    )
+_case = partial(
+    claim_case, method=f"a torch program, {_PROGRAM}", source=_INFINI, reason="both are counts"
+)
 
 
 def segment_cases() -> Iterator[Case]:
@@ -65,8 +42,8 @@ def segment_cases() -> Iterator[Case]:
             "2,048 tokens of 128 wide heads and 99.6 % at 32,768",
             inside / (closed[1] - closed[0]),
             inside / (counted[1] - counted[0]),
+            "fraction",
             ("INF-2",),
-            unit="fraction",
             source=f"{_INFINI}, section 3: trained with segments of 2,048",
         )
 
@@ -84,6 +61,7 @@ def order_cases() -> Iterator[Case]:
         "an update adds each token with weight one: the sum has no order and no salient part",
         1.0,
         1.0 + order_difference(512, 64),
+        "1",
         ("INF-9", "INF-12", "INF-13"),
         tolerance=1e-12,
         reason=_ROUNDED,
@@ -97,6 +75,7 @@ def order_cases() -> Iterator[Case]:
             "old and new blur alike",
             1.0,
             old / new,
+            "1",
             ("INF-9",),
             tolerance=0.1,
             reason=drawn,
@@ -108,6 +87,7 @@ def order_cases() -> Iterator[Case]:
         "features that are all positive and a division hide what the delta rule takes off",
         1.0,
         old / new,
+        "1",
         ("INF-9",),
         tolerance=0.1,
         reason=drawn,
@@ -119,8 +99,8 @@ def order_cases() -> Iterator[Case]:
         "the delta rule over unit keys forgets the old and keeps the new better",
         1,
         int(old < 0.1 and new > 0.4),
+        "count",
         ("INF-9",),
-        unit="count",
         source=f"{_INFINI}, equation 9; likeness of the oldest {old:.3f}, of the newest {new:.3f}",
     )
     for decay in (1.0, 0.9):
@@ -129,6 +109,7 @@ def order_cases() -> Iterator[Case]:
             "nothing decays as published; by the decayed form of the notes a segment fades",
             decay**16,
             weight_of_first(17, decay),
+            "1",
             ("INF-12",),
             tolerance=1e-12,
             reason=_ROUNDED,
@@ -151,6 +132,7 @@ def autoencoder_cases() -> Iterator[Case]:
             "a draw mu + exp(s) e passes ordinary gradients to both of its parameters",
             expected,
             found,
+            "1",
             ("INF-14",),
             tolerance=1e-12,
             reason=_ROUNDED,
@@ -162,8 +144,8 @@ def autoencoder_cases() -> Iterator[Case]:
             "noise is of variational autoencoders only",
             expected,
             equal_codes(64, sampled=sampled),
+            "count",
             ("INF-15",),
-            unit="count",
             source=source,
         )
 
@@ -178,7 +160,7 @@ def compression_cases() -> Iterator[Case]:
             "each compressed slot stands for c tokens, so that a layer looks back on m + c cm",
             reach.compressive_tokens(1 << 20, 1, memory, compressed, rate, own),
             compressed_reach(own, memory, compressed, rate),
+            "token",
             ("INF-16",),
-            unit="token",
             source="Rae et al. 2019, arXiv:1911.05507, section 3",
         )

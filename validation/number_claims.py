@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from costmodels.number_formats.encoding import decode, encode, finite_numbers, round_to
 from costmodels.number_formats.scalars import ScalarFormat, scalar_formats
 from validation.cases import Case
-
-SUITE = "notes-claims"
+from validation.claim_cases import claim_case
 
 _DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
     {
@@ -22,31 +22,12 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
         "bf16": np.dtype(ml_dtypes.bfloat16),
     }
 )
-_NUMPY, _ML_DTYPES = "numpy", "ml_dtypes"
-
-
-def _case(
-    name: str,
-    claim: str,
-    prediction: float,
-    measurement: float,
-    unit: str,
-    claims: tuple[str, ...],
-    library: str = _NUMPY,
-) -> Case:
-    return Case(
-        suite=SUITE,
-        name=name,
-        claim=claim,
-        prediction=prediction,
-        measurement=measurement,
-        unit=unit,
-        tolerance_fraction=0,
-        tolerance_reason="bits and the numbers they mean are exact",
-        method=f"what {library} encodes and decodes",
-        source=f"{library}, of the version that the report states",
-        claims=claims,
-    )
+_STATED = "of the version that the report states"
+_in_bits = partial(claim_case, reason="bits and the numbers they mean are exact")
+_by_numpy = partial(_in_bits, method="what numpy encodes and decodes", source=f"numpy, {_STATED}")
+_by_ml_dtypes = partial(
+    _in_bits, method="what ml_dtypes encodes and decodes", source=f"ml_dtypes, {_STATED}"
+)
 
 
 def _held(number: float, name: str) -> np.generic:
@@ -78,42 +59,39 @@ def format_cases() -> Iterator[Case]:
 def _layout_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
     for name in _DTYPES:
         info, own = _finfo(name), formats[name]
-        yield _case(
+        yield _by_ml_dtypes(
             f"exponent bits of {name}",
             "the field widths of the notes' table",
             own.exponent_bits,
             info.nexp,
             "bit",
             ("FLT-2",),
-            _ML_DTYPES,
         )
-        yield _case(
+        yield _by_ml_dtypes(
             f"mantissa bits of {name}",
             "the field widths of the notes' table",
             own.mantissa_bits,
             info.nmant,
             "bit",
             ("FLT-2",),
-            _ML_DTYPES,
         )
     for name in ("fp16", "bf16"):
         codes = np.arange(1 << 16, dtype=np.uint16)
         theirs = _numbers(codes.view(_DTYPES[name]))
         ours = decode(codes, formats[name])
         same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-        yield _case(
+        yield _by_ml_dtypes(
             f"codes of {name} that decode alike",
             "sign, fraction and biased exponent give the number, with the exceptions of both ends",
             1 << 16,
             int(same.sum()),
             "count",
             ("FLT-1",),
-            _ML_DTYPES,
         )
     shifted = np.arange(1 << 16, dtype=np.uint32) << 16
     theirs = _numbers(shifted.view(np.float32))
     ours = decode(np.arange(1 << 16), formats["bf16"])
-    yield _case(
+    yield _by_numpy(
         "codes of bf16 that are fp32 after a shift by 16 bits",
         "bfloat16 is a shortened float32",
         1 << 16,
@@ -126,7 +104,7 @@ def _layout_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
 def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
     half, brain = (finite_numbers(formats[name]) for name in ("fp16", "bf16"))
     half_info, brain_info = (_finfo(name) for name in ("fp16", "bf16"))
-    yield _case(
+    yield _by_numpy(
         "largest number of fp16",
         "the highest field is kept for infinity, so 65,536 is none",
         float(half.max()),
@@ -134,7 +112,7 @@ def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         "number",
         ("FLT-3", "FLT-4"),
     )
-    yield _case(
+    yield _by_numpy(
         "65,536 in fp16",
         "what is too large becomes infinite",
         float(np.isinf(round_to(65536.0, formats["fp16"]))),
@@ -142,7 +120,7 @@ def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         "truth",
         ("FLT-3", "FLT-4"),
     )
-    yield _case(
+    yield _by_numpy(
         "least normal number of fp16",
         "exponents of normal numbers begin at -14",
         2.0 ** formats["fp16"].least_exponent,
@@ -150,7 +128,7 @@ def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         "number",
         ("FLT-3",),
     )
-    yield _case(
+    yield _by_numpy(
         "numbers of fp16 between 0.5 and 2 that are powers of two",
         "two to the zero is one, not zero",
         3,
@@ -158,26 +136,24 @@ def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         "count",
         ("FLT-4",),
     )
-    yield _case(
+    yield _by_ml_dtypes(
         "least normal number of bf16",
         "exponents of normal numbers begin at -126",
         2.0 ** formats["bf16"].least_exponent,
         float(brain_info.smallest_normal),
         "number",
         ("FLT-7",),
-        _ML_DTYPES,
     )
-    yield _case(
+    yield _by_ml_dtypes(
         "largest number of bf16",
         "the range of float32, but for the last 0.4 %",
         float(brain.max()),
         float(brain_info.max),
         "number",
         ("FLT-7", "FLT-12"),
-        _ML_DTYPES,
     )
     largest = decode(np.array([0x7F7FFFFF]), formats["fp32"])
-    yield _case(
+    yield _by_numpy(
         "largest number of fp32",
         "24 bits of significand and exponents up to 127",
         float(largest[0]),
@@ -186,14 +162,13 @@ def _range_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         ("FLT-8",),
     )
     steps = [2.0 ** -formats[name].mantissa_bits for name in ("bf16", "fp16")]
-    yield _case(
+    yield _by_ml_dtypes(
         "unit of bf16 over that of fp16",
         "fp16 is eight times finer inside its normal range",
         steps[0] / steps[1],
         float(brain_info.eps) / float(half_info.eps),
         "ratio",
         ("FLT-13",),
-        _ML_DTYPES,
     )
 
 
@@ -214,26 +189,24 @@ def _library_code(number: float, name: str) -> int:
 def _code_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
     for number, name, code, claims in _CODES:
         ours = int(encode(np.float32(number), formats[name]))
-        yield _case(
+        yield _by_ml_dtypes(
             f"code of {number} in {name}",
             f"{number} in {name} is 0x{code:x}",
             ours,
             _library_code(number, name),
             "code",
             claims,
-            _ML_DTYPES,
         )
     upper = struct.unpack("<I", struct.pack("<f", 3.14))[0] >> 16
-    yield _case(
+    yield _by_ml_dtypes(
         "code of 3.14 in bf16, truncated",
         "the first 16 bits of fp32, as the notes' program prints them",
         int(encode(np.float32(3.14), formats["bf16"], rounding="truncate")),
         upper,
         "code",
         ("FLT-10", "FLT-16"),
-        "struct of Python",
     )
-    yield _case(
+    yield _by_numpy(
         "leading bits of 3.14 that fp32 and fp16 share",
         "the first six bits agree",
         _shared_bits(
@@ -259,18 +232,17 @@ def _rounding_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         (420.89938, "bf16", ("FLT-19",)),
     )
     for number, name, claims in examples:
-        yield _case(
+        yield _by_ml_dtypes(
             f"{number} as {name} holds it",
             f"{number} rounds to the nearest number of {name}",
             float(round_to(np.float32(number), formats[name])),
             float(_held(number, name)),
             "number",
             claims,
-            _ML_DTYPES,
         )
     code = int(encode(np.float32(8.43535), formats["fp32"]))
     mantissa, exponent = np.frexp(np.float32(8.43535))
-    yield _case(
+    yield _by_numpy(
         "exponent of 8.43535",
         "8.43535 is 8 (1 + m)",
         ((code >> 23) & 0xFF) - 127,
@@ -278,7 +250,7 @@ def _rounding_cases(formats: Mapping[str, ScalarFormat]) -> Iterator[Case]:
         "count",
         ("FLT-5",),
     )
-    yield _case(
+    yield _by_numpy(
         "mantissa field of 8.43535",
         "m is 0.0544, not 0.577",
         (code & 0x7FFFFF) / 2**23,
@@ -306,7 +278,7 @@ def integer_cases() -> Iterator[Case]:
     for value, own, theirs in zip(
         values, wrapped, codes.astype(np.int64).astype(np.int8), strict=True
     ):
-        yield _case(
+        yield _by_numpy(
             f"signed code of {value} in the notes' sample",
             "codes above 127 wrap around",
             float(own),
@@ -314,7 +286,7 @@ def integer_cases() -> Iterator[Case]:
             "code",
             ("INT8-2", "INT8-3"),
         )
-    yield _case(
+    yield _by_numpy(
         "worst error of the notes' sample over 256 scales",
         "a wrapped code is wrong by exactly 256 scales, beside half a step of rounding",
         1.0,
@@ -322,7 +294,7 @@ def integer_cases() -> Iterator[Case]:
         "ratio",
         ("INT8-2", "INT8-3"),
     )
-    yield _case(
+    yield _by_numpy(
         "values of the sample within half a step, with unsigned codes",
         "unsigned codes hold them all",
         len(values),
@@ -330,7 +302,7 @@ def integer_cases() -> Iterator[Case]:
         "count",
         ("INT8-3",),
     )
-    yield _case(
+    yield _by_numpy(
         "codes of eight bits",
         "two's complement runs from -128 to 127",
         2**8,
@@ -339,7 +311,7 @@ def integer_cases() -> Iterator[Case]:
         ("INT8-1",),
     )
     finite = 2**32 - 2 * 2**23 - 1
-    yield _case(
+    yield _by_numpy(
         "distinct finite numbers of fp32",
         "all codes but those of the highest exponent, the two zeros being one",
         finite,
@@ -352,7 +324,7 @@ def integer_cases() -> Iterator[Case]:
     for outlier, claims in ((1000.0, ("INT8-7",)),):
         step = outlier / 127
         inside = int(np.abs(gaussian).max() / step + 0.5)
-        yield _case(
+        yield _by_numpy(
             f"codes left to Gaussian numbers beside an outlier of {outlier:g}",
             "a scale that holds the outlier leaves few codes to the rest",
             2 * inside + 1,
@@ -362,12 +334,11 @@ def integer_cases() -> Iterator[Case]:
         )
     codes = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
     own = decode(np.arange(256), scalar_formats()["fp8_e4m3fn"])
-    yield _case(
+    yield _by_ml_dtypes(
         "codes of fp8 e4m3 within one of zero",
         "a format that hardware multiplies, with nearly half of its codes in [-1, 1]",
         int((np.abs(own) <= 1).sum()),
         int((np.abs(codes) <= 1).sum()),
         "count",
         ("INT8-5",),
-        _ML_DTYPES,
     )

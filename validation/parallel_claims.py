@@ -24,44 +24,17 @@ from simulator.program import ActionWork, PipelineProgram, StepEnd
 from simulator.resources import FREE_LINK
 from simulator.whatif import estimate
 from validation.cases import Case
+from validation.claim_cases import claim_case
 from validation.torch_programs.records import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER
-
-SUITE = "notes-claims"
 
 _SIMULATED = "the event simulator, which plays actions and does not know the formula"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, table 2"
 _COUNTED = "bytes counted at each rank of a ring over gloo, four processes"
 _RING_ELEMENTS = 4096
-_EQUAL = "both are counts"
 _PAPER_DIGITS = "the paper's formula, up to rounding of floating-point numbers"
 
 
-def _case(
-    name: str,
-    claim: str,
-    prediction: float,
-    measurement: float,
-    unit: str,
-    claims: tuple[str, ...],
-    *,
-    method: str,
-    source: str,
-    tolerance: float = 0.0,
-    reason: str = _EQUAL,
-) -> Case:
-    return Case(
-        suite=SUITE,
-        name=name,
-        claim=claim,
-        prediction=prediction,
-        measurement=measurement,
-        unit=unit,
-        tolerance_fraction=tolerance,
-        tolerance_reason=reason,
-        method=method,
-        source=source,
-        claims=claims,
-    )
+_case = partial(claim_case, reason="both are counts")
 
 
 def tensor_cases() -> Iterator[Case]:

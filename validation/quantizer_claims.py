@@ -1,6 +1,7 @@
 """Claims on quantizers, decided by torch's own: ranges, scales, errors, bytes, gradients."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -10,39 +11,20 @@ from costmodels.number_formats.clipping import best_clip, clipped, outlier_sqnr_
 from costmodels.number_formats.error import expected_sqnr_db
 from costmodels.number_formats.layouts import stored_format
 from validation.cases import Case
-from validation.number_claims import SUITE
+from validation.claim_cases import claim_case
 
 Numbers = NDArray[np.float64]
 
 _SHAPE = (256, 1024)
 _DRAWS = "drawn numbers: 262,144 of them leave 0.03 dB, and the clipped tail 0.1"
-_EXACT = "counts and bytes are equal or they are not"
 
 
-def _case(
-    name: str,
-    claim: str,
-    values: tuple[float, float],
-    unit: str,
-    claims: tuple[str, ...],
-    *,
-    tolerance: float = 0.0,
-    reason: str = _EXACT,
-    source: str = "torch, of the version that the report states",
-) -> Case:
-    return Case(
-        suite=SUITE,
-        name=name,
-        claim=claim,
-        prediction=values[0],
-        measurement=values[1],
-        unit=unit,
-        tolerance_fraction=tolerance,
-        tolerance_reason=reason,
-        method="a small program, run",
-        source=source,
-        claims=claims,
-    )
+_case = partial(
+    claim_case,
+    method="a small program, run",
+    source="torch, of the version that the report states",
+    reason="counts and bytes are equal or they are not",
+)
 
 
 def _drawn(seed: int = 3) -> Numbers:
@@ -84,7 +66,8 @@ def _scale_cases() -> Iterator[Case]:
         yield _case(
             f"INT8 error of weights of deviation {scale:g}",
             "the ratio of signal to noise does not depend on the scale of the weights",
-            (expected, _sqnr_db(values, _int8_rows(values))),
+            expected,
+            _sqnr_db(values, _int8_rows(values)),
             "dB",
             ("INT8-4",),
             tolerance=0.005,
@@ -99,10 +82,8 @@ def _uniform_cases() -> Iterator[Case]:
         yield _case(
             f"error of {name} on Gaussian rows",
             "on Gaussian rows uniform codes are better than FP8",
-            (
-                expected_sqnr_db(stored_format(name), rows=_SHAPE[0], columns=_SHAPE[1]),
-                _sqnr_db(values, numbers),
-            ),
+            expected_sqnr_db(stored_format(name), rows=_SHAPE[0], columns=_SHAPE[1]),
+            _sqnr_db(values, numbers),
             "dB",
             ("INT8-6",),
             tolerance=0.005,
@@ -115,7 +96,8 @@ def _uniform_cases() -> Iterator[Case]:
     yield _case(
         "error of INT8 on Gaussian rows with an outlier of 60 deviations",
         "an outlier coarsens the whole row",
-        (float(-10 * np.log10((60 / 127) ** 2 / 12)), uniform),
+        float(-10 * np.log10((60 / 127) ** 2 / 12)),
+        uniform,
         "dB",
         ("INT8-6",),
         tolerance=0.005,
@@ -125,7 +107,8 @@ def _uniform_cases() -> Iterator[Case]:
     yield _case(
         "FP8 is better than INT8 on rows with an outlier",
         "floats keep what is small beside an outlier",
-        (1.0, float(floating > uniform)),
+        1.0,
+        float(floating > uniform),
         "truth",
         ("INT8-6",),
     )
@@ -136,10 +119,8 @@ def _uniform_cases() -> Iterator[Case]:
     yield _case(
         "error of INT8 beside one number in 256 that is 30 times as large",
         "outliers decide the error of uniform codes",
-        (
-            outlier_sqnr_db(8, 256, share=share, scale=30),
-            _sqnr_db(mixed[:, 1:], _int8_rows(mixed)[:, 1:]),
-        ),
+        outlier_sqnr_db(8, 256, share=share, scale=30),
+        _sqnr_db(mixed[:, 1:], _int8_rows(mixed)[:, 1:]),
         "dB",
         ("INT8-6",),
         tolerance=0.02,
@@ -157,10 +138,8 @@ def _range_cases() -> Iterator[Case]:
             yield _case(
                 f"error of {bits} bits in a range of {said}",
                 "too small a range clips, too large a one rounds coarsely",
-                (
-                    clipped(bits, clip).sqnr_db,
-                    _sqnr_db(values, held_in_cells(values, bits, clip)),
-                ),
+                clipped(bits, clip).sqnr_db,
+                _sqnr_db(values, held_in_cells(values, bits, clip)),
                 "dB",
                 ("INT8-9",),
                 tolerance=0.02,
@@ -172,10 +151,8 @@ def _range_cases() -> Iterator[Case]:
         yield _case(
             f"static range on numbers of {spread:g} times the calibration's spread",
             "a static range is fixed by calibration; numbers that spread further are clipped",
-            (
-                static_sqnr_db(8, best, spread),
-                _sqnr_db(shifted, held_in_cells(shifted, 8, best)),
-            ),
+            static_sqnr_db(8, best, spread),
+            _sqnr_db(shifted, held_in_cells(shifted, 8, best)),
             "dB",
             ("INT8-8",),
             tolerance=0.02,
@@ -185,7 +162,8 @@ def _range_cases() -> Iterator[Case]:
         yield _case(
             f"dynamic range on numbers of {spread:g} times the spread",
             "a dynamic range is found from the numbers at run time, and as good for any spread",
-            (clipped(8, best).sqnr_db, _sqnr_db(shifted, held_in_cells(shifted, 8, dynamic))),
+            clipped(8, best).sqnr_db,
+            _sqnr_db(shifted, held_in_cells(shifted, 8, dynamic)),
             "dB",
             ("INT8-8",),
             tolerance=0.02,
@@ -206,7 +184,8 @@ def training_cases() -> Iterator[Case]:
     yield _case(
         "bytes that INT8 saves of fp32",
         "three of four bytes a weight, less scales and zero points",
-        (3 * rows * columns - 16 * rows, saved),
+        3 * rows * columns - 16 * rows,
+        saved,
         "byte",
         ("PTQ-1",),
     )
@@ -216,10 +195,8 @@ def training_cases() -> Iterator[Case]:
         yield _case(
             f"weights read in bf16 over {name}",
             "weight-only formats save reading: 16 bits over those of a weight",
-            (
-                16 / stored.bits_per_weight(rows, columns),
-                wide / made_by_library(values.astype(np.float32), name).stored_bytes,
-            ),
+            16 / stored.bits_per_weight(rows, columns),
+            wide / made_by_library(values.astype(np.float32), name).stored_bytes,
             "ratio",
             ("PTQ-2",),
             tolerance=1e-12,
@@ -238,7 +215,7 @@ def training_cases() -> Iterator[Case]:
         yield _case(
             said,
             "the backward passes gradients straight through inside the range, none outside",
-            pair,
+            *pair,
             "count",
             ("QAT-2",),
         )
