@@ -278,6 +278,18 @@ def show_traffic(account: TrafficAccount) -> None:
         )
         table.add_row("total", *[""] * 6, *map(format_traffic, totals), style="bold")
         print_table(out, table)
+    _show_host(out, account)
+
+
+def _show_host(out: Console, account: TrafficAccount) -> None:
+    """Print what passes between a GPU of each stage and its host, where something does."""
+    there, back = account.device_to_host_bytes, account.host_to_device_bytes
+    for label, stage in _groups(list(zip(there, back, strict=True))):
+        if there[stage] or back[stage]:
+            out.print(
+                f"a GPU of {_stages(label)} sends {format_traffic(there[stage])} to its host in a "
+                f"step, and takes {format_traffic(back[stage])} back"
+            )
 
 
 def _message_cells(message: Message, stage: int) -> tuple[str, ...]:

@@ -196,6 +196,8 @@ class TrafficAccount(msgspec.Struct, frozen=True, kw_only=True):
         Stage whose GPUs send most [index].
     sent_bytes, received_bytes : float
         What all GPUs send, and receive [byte].
+    device_to_host_bytes, host_to_device_bytes : list of float
+        What a GPU of each stage sends to the memory of its host, and takes back [byte].
     """
 
     schema_version: int
@@ -208,6 +210,8 @@ class TrafficAccount(msgspec.Struct, frozen=True, kw_only=True):
     busiest_stage_index: int
     sent_bytes: float
     received_bytes: float
+    device_to_host_bytes: list[float]
+    host_to_device_bytes: list[float]
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -665,6 +669,8 @@ def traffic_account(scenario: Scenario) -> TrafficAccount:
         busiest_stage_index=table.one("busiest_stage_index"),
         sent_bytes=float(table.one("sent_bytes")),
         received_bytes=float(table.one("received_bytes")),
+        device_to_host_bytes=table.numbers("device_to_host_bytes"),
+        host_to_device_bytes=table.numbers("host_to_device_bytes"),
     )
 
 
@@ -674,6 +680,8 @@ _TRAFFIC = (
     "busiest_stage_index",
     "sent_bytes",
     "received_bytes",
+    "device_to_host_bytes",
+    "host_to_device_bytes",
 )
 
 

@@ -115,6 +115,7 @@ def scenario_of(
     replicas: int = 1,
     plan: Mapping[str, Any] | None = None,
     workload: Mapping[str, Any] | None = None,
+    cluster: Mapping[str, Any] | None = None,
 ) -> Scenario:
     """Return the scenario of a small model in fp32 on processes of a CPU.
 
@@ -124,7 +125,7 @@ def scenario_of(
         Table of the model.
     replicas : int
         Processes, each with a replica of one microbatch [count].
-    plan, workload : mapping, optional
+    plan, workload, cluster : mapping, optional
         Fields that differ: two sequences of eight tokens a microbatch, a naive kernel.
 
     Returns
@@ -139,7 +140,7 @@ def scenario_of(
     return scenario_from_table(
         {
             "model": dict(model),
-            "cluster": f"cpu:{replicas}",
+            "cluster": {"preset": f"cpu:{replicas}"} | dict(cluster or {}),
             "precision": dict(CAST_RECIPE) if planned.get("cast_on_gather") else "fp32",
             "plan": planned,
             "workload": {"global_batch_size": batch, "sequence_length": 8} | dict(workload or {}),

@@ -126,6 +126,8 @@ def test_messages_add_up_to_what_the_estimate_says_of_each_axis(scenario: Scenar
     assert account.sent_bytes == traffic["sent_bytes"]
     assert account.received_bytes == pytest.approx(account.sent_bytes, rel=1e-12)
     assert account.busiest_stage_index == traffic["busiest_stage_index"]
+    for name in ("device_to_host_bytes", "host_to_device_bytes"):
+        assert getattr(account, name) == traffic[name]
 
 
 @EVERY

@@ -19,6 +19,7 @@ from validation import (
     flop_counts,
     kv_cache_bytes,
     module_parameters,
+    offloaded_tensors,
     parallel_claims,
     saved_tensors,
     state_bytes,
@@ -169,6 +170,12 @@ MUTANTS = (
         "torch_ffn_bytes",
         lambda value, given: value + given["microbatch_tokens"],
         _small(saved_tensors.saved_cases, "gated"),
+    ),
+    Mutant(
+        "a layer on the host that never left",
+        "kind_offloaded_layers",
+        lambda value, _: 0 * value,
+        _small(offloaded_tensors.offloaded_cases, "gated"),
     ),
     Mutant(
         "keys without values in the cache",

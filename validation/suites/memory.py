@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from validation import adapter_counts, peak_memory, saved_tensors, state_bytes
+from validation import adapter_counts, offloaded_tensors, peak_memory, saved_tensors, state_bytes
 from validation.jobs import Job, Settings, Suite
 
 
@@ -11,6 +11,7 @@ def _jobs(settings: Settings) -> Sequence[Job]:
     return [
         Job(name="states", run=state_bytes.state_cases),
         Job(name="saved", run=saved_tensors.saved_cases),
+        Job(name="offloaded", run=offloaded_tensors.offloaded_cases),
         Job(name="adapters", run=adapter_counts.adapter_cases),
         Job(
             name="peak",

@@ -17,7 +17,7 @@ from validation.torch_programs.blocks import Block, Decoder, Head
 from validation.torch_programs.counting import one_thread
 
 
-def _identity(tensor: torch.Tensor) -> int:
+def storage_identity(tensor: torch.Tensor) -> int:
     """Return what tells a storage from others even after its memory is given up."""
     return int(StorageWeakRef(tensor.untyped_storage()).cdata)
 
@@ -32,7 +32,7 @@ class Saved:
     """
 
     def __init__(self, others: Iterator[torch.Tensor]) -> None:
-        self._others = {_identity(tensor) for tensor in others}
+        self._others = {storage_identity(tensor) for tensor in others}
         # Tensors themselves are kept, so that no storage ends and another has its identity.
         self._kept: dict[int, torch.Tensor] = {}
 
@@ -43,7 +43,7 @@ class Saved:
             yield
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        place = _identity(tensor)
+        place = storage_identity(tensor)
         if place not in self._others:
             self._kept.setdefault(place, tensor)
         return tensor

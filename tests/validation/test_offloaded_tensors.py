@@ -1,0 +1,61 @@
+"""Activations on the host equal, to the byte, what a decoder moves."""
+
+import pytest
+
+from costmodels.specs.plan import Recompute, RecomputeModule
+from validation.cases import passed
+from validation.offloaded_tensors import NAMES, Setting, offloaded_cases, offloaded_scenario
+from validation.small_models import MODELS, predicted
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the validation extra")
+pytestmark = pytest.mark.torch
+
+USUAL = (RecomputeModule.CORE_ATTN,)
+
+
+@pytest.mark.parametrize("name", ["grouped queries", "shared experts"])
+def test_layers_leave_stay_and_come_back_as_is_said(name: str) -> None:
+    cases = offloaded_cases({name: MODELS[name]})
+    assert len(cases) == 4 * 2 * 3
+    assert [case for case in cases if not passed(case)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"grouped queries", "shared experts"}))
+def test_layers_of_every_model_leave_as_is_said(name: str) -> None:
+    cases = offloaded_cases({name: MODELS[name]})
+    assert [case for case in cases if not passed(case)] == []
+
+
+def test_the_suite_has_every_kind_of_layer() -> None:
+    assert set(NAMES) <= MODELS.keys()
+
+
+def test_what_save_on_cpu_copies_is_more() -> None:
+    """It is handed weights too, and a tensor once for each operation that saves it."""
+    from validation.torch_programs.blocks import Block
+    from validation.torch_programs.offloading import copied_by_save_on_cpu
+
+    scenario = offloaded_scenario(MODELS["gated"], Setting(Recompute.NONE, USUAL, 1))
+    block = Block(scenario.model, 0)
+    copied = copied_by_save_on_cpu(block, torch.randn(2, 8, 24, requires_grad=True))
+    assert copied.weights_bytes == sum(weight.nbytes for weight in block.parameters())
+    (said,) = predicted(scenario, ("layer_activation_bytes",))["layer_activation_bytes"]
+    # At the least what the norms give, which three matrices save, and then two.
+    assert copied.activations_bytes >= said + 3 * 2 * 8 * 24 * 4
+
+
+def test_a_storage_that_others_hold_has_not_left() -> None:
+    from validation.torch_programs.offloading import Group
+    from validation.torch_programs.saving import storage_identity
+
+    weight = torch.nn.Parameter(torch.randn(3, 3))
+    hidden = torch.randn(5, 3, requires_grad=True)
+    group = Group({storage_identity(weight)})
+    with group.open():
+        out = (hidden @ weight).relu()
+    assert (group.host_bytes, group.returned_bytes) == (2 * 5 * 3 * 4, 0)
+    assert group.remaining_bytes == 2 * 5 * 3 * 4  # by `hidden` and `out`
+    out.sum().backward()
+    assert group.returned_bytes == group.host_bytes
+    assert torch.equal(weight.grad, hidden.T @ (out > 0).to(out.dtype))
