@@ -35,6 +35,7 @@ import numpy as np
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.scenario import Scenario, scenario_from_table
+from costmodels.units import parse_quantity
 
 Row: TypeAlias = dict[str, str]
 
@@ -49,8 +50,10 @@ _BLACKWELL_SINCE = "2026-05-07"
 _NOT_DESCRIBING = dict.fromkeys(
     ("split", "environment", "recorded", "allocated_bytes", "cublas_workspace"), ""
 )
-_KIB, _MIB = 2**10, 2**20
-_HANDLES, _GROUPED_STREAMS = 2, 4
+_LARGE, _SMALL, _SMALL_ENGINE = (
+    int(parse_quantity(size, "bytes")) for size in ("32 MiB", "8320 KiB", "4 MiB")
+)
+_HANDLES, _GROUPED_STREAMS, _SCALES = 2, 4, 256
 
 
 def _number(row: Row, column: str, default: int = 1) -> int:
@@ -270,11 +273,13 @@ def cublas_workspace_bytes(row: Row) -> int:
     """Return a workspace of cuBLAS as PyTorch sets it [byte]."""
     if row["cublas_workspace"]:
         pairs = re.findall(r":(\d+):(\d+)", row["cublas_workspace"])
-        return sum(int(size) * int(count) for size, count in pairs) * _KIB
+        return sum(
+            int(parse_quantity(f"{size} KiB", "bytes")) * int(count) for size, count in pairs
+        )
     large = row["accelerator"] == "H100-80GB" or (
         row["accelerator"] == "GB200" and row["recorded"] >= _BLACKWELL_SINCE
     )
-    return 32 * _MIB if large else (2 * 4096 + 8 * 16) * _KIB
+    return _LARGE if large else _SMALL
 
 
 def engine_workspace_bytes(row: Row) -> int:
@@ -284,5 +289,5 @@ def engine_workspace_bytes(row: Row) -> int:
     """
     if row["implementation"] == _OWN and not row["experts"]:
         return 0
-    one = 4 * _MIB if row["accelerator"] == "A100-80GB" else 32 * _MIB + 256
+    one = _SMALL_ENGINE if row["accelerator"] == "A100-80GB" else _LARGE + _SCALES
     return one * (1 + (_GROUPED_STREAMS if _stated(row, "grouped_gemm") else 0))
