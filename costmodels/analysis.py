@@ -22,6 +22,7 @@ from costmodels import (
     flops,
     gradient_buckets,
     memory,
+    messages,
     offload,
     optimizer_states,
     parameters,
@@ -45,19 +46,11 @@ from costmodels.attention import layouts
 from costmodels.compilation import Columns
 from costmodels.errors import PresetNotFoundError, not_found_message
 from costmodels.leaves import leaves
-from costmodels.messages import (
-    context_parallel,
-    data_parallel,
-    expert_parallel,
-    pipeline_parallel,
-    tensor_parallel,
-    wire,
-)
 from costmodels.pipelining import quantities as pipelining
 from costmodels.quantities import KIND, Quantity, parameters_of, quantities_of
 
 MODULES = (
-    parameters,
+    *parameters.MODULES,
     prediction,
     layouts,
     adapters,
@@ -75,22 +68,17 @@ MODULES = (
     exchanges,
     communication,
     traffic,
-    tensor_parallel,
-    pipeline_parallel,
-    data_parallel,
-    expert_parallel,
-    context_parallel,
-    wire,
+    *messages.MODULES,
     work,
     conventions,
     recomputation,
     roofline,
-    timing,
+    *timing.MODULES,
     step_end,
     step,
     throughput,
     pricing,
-    serving,
+    *serving.MODULES,
     serving_time,
 )
 """The modules of closed forms, in the order of derivation."""

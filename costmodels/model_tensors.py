@@ -65,7 +65,7 @@ def model_tensors(model: Model) -> tuple[Tensor, ...]:
 
     Notes
     -----
-    Their elements sum to `costmodels.parameters.total_parameters`. Layers that predict further
+    Their elements sum to `costmodels.parameters.whole.total_parameters`. Layers that predict further
     tokens are not among them, as there.
     """
     hidden = model.hidden_size

@@ -37,7 +37,7 @@ from costmodels.quantities import (
     Scope,
     quantity,
 )
-from costmodels.serving import cache_token_bytes
+from costmodels.serving.caches import cache_token_bytes
 
 _LAYER = (KIND,)
 _STAGE = (STAGE,)

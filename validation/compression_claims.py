@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_model
-from costmodels.parameters import router_parameters
+from costmodels.parameters.layers import router_parameters
 from costmodels.presets import model_preset
 from validation.cases import Case
 from validation.claim_cases import claim_case

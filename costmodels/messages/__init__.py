@@ -11,3 +11,22 @@ References
 ----------
 .. [1] R. Thakur, R. Rabenseifner, W. Gropp, 2005, section 4. doi:10.1177/1094342005051521.
 """
+
+from costmodels.messages import (
+    context_parallel,
+    data_parallel,
+    expert_parallel,
+    pipeline_parallel,
+    tensor_parallel,
+    wire,
+)
+
+MODULES = (
+    tensor_parallel,
+    pipeline_parallel,
+    data_parallel,
+    expert_parallel,
+    context_parallel,
+    wire,
+)
+"""In the order of derivation."""

@@ -3,7 +3,7 @@
 from costmodels.attention.layouts import ATTENTION_QUERY_SIZE, LAYOUTS
 from costmodels.errors import NotModelledError, SpecError
 from costmodels.leaves import Sections
-from costmodels.serving import CACHE_ELEMENTS
+from costmodels.serving.caches import CACHE_ELEMENTS
 from costmodels.specs.layouts import Compressive, Dense, Dilated, DilatedHeads, Layout, type_of
 from costmodels.specs.model import Model
 from costmodels.specs.workload import Optimizer, WorkloadKind

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from costmodels.analysis import evaluate
 from costmodels.attention.projections import softmax_matrix_parameters
 from costmodels.compilation import compile_columns, compile_model
-from costmodels.parameters import (
-    expert_matrix_parameters,
-    head_gpu_parameters,
-    norm_parameters,
-    vocabulary_rows,
-)
+from costmodels.parameters.layers import expert_matrix_parameters, norm_parameters
+from costmodels.parameters.stages import head_gpu_parameters, vocabulary_rows
 from costmodels.scenario import Scenario
 from costmodels.specs.layouts import (
     Chunked,

@@ -20,7 +20,8 @@ from costmodels.attention.accounts import Account, Heads
 from costmodels.errors import NotModelledError, ShardwiseError, SpecError
 from costmodels.presets import model_preset
 from costmodels.scenario import Scenario, scenario_from_table
-from costmodels.serving import cache_token_bytes, latent_cache_elements, softmax_copied_parameters
+from costmodels.serving.caches import cache_token_bytes, latent_cache_elements
+from costmodels.serving.weights import softmax_copied_parameters
 from costmodels.weight_storage import stored_tensors, weight_recipe
 from simulator import whatif
 from simulator.accounting import memory_account, traffic_account, work_account

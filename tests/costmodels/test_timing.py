@@ -6,23 +6,24 @@ import pytest
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
-from costmodels.timing import (
+from costmodels.timing.chunks import (
     chunk_backward_data_s,
     chunk_backward_s,
-    chunk_backward_sequence_s,
-    chunk_backward_tensor_s,
     chunk_backward_work_s,
     chunk_forward_data_s,
     chunk_forward_s,
-    chunk_forward_sequence_s,
-    chunk_forward_tensor_s,
     chunk_forward_work_s,
-    chunk_gather_s,
-    chunk_gradient_s,
-    chunk_input_gradient_s,
     hop_occupancy_s,
     hop_s,
     stage_microbatch_s,
+)
+from costmodels.timing.data_parallel import chunk_gather_s, chunk_gradient_s
+from costmodels.timing.tensor_parallel import (
+    chunk_backward_sequence_s,
+    chunk_backward_tensor_s,
+    chunk_forward_sequence_s,
+    chunk_forward_tensor_s,
+    chunk_input_gradient_s,
 )
 from tests.costmodels.witnesses import witness
 
