@@ -42,18 +42,18 @@ def hop_receive_calls(chunk_microbatch_count: Column, chunk_hops: Axis) -> Colum
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * microbatch_count * (total(chunk_forward_handover_gather_count)"
+    formula="1.0 * chunk_microbatch_count * (total(chunk_forward_handover_gather_count)"
     " + total(chunk_backward_handover_gather_count))",
     source="Narayanan et al. 2021, arXiv:2104.04473, section 4.1",
 )
 def handover_all_gather_calls(
-    microbatch_count: Column,
+    chunk_microbatch_count: Column,
     chunk_forward_handover_gather_count: Axis,
     chunk_backward_handover_gather_count: Axis,
 ) -> Column:
     """Return the all-gathers of activations and gradients that arrive in parts, over a step [count]."""
     both = total(chunk_forward_handover_gather_count) + total(chunk_backward_handover_gather_count)
-    return as_float(microbatch_count) * both
+    return as_float(chunk_microbatch_count) * both
 
 
 @quantity(

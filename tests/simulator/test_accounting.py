@@ -58,6 +58,8 @@ def _scheduled() -> list[Any]:
                 "schedule": name.value,
                 "zero_stage": zero,
                 "expert_parallel_size": 1 + zero,
+                "tensor_parallel_size": 2 - zero,
+                "scatter_gather_handovers": not zero,
                 "recompute": "full" if zero else "none",
             }
             table = {
