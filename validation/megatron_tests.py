@@ -69,10 +69,12 @@ def replicas(row: Row) -> int:
     return _number(row, "gpus") // (_number(row, "tp") * _number(row, "pp") * _number(row, "cp"))
 
 
+_ZERO_STAGES: Mapping[str, int] = {"optim": 1, "optim_grads": 2, "optim_grads_params": 3}
+"""Stages of ZeRO by what Megatron-LM's fully sharded data parallelism shards."""
+
 _LEFT_OUT: Mapping[str, str] = {
     "reinforcement": "training by reinforcement",
     "fp8": "fp8",
-    "sharded": "fully sharded",
     "teacher": "a second model, the teacher",
 }
 
@@ -142,7 +144,7 @@ def scenario_of(row: Row) -> Scenario:
         "context_parallel_size": _number(row, "cp"),
         "micro_batch_size": _number(row, "micro_batch"),
         "sequence_parallel": tensor > 1 and _stated(row, "sequence_parallel"),
-        "zero_stage": int(sharded),
+        "zero_stage": _ZERO_STAGES[row["sharded"]] if row["sharded"] else int(sharded),
     }
     if row["experts"]:
         plan["expert_parallel_size"] = _number(row, "ep")

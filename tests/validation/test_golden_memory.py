@@ -217,3 +217,8 @@ def test_states_sharded_over_a_part_of_the_replicas_take_more() -> None:
     over_all = terms_of(row_of(**shared))["states"]
     over_half = terms_of(row_of(**shared, optimizer_instances="2"))["states"]
     assert over_half / over_all == pytest.approx((6 + 12 / 4) / (6 + 12 / 8), rel=1e-5)
+
+
+def test_full_sharding_is_the_third_stage_of_zero() -> None:
+    states = terms_of(row_of(sharded="optim_grads_params"))["states"]
+    assert states / terms_of(row_of())["states"] == pytest.approx(1 / 8, rel=1e-4)
