@@ -123,6 +123,9 @@ class SharedStep:
     part_counts : sequence of int
         By virtual stage, the equal parts of computing and sending that such an action consists of,
         its layers [count].
+    host_copies_s : sequence of float
+        By virtual stage, how long an action copies activations to the host, or back, beside all
+        else that it does, over a link that no other uses; empty for none [s].
     """
 
     program: PipelineProgram
@@ -134,6 +137,7 @@ class SharedStep:
         default_factory=dict
     )
     part_counts: Sequence[int] = ()
+    host_copies_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +260,8 @@ class _Rank:
         stage, kind, microbatch = action
         duration_s = self.tasks[kind][stage].costs[microbatch].duration_s
         streams = self.step.streams[kind][stage] if kind in self.step.streams else ()
+        copy_s = self.copy_s(stage, microbatch)
+        copied = [self.env.timeout(copy_s)] if copy_s else []
         self.starts_s.append(self.env.now)
         for stream in streams:
             if stream.when is When.BEFORE:
@@ -266,14 +272,21 @@ class _Rank:
         if is_last and self.step.overlaps_reduction:
             waited_s = sum(self.network.alone_s(one.size_bytes, one.way.uses) for one in traffic)
             waited_s += sum(one.way.latency_s for one in traffic)
-            self.env.process(self.reduce(stage, duration_s + waited_s, ended))
+            self.env.process(self.reduce(stage, max(duration_s + waited_s, copy_s), ended))
         yield from self.go_on(duration_s, traffic, stage, microbatch)
-        ended.succeed()
         yield from beside
         for stream in streams:
             if stream.when is When.AFTER:
                 yield self.collect(stream)
+        yield from copied
+        ended.succeed()
         self.ends_s.append(self.env.now)
+
+    def copy_s(self, stage: int, microbatch: int) -> float:
+        """Return how long an action copies activations to the host or back [s]."""
+        copies, scales = self.step.host_copies_s, self.step.program.microbatch_scales
+        scale = scales[microbatch] if scales else 1
+        return copies[stage] * scale if copies else 0.0
 
     def go_on(
         self, duration_s: float, traffic: Sequence[LayerTraffic], stage: int, microbatch: int

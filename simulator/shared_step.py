@@ -44,6 +44,7 @@ _INPUTS = (
     "chunk_forward_compute_s",
     "chunk_backward_compute_s",
     "chunk_recompute_s",
+    "chunk_offload_s",
     "chunk_layers",
     "chunk_trained_parameters",
     "chunk_last_bucket_parameters",
@@ -319,5 +320,6 @@ def shared_step(
             ActionKind.BACKWARD: inner["backward"],
             ActionKind.INPUT_GRADIENT: inner["backward"],
         },
+        host_copies_s=[of_stage("chunk_offload_s", stage) for stage in stages],
         part_counts=[_part_count(base, int(of_stage("chunk_layers", stage))) for stage in stages],
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
+from costmodels.offload import chunk_backward_offload_s, chunk_forward_offload_s
 from tests.costmodels.witnesses import witness
 
 NUMBER = "plan.offload_activations_num_layers"
@@ -140,3 +141,52 @@ def test_nothing_is_lost_and_more_layers_take_less_memory_and_more_time(
     if changes["cluster__host_bandwidth_bytes_per_s"] == 1e15:
         assert (values["step_s"] == values["step_s"][0]).all()
     assert (values["offload_exposed_s"][0] == 0).all()
+
+
+def forward_by_layers(work_s: float, copy_s: float, layers: int, sent: int) -> float:
+    """Return how long a forward takes where two layers stand on the GPU beside those that stay."""
+    places = layers - sent + 2
+    now_s, link_s = 0.0, 0.0
+    left_s: list[float] = []
+    for layer in range(layers):
+        gone = layer + 1 - places
+        now_s = max(now_s, left_s[gone - 1] if gone > 0 else 0.0) + work_s
+        if layer < sent:
+            link_s = max(link_s, now_s) + copy_s
+            left_s.append(link_s)
+    return now_s
+
+
+def backward_by_layers(work_s: float, copy_s: float, layers: int, sent: int) -> float:
+    """Return how long a backward takes that finds two free places on the GPU."""
+    now_s, link_s = 0.0, 0.0
+    ended_s: list[float] = []
+    for place in range(layers):
+        copy = place - (layers - sent)
+        if copy >= 0:
+            link_s = max(link_s, ended_s[copy - 2] if copy >= 2 else 0.0) + copy_s
+            now_s = max(now_s, link_s)
+        now_s += work_s
+        ended_s.append(now_s)
+    return now_s
+
+
+@given(
+    st.floats(0.1, 10.0),
+    st.floats(0.1, 10.0),
+    st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
+)
+def test_layer_by_layer_it_takes_as_long_but_for_the_ends(
+    work_s: float, copy_s: float, counts: tuple[int, int]
+) -> None:
+    """The last two copies end behind a forward; a backward ends with the work of one layer."""
+    layers, sent = counts
+    work, copies = (layers * work_s, sent * copy_s)
+    forward = work + chunk_forward_offload_s(copies, work, 0.0)
+    backward = work + chunk_backward_offload_s(copies, work, 0.0)
+    rounding = 1e-9 * forward
+    ends = 2 * max(copy_s - work_s, 0.0)
+    played = forward_by_layers(work_s, copy_s, layers, sent)
+    assert forward - ends - rounding <= played <= forward + rounding
+    played = backward_by_layers(work_s, copy_s, layers, sent)
+    assert backward - rounding <= played <= backward + work_s + rounding

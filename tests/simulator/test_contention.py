@@ -34,7 +34,7 @@ def scenario(plan: dict[str, Any] | None = None, cluster: str = "h100-sxm:64") -
     return scenario_from_table(
         {
             "model": "llama-3.1-8b",
-            "cluster": cluster,
+            "cluster": {"preset": cluster, "host_bandwidth_bytes_per_s": 1e10},
             "plan": {
                 "tensor_parallel_size": 8,
                 "pipeline_parallel_size": 4,
@@ -50,6 +50,8 @@ def contended(described: Scenario, **sharing: Any) -> Any:
     return contended_step(described, compile_columns(described), Sharing(**sharing))
 
 
+OFFLOADED = {"offload_activations_num_layers": 3}
+
 PLANS: tuple[dict[str, Any], ...] = (
     {},
     {"zero_stage": 0, "overlap_gradient_reduction": False},
@@ -63,6 +65,7 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"schedule": "zb-v", "virtual_stages": 2, "zero_stage": 3},
     {"schedule": "dualpipe-v", "virtual_stages": 2, "zero_stage": 2},
     {"schedule": "dualpipe", "virtual_stages": 2},
+    OFFLOADED,
 )
 
 
@@ -91,6 +94,10 @@ def test_sharing_never_helps_and_says_why_it_costs(plan: dict[str, Any]) -> None
         {"schedule": "zb-h2", "zero_stage": 3},
         {"schedule": "zb-auto"},
         {"schedule": "zb-v", "virtual_stages": 2},
+        OFFLOADED,
+        {**OFFLOADED, "zero_stage": 3},
+        {**OFFLOADED, "zero_stage": 2, "overlap_gradient_reduction": False},
+        {**OFFLOADED, "schedule": "interleaved-1f1b", "virtual_stages": 2},
     ],
 )
 def test_one_replica_alone_takes_the_time_of_private_links(plan: dict[str, Any]) -> None:
