@@ -182,6 +182,10 @@ def show_memory(account: MemoryAccount) -> None:
         )
         table.add_row("left", *left)
         print_table(out, table)
+    for label, stage in _groups(account.host_bytes):
+        if account.host_bytes[stage]:
+            held = format_bytes(account.host_bytes[stage])
+            out.print(f"a GPU of {_stages(label)} has {held} more in the memory of its host")
     _show_caches(out, account)
     for note in account.notes:
         out.print(f"- {note}", soft_wrap=True)

@@ -97,6 +97,8 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
         In the order of the catalogue.
     stage_bytes : list of int
         Their sum [byte].
+    host_bytes : list of int
+        What a GPU of each stage has in the memory of its host, in training, beside all this [byte].
     replica_sequence_count : int or None
         Sequences whose keys and values a replica keeps, in inference [count].
     serving_tokens : int or None
@@ -123,6 +125,7 @@ class MemoryAccount(msgspec.Struct, frozen=True, kw_only=True):
     chunk_in_flight_count: list[list[int]]
     components: tuple[Component, ...]
     stage_bytes: list[int]
+    host_bytes: list[int]
     replica_sequence_count: int | None = None
     serving_tokens: int | None = None
     caches: tuple[LayerCache, ...] = ()
@@ -351,6 +354,7 @@ def memory_account(scenario: Scenario) -> MemoryAccount:
         chunk_in_flight_count=table.stages("chunk_in_flight_count") if trains else [],
         components=components,
         stage_bytes=table.stages(names.total),
+        host_bytes=table.stages("host_bytes") if trains else [],
         replica_sequence_count=None if trains else table.one("replica_sequence_count"),
         serving_tokens=None if trains else table.one("serving_tokens"),
         caches=() if trains else _caches(table),
@@ -380,6 +384,7 @@ _MEMORY = (
     "chunk_layers",
     "in_flight_count",
     "chunk_in_flight_count",
+    "host_bytes",
     "replica_sequence_count",
     "serving_tokens",
 )

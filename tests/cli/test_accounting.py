@@ -107,6 +107,19 @@ def test_memory_prints_components_and_the_fullest() -> None:
         assert words in out, words
 
 
+def test_what_lies_on_the_host_and_passes_to_it_is_said() -> None:
+    """Two microbatches of five layers in flight on the first stage, one on the second; of eight."""
+    file = str(FILES["offloaded-activations"])
+    layer_bytes = 5 * 4096 * (2 * (4 * 4096 + (2 * 4096 + 2 * 1024 + 3 * 14336) // 2) + 4 * 16)
+    assert printed("memory", file)["host_bytes"] == [2 * layer_bytes, layer_bytes]
+    out = done("memory", file)
+    assert "a GPU of stage 0 has 3.284 GiB more in the memory of its host\n" in out
+    for name in ("device_to_host_bytes", "host_to_device_bytes"):
+        assert printed("comm", file)[name] == [8 * layer_bytes] * 2
+    assert "sends 14.1 GB to its host in a step, and takes 14.1 GB back" in done("comm", file)
+    assert "host" not in done("memory", FILE) + done("comm", FILE)
+
+
 def test_memory_as_json_has_stable_names() -> None:
     found = printed("memory", FILE)
     assert list(found) == [
@@ -126,6 +139,7 @@ def test_memory_as_json_has_stable_names() -> None:
         "chunk_in_flight_count",
         "components",
         "stage_bytes",
+        "host_bytes",
         "replica_sequence_count",
         "serving_tokens",
         "caches",

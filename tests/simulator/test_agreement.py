@@ -175,7 +175,7 @@ def played_host_bytes(scenario: Scenario) -> list[int]:
 
 
 @given(scenarios(), st.integers(1, 6), st.sampled_from([1e9, 1e10, 1e12]))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_activations_on_the_host_leave_and_wait_alike(
     scenario: Scenario, layers: int, bandwidth_bytes_per_s: float
 ) -> None:
