@@ -15,14 +15,12 @@ from dashboard.figures import traffic as traffic_figures
 from dashboard.figures import work as work_figures
 from simulator import whatif
 from simulator.accounting import (
-    _MESSAGES as KINDS,
-)
-from simulator.accounting import (
     memory_account,
     memory_components,
     traffic_account,
     work_account,
 )
+from simulator.accounting.collectives import COLLECTIVES
 from tests.architecture.test_imports import loaded_by
 from tests.cli.running import Result, run
 from tests.simulator.witnesses import FILES, witness
@@ -169,7 +167,7 @@ def test_require_fit_ends_with_three() -> None:
 
 def test_every_component_has_a_label() -> None:
     assert {name for name, _ in memory_components()} <= set(_COMPONENTS)
-    assert {kind.name for kind in KINDS} <= set(_MESSAGES)
+    assert {kind.name for kind in COLLECTIVES} <= set(_MESSAGES)
     account = work_account(witness("one-gpu"))
     assert {entry.name for entry in account.components} == set(_WORK)
     assert {entry.name for entry in account.conventions} == set(_CONVENTIONS)

@@ -14,12 +14,12 @@ from costmodels.specs.plan import Recompute
 from simulator import whatif
 from simulator.accounting import (
     MemoryAccount,
-    _Table,
     memory_account,
     memory_components,
     traffic_account,
     work_account,
 )
+from simulator.accounting.table import Table
 from simulator.derivation import derive
 from tests.costmodels.witnesses import WITNESSES
 from tests.costmodels.witnesses import witness as table_witness
@@ -199,7 +199,7 @@ def test_work_of_networks_is_that_of_their_weights(name: str) -> None:
 
 def _chunk_bytes(scenario: Scenario) -> list[list[int]]:
     """Return what a microbatch keeps, by stage and chunk."""
-    sizes: list[list[int]] = _Table(scenario, ("chunk_activation_bytes",)).stages(
+    sizes: list[list[int]] = Table(scenario, ("chunk_activation_bytes",)).stages(
         "chunk_activation_bytes"
     )
     return sizes
