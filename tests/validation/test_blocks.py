@@ -100,7 +100,7 @@ def test_without_a_mask_the_first_token_sees_the_last() -> None:
 
 @pytest.mark.usefixtures("seeded")
 def test_scores_of_rotated_vectors_depend_on_distance_only() -> None:
-    from validation.torch_programs.blocks import rotated
+    from validation.torch_programs.attention_modules import rotated
 
     query, key = (torch.randn(7).expand(6, 7) for _ in range(2))
     scores = rotated(query) @ rotated(key).T
@@ -109,7 +109,7 @@ def test_scores_of_rotated_vectors_depend_on_distance_only() -> None:
 
 
 def test_a_sink_takes_part_of_the_attention_and_gives_nothing() -> None:
-    from validation.torch_programs.blocks import attention_core
+    from validation.torch_programs.attention_modules import attention_core
 
     heads = torch.zeros(1, 2, 3, 4)
     sinks = torch.zeros(2)

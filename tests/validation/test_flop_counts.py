@@ -148,7 +148,7 @@ def test_fused_attention_counts_for_nothing_on_a_cpu_and_is_refused() -> None:
     from torch.nn.functional import scaled_dot_product_attention
     from torch.utils.flop_counter import FlopCounterMode
 
-    from validation.torch_programs.blocks import attention_core
+    from validation.torch_programs.attention_modules import attention_core
     from validation.torch_programs.counting import WorkCounter
 
     heads = torch.ones(2, 4, 3, 5)

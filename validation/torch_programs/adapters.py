@@ -15,7 +15,8 @@ from torch.nn import functional
 from costmodels.specs.model import Model
 from costmodels.specs.plan import Recompute
 from costmodels.specs.precision import Adapters, Projection
-from validation.torch_programs.blocks import Attention, Block, Decoder, FeedForward
+from validation.torch_programs.attention_modules import Attention
+from validation.torch_programs.blocks import Block, Decoder, FeedForward
 from validation.torch_programs.counting import Passes, elements, one_thread, passes
 from validation.torch_programs.saving import Saved
 from validation.torch_programs.states import optimizer_of, stored_bytes
