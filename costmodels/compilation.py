@@ -13,6 +13,15 @@ import numpy.typing as npt
 
 from costmodels.errors import NoReferenceDataError, SpecError
 from costmodels.formats import FORMATS, format_named
+from costmodels.gradient_order import (
+    NO_BUCKETS,
+    BucketNumbers,
+    arriving_parameters,
+    bucket_numbers,
+    caps_parameters,
+    order_is_known,
+    whole_buckets,
+)
 from costmodels.leaves import (
     KIND_FIELDS,
     ROLE_LEAVES,
@@ -36,7 +45,14 @@ from costmodels.specs.model import Mixture, Model
 from costmodels.specs.plan import Plan, RecomputeMethod, RecomputeModule
 from costmodels.specs.precision import CAST_BLOCK_BYTES, Precision, Projection
 from costmodels.specs.workload import WorkloadKind
-from costmodels.stages import LayerKind, layer_kinds, stage_classes, stage_columns
+from costmodels.stages import (
+    ChunkBuckets,
+    LayerKind,
+    StageClass,
+    layer_kinds,
+    stage_classes,
+    stage_columns,
+)
 from costmodels.weight_storage import StoredTensor, stored_tensors, weight_recipe
 
 
@@ -106,6 +122,7 @@ def _field_values(sections: Sections) -> dict[str, Any]:
     values["stated_expert_tensor_parallel_size"] = plan.expert_tensor_parallel_size or 0
     values["stated_capacity_factor"] = plan.expert_capacity_factor or 0.0
     values["stated_sharding_group_size"] = plan.sharding_group_size or 0
+    values["gradient_order_is_known"] = int(order_is_known(sections.model))
     values["stated_host_bytes_per_s"] = sections.cluster.host_bandwidth_bytes_per_s or 0.0
     values |= _adapter_values(sections.precision)
     for module in RecomputeModule:
@@ -288,7 +305,7 @@ def compile_columns(
     structure = _stage_values(
         fields.values,
         kinds=kinds,
-        plan=sections.plan,
+        sections=sections,
         repeated_layers=_recomputed_layers(sections.plan, varied or {}).first_layers,
         prediction_count=trained_depth(sections),
     )
@@ -413,17 +430,19 @@ def _stage_values(
     values: Mapping[str, Any],
     *,
     kinds: tuple[int, ...],
-    plan: Plan,
+    sections: Sections,
     repeated_layers: npt.NDArray[np.int64],
     prediction_count: int,
 ) -> dict[str, Any]:
     """Return the inputs with a stage axis, for every row of the columns."""
+    plan = sections.plan
     pipeline, virtual = values["pipeline_parallel_size"], values["virtual_stages"]
     ranks = pipeline * values["tensor_parallel_size"] * values["context_parallel_size"]
     replicas = np.maximum(values["accelerator_count"] // ranks, 1)
     microbatches = np.maximum(
         values["global_batch_size"] // (values["micro_batch_size"] * replicas), 1
     )
+    bucketed = _bucketed_rows(values, replicas)
     # Classes depend on few microbatches only: on the first round or two.
     if plan.schedule == ScheduleName.INTERLEAVED_ONE_F_ONE_B:
         whole_rounds = microbatches % pipeline == 0
@@ -433,7 +452,8 @@ def _stage_values(
     # More layers than a chunk can have are all of them.
     repeated = np.minimum(repeated_layers, len(kinds) + 1)
     offloaded = np.minimum(values["offload_activations_num_layers"], len(kinds))
-    rows = np.stack(np.broadcast_arrays(pipeline, virtual, repeated, offloaded, microbatches))
+    plans = (pipeline, virtual, repeated, offloaded, microbatches)
+    rows = np.stack(np.broadcast_arrays(*plans, *bucketed))
     first, inverse = _distinct(rows)
     tables = [
         stage_classes(
@@ -447,9 +467,54 @@ def _stage_values(
             prediction_count,
             n,
         )
-        for p, v, r, n, m in rows[:, first].T.tolist()
+        for p, v, r, n, m in rows[: len(plans), first].T.tolist()
     ]
-    return stage_columns(tables, inverse, kind_count=max(kinds) + 1)
+    element_bytes = int(values["weight_element_bytes"][0])
+    buckets = [
+        _chunk_buckets(sections.model, element_bytes, *own)
+        for own in rows[len(plans) :, first].T.tolist()
+    ]
+    return stage_columns(tables, inverse, kind_count=max(kinds) + 1, buckets=buckets)
+
+
+def _bucketed_rows(values: Mapping[str, Any], replicas: npt.NDArray[np.int64]) -> list[Any]:
+    """Return what buckets of whole tensors depend on, zeros in the rows that have none."""
+    whole = values["gradient_buckets_is_torch_ddp"] * values["gradient_order_is_known"]
+    return [
+        whole * values["gradient_bucket_parameters"],
+        whole * values["tensor_parallel_size"],
+        whole * replicas * values["context_parallel_size"],
+    ]
+
+
+def _chunk_buckets(
+    model: Model, element_bytes: int, bucket_parameters: int, tensor_size: int, group_size: int
+) -> ChunkBuckets:
+    """Return a function of a class's chunk: its buckets of whole tensors, none without a group."""
+    known: dict[tuple[int, int, int], BucketNumbers] = {}
+    caps = caps_parameters(bucket_parameters, element_bytes)
+
+    def numbers(stage: StageClass, chunk: int) -> BucketNumbers:
+        held = (
+            sum(stage.layer_counts[chunk]),
+            stage.holds_embedding[chunk],
+            stage.holds_head[chunk],
+        )
+        if not group_size:
+            return NO_BUCKETS
+        if held not in known:
+            layers, first, last = held
+            arriving = arriving_parameters(
+                model,
+                layer_count=layers,
+                holds_embedding=bool(first),
+                holds_head=bool(last),
+                tensor_parallel_size=tensor_size,
+            )
+            known[held] = bucket_numbers(whole_buckets(arriving, caps), group_size)
+        return known[held]
+
+    return numbers
 
 
 def _distinct(

@@ -2,7 +2,9 @@
 
 The gradients of a chunk lie in one vector, the last parameters first, which is cut into buckets of
 so many parameters; what is left is the last bucket, the first parameters of the chunk, whose
-gradients are ready last. Experts apart have a vector and buckets of their own.
+gradients are ready last. Experts apart have a vector and buckets of their own. torch's
+DistributedDataParallel cuts no tensor: its buckets are counted where descriptions become columns,
+tensor by tensor in the order in which gradients arrive.
 """
 
 from costmodels.collectives import ring_all_reduce_bytes, ring_reduce_scatter_bytes
@@ -12,7 +14,7 @@ from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 _FLAT = (
     "github.com/NVIDIA/Megatron-LM@d98e8a64dd, core/distributed/param_and_grad_buffer.py: one vector"
     " in reverse order, cut into buckets; Megatron-LM and DeepSpeed cut between parameters, "
-    "here anywhere"
+    "here anywhere; torch-ddp: Li et al. 2020, arXiv:2006.15704, section 3.2.3"
 )
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
 _HYBRID = "Zhao et al. 2023, arXiv:2304.11277, section 3.2.2 (hybrid sharding)"
@@ -24,11 +26,14 @@ _CHUNK = (STAGE, CHUNK)
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(gradient_bucket_parameters > 0, maximum(ceil_div(chunk_trained_parameters -"
-    " chunk_trained_expert_parameters, maximum(gradient_bucket_parameters, 1)), 1), 1)",
+    formula="where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_count,"
+    " where(gradient_bucket_parameters > 0, maximum(ceil_div(chunk_trained_parameters -"
+    " chunk_trained_expert_parameters, maximum(gradient_bucket_parameters, 1)), 1), 1))",
     source=_FLAT,
 )
 def chunk_bucket_count(
+    gradient_buckets_is_torch_ddp: Column,
+    chunk_whole_bucket_count: Column,
     gradient_bucket_parameters: Column,
     chunk_trained_parameters: Column,
     chunk_trained_expert_parameters: Column,
@@ -37,12 +42,15 @@ def chunk_bucket_count(
 
     Examples
     --------
-    >>> chunk_bucket_count(4, 11, 0), chunk_bucket_count(0, 11, 0)
+    >>> chunk_bucket_count(0, 0, 4, 11, 0), chunk_bucket_count(0, 0, 0, 11, 0)
     (3, 1)
+    >>> chunk_bucket_count(1, 2, 4, 11, 0)
+    2
     """
     elements = chunk_trained_parameters - chunk_trained_expert_parameters
     buckets = ceil_div(elements, maximum(gradient_bucket_parameters, 1))
-    return where(gradient_bucket_parameters > 0, maximum(buckets, 1), 1)
+    flat = where(gradient_bucket_parameters > 0, maximum(buckets, 1), 1)
+    return where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_count, flat)
 
 
 @quantity(
@@ -50,11 +58,14 @@ def chunk_bucket_count(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_trained_parameters - chunk_trained_expert_parameters"
-    " - (chunk_bucket_count - 1) * gradient_bucket_parameters",
+    formula="where(gradient_buckets_is_torch_ddp, chunk_whole_last_bucket_parameters,"
+    " chunk_trained_parameters - chunk_trained_expert_parameters"
+    " - (chunk_bucket_count - 1) * gradient_bucket_parameters)",
     source=_FLAT,
 )
 def chunk_last_bucket_parameters(
+    gradient_buckets_is_torch_ddp: Column,
+    chunk_whole_last_bucket_parameters: Column,
     chunk_trained_parameters: Column,
     chunk_trained_expert_parameters: Column,
     chunk_bucket_count: Column,
@@ -64,11 +75,37 @@ def chunk_last_bucket_parameters(
 
     Examples
     --------
-    >>> chunk_last_bucket_parameters(11, 0, 3, 4)
+    >>> chunk_last_bucket_parameters(0, 0, 11, 0, 3, 4)
     3
     """
     elements = chunk_trained_parameters - chunk_trained_expert_parameters
-    return elements - (chunk_bucket_count - 1) * gradient_bucket_parameters
+    flat = elements - (chunk_bucket_count - 1) * gradient_bucket_parameters
+    return where(gradient_buckets_is_torch_ddp, chunk_whole_last_bucket_parameters, flat)
+
+
+@quantity(
+    "parameter",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_shard_parameters,"
+    " (chunk_bucket_count - 1) * ceil_div(gradient_bucket_parameters, sharding_size)"
+    " + ceil_div(chunk_last_bucket_parameters, sharding_size))",
+    source=_ZERO + "; each bucket is padded to whole elements for each rank",
+)
+def chunk_dense_shard_parameters(
+    gradient_buckets_is_torch_ddp: Column,
+    chunk_whole_bucket_shard_parameters: Column,
+    chunk_bucket_count: Column,
+    gradient_bucket_parameters: Column,
+    sharding_size: Column,
+    chunk_last_bucket_parameters: Column,
+) -> Column:
+    """Return a GPU's part of a chunk's gradients, padded, experts apart left out [parameter]."""
+    full = ceil_div(gradient_bucket_parameters, sharding_size)
+    last = ceil_div(chunk_last_bucket_parameters, sharding_size)
+    flat = (chunk_bucket_count - 1) * full + last
+    return where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_shard_parameters, flat)
 
 
 @quantity(
@@ -133,22 +170,17 @@ def chunk_replica_bucket_count(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="reduction_element_bytes * ((chunk_bucket_count - 1)"
-    " * ring_reduce_scatter_bytes(gradient_bucket_parameters, sharding_size)"
-    " + ring_reduce_scatter_bytes(chunk_last_bucket_parameters, sharding_size))",
-    source=_ZERO + "; each bucket is padded to whole elements for each rank",
+    formula="reduction_element_bytes * (sharding_size - 1) * chunk_dense_shard_parameters",
+    source=_ZERO + "; each bucket is padded to whole elements for each rank, which sends all parts "
+    "but one",
 )
 def chunk_dense_gradient_bytes(
     reduction_element_bytes: Column,
-    chunk_bucket_count: Column,
-    gradient_bucket_parameters: Column,
     sharding_size: Column,
-    chunk_last_bucket_parameters: Column,
+    chunk_dense_shard_parameters: Column,
 ) -> Column:
     """Return the bytes sent to scatter a chunk's gradients once, experts apart left out [byte]."""
-    full = ring_reduce_scatter_bytes(gradient_bucket_parameters, sharding_size)
-    last = ring_reduce_scatter_bytes(chunk_last_bucket_parameters, sharding_size)
-    return reduction_element_bytes * ((chunk_bucket_count - 1) * full + last)
+    return reduction_element_bytes * (sharding_size - 1) * chunk_dense_shard_parameters
 
 
 @quantity(
@@ -179,29 +211,23 @@ def chunk_expert_gradient_bytes(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="(chunk_bucket_count - 1) * ceil_div(gradient_bucket_parameters, sharding_size)"
-    " + ceil_div(chunk_last_bucket_parameters, sharding_size)"
-    " + (chunk_expert_bucket_count - 1)"
+    formula="chunk_dense_shard_parameters + (chunk_expert_bucket_count - 1)"
     " * ceil_div(gradient_bucket_parameters, expert_sharding_size)"
     " + ceil_div(chunk_last_expert_bucket_parameters, expert_sharding_size)",
     source=_ZERO + "; each bucket is padded to whole elements for each rank",
 )
 def chunk_shard_parameters(
-    chunk_bucket_count: Column,
-    gradient_bucket_parameters: Column,
-    sharding_size: Column,
-    chunk_last_bucket_parameters: Column,
+    chunk_dense_shard_parameters: Column,
     chunk_expert_bucket_count: Column,
+    gradient_bucket_parameters: Column,
     expert_sharding_size: Column,
     chunk_last_expert_bucket_parameters: Column,
 ) -> Column:
     """Return the gradients of a chunk that are scattered to one GPU, padding included [parameter]."""
-    full = ceil_div(gradient_bucket_parameters, sharding_size)
-    last = ceil_div(chunk_last_bucket_parameters, sharding_size)
     full_experts = ceil_div(gradient_bucket_parameters, expert_sharding_size)
     last_experts = ceil_div(chunk_last_expert_bucket_parameters, expert_sharding_size)
     experts = (chunk_expert_bucket_count - 1) * full_experts + last_experts
-    return (chunk_bucket_count - 1) * full + last + experts
+    return chunk_dense_shard_parameters + experts
 
 
 @quantity(

@@ -349,6 +349,28 @@ def _structural_leaves() -> dict[str, Leaf]:
         "chunk_holds_head": Leaf(
             stages, "truth", "whether the chunk holds the head", (STAGE, CHUNK)
         ),
+        "gradient_order_is_known": Leaf(
+            "model.layouts",
+            "truth",
+            "whether the order in which gradients arrive follows from the description",
+        ),
+        **{
+            f"chunk_whole_{name}": Leaf(
+                "plan.gradient_buckets",
+                unit,
+                f"{said} of a chunk's buckets of whole tensors, zero where buckets end anywhere",
+                (STAGE, CHUNK),
+            )
+            for name, unit, said in (
+                ("bucket_count", "count", "number"),
+                ("last_bucket_parameters", "parameter", "parameters of the last"),
+                (
+                    "bucket_shard_parameters",
+                    "parameter",
+                    "sum of the largest parts, for a GPU each,",
+                ),
+            )
+        },
         "chunk_input_arrives": Leaf(
             "plan.schedule",
             "truth",

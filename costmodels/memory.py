@@ -405,25 +405,36 @@ def offload_buffer_bytes(
 @quantity(
     "byte",
     Scope.GPU,
+    axes=_STAGE,
     basis=Basis.EXACT,
-    formula="gradient_buckets_is_copied * gradient_bucket_parameters * weight_element_bytes",
+    formula="(gradient_buckets_is_copied * gradient_bucket_parameters"
+    " + gradient_buckets_is_torch_ddp * minimum(sharding_size - 1, 1) * stage_trained_parameters)"
+    " * weight_element_bytes",
     source="github.com/deepspeedai/DeepSpeed@edaa722126, runtime/zero/stage_1_and_2.py, "
     "setup_buckets: reduce_bucket_size elements of the weights' format, allocated as a whole; "
-    "Megatron-LM's buckets are parts of the gradients, those of FSDP2 layers",
+    "Megatron-LM's buckets are parts of the gradients, those of FSDP2 layers; torch 2.13, "
+    "nn/parallel/distributed.py, gradient_as_bucket_view: buckets as large as all gradients",
 )
 def bucket_buffer_bytes(
     gradient_buckets_is_copied: Column,
     gradient_bucket_parameters: Column,
+    gradient_buckets_is_torch_ddp: Column,
+    sharding_size: Column,
+    stage_trained_parameters: Column,
     weight_element_bytes: Column,
 ) -> Column:
     """Return the buckets to which gradients are copied to be reduced [byte].
 
     Examples
     --------
-    >>> bucket_buffer_bytes(1, 500_000_000, 2)
+    >>> bucket_buffer_bytes(1, 500_000_000, 0, 8, 7, 2)
     1000000000
+    >>> bucket_buffer_bytes(0, 0, 1, 8, 7, 2)
+    14
     """
-    return gradient_buckets_is_copied * gradient_bucket_parameters * weight_element_bytes
+    ddp = gradient_buckets_is_torch_ddp * minimum(sharding_size - 1, 1)
+    copied = gradient_buckets_is_copied * gradient_bucket_parameters
+    return (copied + ddp * stage_trained_parameters) * weight_element_bytes
 
 
 @quantity(

@@ -8,12 +8,13 @@ repeated with a count of zero, which moves neither a sum nor a maximum.
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from costmodels.columns import Column
+from costmodels.gradient_order import BucketNumbers
 from costmodels.pipelining.orderings import ORDERINGS
 from costmodels.pipelining.schedules import SCHEDULES, ScheduleName
 from costmodels.specs.layouts import Layout
@@ -291,10 +292,31 @@ class _Pool:
         return self._tuples.setdefault(tuple(map(id, found)), found)
 
 
+_ChunkNumber: TypeAlias = Callable[[StageClass, int], int]
+ChunkBuckets: TypeAlias = Callable[[StageClass, int], BucketNumbers]
+"""Buckets of whole tensors that the gradients of a class's chunk make."""
+
+
 def stage_columns(
-    tables: Sequence[tuple[StageClass, ...]], inverse: npt.NDArray[np.intp], *, kind_count: int
+    tables: Sequence[tuple[StageClass, ...]],
+    inverse: npt.NDArray[np.intp],
+    *,
+    kind_count: int,
+    buckets: Sequence[ChunkBuckets],
 ) -> dict[str, Any]:
-    """Return the inputs with a stage axis: for each class of the tables a column of the rows."""
+    """Return the inputs with a stage axis: for each class of the tables a column of the rows.
+
+    Parameters
+    ----------
+    tables : sequence of tuple of StageClass
+        Classes of the stages of each distinct plan.
+    inverse : array of int
+        Which of them each row has [index].
+    kind_count : int
+        Kinds of layer [count].
+    buckets : sequence of callable
+        Of each table, the buckets of whole tensors of a class's chunk.
+    """
     class_count = max(len(table) for table in tables)
     chunk_count = max(len(table[0].layer_counts) for table in tables)
     padded = [_padded(table, class_count) for table in tables]
@@ -306,13 +328,14 @@ def stage_columns(
     pool = _Pool(inverse)
     kinds = range(kind_count)
 
-    def by_chunk(number: Callable[[StageClass, int], Any]) -> tuple[Any, ...]:
-        """Return for each class and chunk a column of `number`, zero where there is no chunk."""
+    def by_table(numbers: Iterable[_ChunkNumber]) -> tuple[Any, ...]:
+        """Return for each class and chunk a column of each table's number, zero without a chunk."""
+        numbered = tuple(zip(numbers, padded, strict=True))
 
         def entry(index: int, chunk: int) -> Column:
             return pool.column(
                 number(table[index], chunk) if chunk < len(table[index].layer_counts) else 0
-                for table in padded
+                for number, table in numbered
             )
 
         return tuple(
@@ -320,7 +343,11 @@ def stage_columns(
             for index in range(class_count)
         )
 
-    def of_kinds(number: Callable[[int], Callable[[StageClass, int], int]]) -> tuple[Any, ...]:
+    def by_chunk(number: _ChunkNumber) -> tuple[Any, ...]:
+        """Return for each class and chunk a column of a number."""
+        return by_table([number] * len(padded))
+
+    def of_kinds(number: Callable[[int], _ChunkNumber]) -> tuple[Any, ...]:
         """Return for each class, chunk and kind a column of layers."""
         by_kind = [by_chunk(number(k)) for k in kinds]
         return tuple(
@@ -359,14 +386,22 @@ def stage_columns(
         "chunk_input_arrives": by_chunk(lambda stage, chunk: stage.arrives[chunk]),
         "chunk_holds_embedding": by_chunk(lambda stage, chunk: stage.holds_embedding[chunk]),
         "chunk_holds_head": by_chunk(lambda stage, chunk: stage.holds_head[chunk]),
+        **{
+            f"chunk_whole_{name}": by_table([_number_of(own, place) for own in buckets])
+            for place, name in enumerate(BucketNumbers._fields)
+        },
     }
 
 
-def _layers_of(kind: int) -> Callable[[StageClass, int], int]:
+def _number_of(buckets: ChunkBuckets, place: int) -> _ChunkNumber:
+    return lambda stage, chunk: buckets(stage, chunk)[place]
+
+
+def _layers_of(kind: int) -> _ChunkNumber:
     return lambda stage, chunk: stage.layer_counts[chunk][kind]
 
 
-def _repeated_of(kind: int) -> Callable[[StageClass, int], int]:
+def _repeated_of(kind: int) -> _ChunkNumber:
     return lambda stage, chunk: stage.repeated_counts[chunk][kind]
 
 

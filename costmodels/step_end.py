@@ -32,7 +32,8 @@ def reduction_s(zero_stage: Column, chunk_gradient_s: Axis) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.ASSUMED,
-    formula="where(overlap_gradient_reduction * (gradient_bucket_parameters > 0),"
+    formula="where(overlap_gradient_reduction * (gradient_bucket_parameters"
+    " + gradient_buckets_is_torch_ddp > 0),"
     " (zero_stage < 2) * (2 - minimum(zero_stage, 1)) * first(chunk_last_bucket_s), reduction_s"
     " * where(overlap_gradient_reduction,"
     " trained_unit_parameters / maximum(stage_trained_parameters, 1), 1.0))",
@@ -42,6 +43,7 @@ def reduction_s(zero_stage: Column, chunk_gradient_s: Axis) -> Column:
 def last_reduction_s(
     overlap_gradient_reduction: Column,
     gradient_bucket_parameters: Column,
+    gradient_buckets_is_torch_ddp: Column,
     zero_stage: Column,
     chunk_last_bucket_s: Axis,
     reduction_s: Column,
@@ -52,7 +54,8 @@ def last_reduction_s(
     share = trained_unit_parameters / maximum(stage_trained_parameters, 1)
     layer_s = reduction_s * where(overlap_gradient_reduction, share, 1.0)
     passes = (zero_stage < 2) * (2 - minimum(zero_stage, 1))
-    bucketed = overlap_gradient_reduction * (gradient_bucket_parameters > 0)
+    has_buckets = gradient_bucket_parameters + gradient_buckets_is_torch_ddp > 0
+    bucketed = overlap_gradient_reduction * has_buckets
     return where(bucketed, passes * chunk_last_bucket_s[0], layer_s)
 
 

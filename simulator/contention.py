@@ -87,7 +87,7 @@ class Reduction(NamedTuple):
     bucket_count : int
         In how many parts, each ready as the last backward goes on [count].
     last_fraction : float
-        Share of the last of them; the others are equal [fraction].
+        Share of the last of them; the others are taken to be equal [fraction].
     """
 
     streams: Sequence[Stream]

@@ -24,6 +24,7 @@ from costmodels.specs.precision import STORED_ROLES, Precision
 from costmodels.specs.workload import Optimizer
 from costmodels.stages import balanced_layers, part_count
 from simulator.adapter_notes import other_targets
+from simulator.bucket_notes import equal_buckets
 from simulator.facts import HOST, LINKS, OVERLAPS, ROOFLINE, Facts
 from simulator.sensitivity import PLACEMENT, STEP, ranges, unmoved
 
@@ -296,9 +297,10 @@ def sends_gradients(facts: Facts) -> bool:
 
 def _buckets(facts: Facts) -> str:
     plan = facts.scenario.plan
+    if plan.gradient_buckets is GradientBuckets.TORCH_DDP:
+        return _whole_buckets(facts)
     if not plan.gradient_bucket_parameters:
-        reason = "a chunk's gradients are reduced in one call, where they are"
-        return without_effect(["plan.gradient_buckets"], reason)
+        return _one_bucket(facts)
     if plan.gradient_buckets is not GradientBuckets.IN_PLACE:
         return ""
     if facts.copies == 1:
@@ -310,6 +312,27 @@ def _buckets(facts: Facts) -> str:
         "plan.gradient_bucket_parameters: a larger number would move nothing: a bucket holds all "
         "gradients of a chunk"
     )
+
+
+def _one_bucket(facts: Facts) -> str:
+    """Return that it does not matter where the one bucket of a chunk lies."""
+    plan = facts.scenario.plan
+    reason = "a chunk's gradients are reduced in one call, where they are"
+    if facts.copies == 1:
+        return without_effect(["plan.gradient_buckets"], reason)
+    copied = plan.gradient_buckets is GradientBuckets.COPIED
+    other = GradientBuckets.IN_PLACE if copied else GradientBuckets.COPIED
+    return f"plan.gradient_buckets: {other} would move nothing: {reason}"
+
+
+def _whole_buckets(facts: Facts) -> str:
+    """Return what would not move buckets of whole tensors."""
+    if facts.copies > 1:
+        return equal_buckets(facts)
+    plan = facts.scenario.plan
+    fields = ["plan.gradient_bucket_parameters"]
+    fields += [] if plan.gradient_bucket_parameters else ["plan.gradient_buckets"]
+    return without_effect(fields, "there is one replica")
 
 
 def _gather(facts: Facts) -> str:
@@ -635,7 +658,8 @@ def _stored(facts: Facts) -> str:
     """Return that the format of weights has no effect where all are stored in another."""
     precision = facts.scenario.precision
     plan = facts.scenario.plan
-    buckets = plan.gradient_bucket_parameters and plan.gradient_buckets is GradientBuckets.COPIED
+    copied = plan.gradient_bucket_parameters and plan.gradient_buckets is GradientBuckets.COPIED
+    buckets = copied or plan.gradient_buckets is GradientBuckets.TORCH_DDP
     if precision.stored_weights is None or buckets:
         return ""
     reason = f"weights are stored as {precision.stored_weights}"

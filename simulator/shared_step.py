@@ -15,7 +15,7 @@ from costmodels.compilation import Columns
 from costmodels.pipelining.actions import ActionKind
 from costmodels.pipelining.given_orders import GivenOrder
 from costmodels.scenario import Scenario
-from costmodels.specs.plan import Plan
+from costmodels.specs.plan import GradientBuckets, Plan
 from simulator.contention import Reduction, SharedStep, Stream, When, play_shared, without_traffic
 from simulator.fluid import Loss
 from simulator.layer_traffic import LAYER_TRAFFIC_INPUTS, layer_traffic
@@ -197,9 +197,10 @@ def _reduction(
     whole: list[Stream], plan: Plan, unit_parameters: float, value: Callable[[str], Any]
 ) -> Reduction:
     """Return what a chunk reduces at the end of a step: in the plan's buckets, or layer by layer."""
+    count, last = int(value("chunk_bucket_count")), int(value("chunk_last_bucket_parameters"))
+    if plan.gradient_buckets is GradientBuckets.TORCH_DDP:
+        return Reduction(whole, count, last / max(int(value("chunk_trained_parameters")), 1))
     if plan.gradient_bucket_parameters:
-        count = int(value("chunk_bucket_count"))
-        last = int(value("chunk_last_bucket_parameters"))
         parameters = (count - 1) * plan.gradient_bucket_parameters + last
         return Reduction(whole, count, last / max(parameters, 1))
     layers = max(round(value("chunk_trained_parameters") / unit_parameters), 1)

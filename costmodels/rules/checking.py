@@ -98,6 +98,9 @@ _IN_ORDER: tuple[Callable[..., Column], ...] = (
     memory.saved_tensors_have_kernel,
     memory.saved_tensors_have_format,
     memory.saved_tensors_have_dropout,
+    data_parallel.ddp_shards_nothing,
+    data_parallel.ddp_order_is_known,
+    data_parallel.ddp_backwards_are_whole,
     pipeline_parallel.stages_have_layers,
 )
 

@@ -71,6 +71,44 @@ def sharding_group_divides(stated_sharding_group_size: Column, reduction_size: C
     return (stated == 0) + (reduction_size % maximum(stated, 1) == 0) > 0
 
 
+@rule(
+    "plan.gradient_buckets",
+    "reduces whole gradients: set plan.zero_stage ({zero_stage}) to 0, or choose in-place",
+)
+def ddp_shards_nothing(gradient_buckets_is_torch_ddp: Column, zero_stage: Column) -> Column:
+    """Return whether replicas that DistributedDataParallel reduces are whole."""
+    return (1 - gradient_buckets_is_torch_ddp) + (zero_stage == 0) > 0
+
+
+@rule(
+    "plan.gradient_buckets",
+    "knows the order of gradients of layers with four projections and one network, without experts, "
+    "output gates, adapters or further tokens; in-place or copied ends buckets anywhere",
+    modelled=False,
+)
+def ddp_order_is_known(
+    gradient_buckets_is_torch_ddp: Column,
+    gradient_order_is_known: Column,
+    weights_are_frozen: Column,
+) -> Column:
+    """Return whether the tensors of DistributedDataParallel's buckets are known in their order."""
+    known = gradient_order_is_known * (1 - weights_are_frozen)
+    return (1 - gradient_buckets_is_torch_ddp) + known > 0
+
+
+@rule(
+    "plan.gradient_buckets",
+    "needs gradients in the order of a whole backward, which plan.schedule splits: choose in-place "
+    "or copied, or a schedule with whole backwards",
+    modelled=False,
+)
+def ddp_backwards_are_whole(
+    gradient_buckets_is_torch_ddp: Column, schedule_splits_backward: Column
+) -> Column:
+    """Return whether DistributedDataParallel's gradients arrive in the order of a whole backward."""
+    return (1 - gradient_buckets_is_torch_ddp) + (1 - schedule_splits_backward) > 0
+
+
 def check_rank_order(sections: Sections) -> None:
     """Raise unless the order of ranks names every axis once.
 

@@ -54,10 +54,15 @@ class SavedTensors(StrEnum):
 
 
 class GradientBuckets(StrEnum):
-    """Where buckets of gradients lie: in memory of their own, or in the gradients' own."""
+    """Where buckets of gradients lie, and where they end.
+
+    They lie in memory of their own or in the gradients' own, and end anywhere; those of torch's
+    DistributedDataParallel hold a copy of all gradients, and end between tensors.
+    """
 
     COPIED = "copied"
     IN_PLACE = "in-place"
+    TORCH_DDP = "torch-ddp"
 
 
 class RankAxis(StrEnum):
@@ -152,9 +157,11 @@ class Plan(Spec, frozen=True, kw_only=True):
     cast_on_gather : bool
         Whether only sharded main weights are kept, and weights made of them as they are gathered.
     gradient_bucket_parameters : int
-        Parameters whose gradients are reduced in one call; 0 reduces a chunk of layers in one [count].
+        Parameters whose gradients are reduced in one call; 0 reduces a chunk of layers in one. Of
+        ``torch-ddp`` the size at which a bucket closes, 0 for torch's own [count].
     gradient_buckets : GradientBuckets
-        Whether gradients are copied to a bucket to be reduced, or buckets are parts of their buffer.
+        Whether gradients are copied to a bucket to be reduced, or buckets are parts of their buffer,
+        or whole tensors make buckets as in torch's DistributedDataParallel.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -330,7 +337,13 @@ class Plan(Spec, frozen=True, kw_only=True):
     ] = 0
     gradient_buckets: Annotated[
         GradientBuckets,
-        choice("whether gradients are copied to a bucket, or buckets are parts of them", "memory"),
+        choice(
+            "whether gradients are copied to a bucket, or buckets are parts of them, or of whole "
+            "tensors",
+            "memory",
+            "communication",
+            "time",
+        ),
     ] = GradientBuckets.COPIED
     rank_order: Annotated[
         tuple[RankAxis, ...],
