@@ -215,15 +215,15 @@ def equal_caps(parameters: Sequence[int], caps: Sequence[int]) -> tuple[int, int
     Examples
     --------
     >>> equal_caps((7, 1, 2, 5, 3, 1), (5,)), whole_buckets((7, 1, 2, 5, 3, 1), (7,))
-    ((5, 7), (7, 8, 4))
+    ((4, 7), (7, 8, 4))
     """
     least, most, filled, place = 1, LARGEST_CAP, 0, 0
-    for elements in parameters:
+    for number, elements in enumerate(parameters, 1):
         before, filled = filled, filled + elements
         least = max(least, before + 1)
-        if filled >= caps[min(place, len(caps) - 1)]:
+        if filled >= caps[min(place, len(caps) - 1)] and number < len(parameters):
             most, filled, place = min(most, filled), 0, place + 1
-    return max(least, filled + 1), most
+    return least, most
 
 
 def caps_parameters(bucket_parameters: int, element_bytes: int) -> tuple[int, ...]:

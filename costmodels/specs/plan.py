@@ -341,7 +341,6 @@ class Plan(Spec, frozen=True, kw_only=True):
             "whether gradients are copied to a bucket, or buckets are parts of them, or of whole "
             "tensors",
             "memory",
-            "communication",
             "time",
         ),
     ] = GradientBuckets.COPIED

@@ -208,7 +208,7 @@ def test_states_of_frameworks(name: str) -> None:
     values = evaluate(compile_columns(scenario), (*names, "bucket_buffer_bytes"))
     states = sum(int(values[part][0][0]) for part in names)
     assert states == pytest.approx(state_bytes * 8_030_261_248, rel=1e-6)
-    assert int(values["bucket_buffer_bytes"][0]) == buckets
+    assert int(values["bucket_buffer_bytes"][0][0]) == buckets
     assert scenario.plan.micro_batch_size == 2
 
 

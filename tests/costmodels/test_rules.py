@@ -256,6 +256,25 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"plan__sharding_group_size": 3, "plan__zero_stage": 1},
         r"plan.sharding_group_size \(3\): must divide the 8 data- and context-parallel ranks",
     ),
+    "ddp_shards_nothing": (
+        "small",
+        {"plan__gradient_buckets": "torch-ddp", "plan__zero_stage": 1},
+        r"plan.gradient_buckets \(torch-ddp\): reduces whole gradients: set plan.zero_stage \(1\) to 0",
+    ),
+    "ddp_order_is_known": (
+        "mixture",
+        {"plan__gradient_buckets": "torch-ddp"},
+        r"plan.gradient_buckets \(torch-ddp\): knows the order of gradients of layers with four",
+    ),
+    "ddp_backwards_are_whole": (
+        "small",
+        {
+            "plan__gradient_buckets": "torch-ddp",
+            "plan__pipeline_parallel_size": 2,
+            "plan__schedule": "zb-h1",
+        },
+        r"plan.gradient_buckets \(torch-ddp\): needs gradients in the order of a whole backward",
+    ),
     "expert_ranks_fit": (
         "mixture",
         {

@@ -37,7 +37,10 @@ def test_the_last_bucket_waits_for_the_backward() -> None:
 
         def last_s(overlaps: int, bucket: int, given: dict[str, Any] = given) -> float:
             return last_reduction_s(  # type: ignore[no-any-return]
-                overlap_gradient_reduction=overlaps, gradient_bucket_parameters=bucket, **given
+                overlap_gradient_reduction=overlaps,
+                gradient_bucket_parameters=bucket,
+                gradient_buckets_is_torch_ddp=0,
+                **given,
             )
 
         assert (last_s(1, 0), last_s(0, 0), last_s(0, 4)) == (2, 10, 10)

@@ -6,6 +6,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from costmodels.specs.model import Model
+from costmodels.specs.plan import Recompute
 from validation.torch_programs.blocks import Decoder
 from validation.torch_programs.interception import Recorder, backend_calls
 
@@ -14,9 +15,14 @@ STEPS = 3
 
 
 def reduced(
-    model: Model, *, bucket_mib: float | None, microbatch_count: int = 1, sequence_length: int = 8
-) -> tuple[list[int], int]:
-    """Return the payload of each all-reduce of a step, and the calls that the backend counts.
+    model: Model,
+    *,
+    bucket_mib: float | None,
+    microbatch_count: int = 1,
+    sequence_length: int = 8,
+    recompute: Recompute = Recompute.NONE,
+) -> list[int]:
+    """Return the payload of each all-reduce of a step, in the order of the calls [byte].
 
     Parameters
     ----------
@@ -28,11 +34,18 @@ def reduced(
         Backwards of a step, of which the last reduces [count].
     sequence_length : int
         Tokens of the one sequence of a microbatch [count].
+    recompute : Recompute
+        Whether layers are computed again in the backward.
+
+    Raises
+    ------
+    RuntimeError
+        If the backend counts other calls than are recorded.
     """
     torch.manual_seed(0)
-    decoder = DistributedDataParallel(Decoder(model), bucket_cap_mb=bucket_mib)
-    recorder = Recorder()
-    calls = 0
+    whole = Decoder(model, recompute)
+    decoder = DistributedDataParallel(whole, bucket_cap_mb=bucket_mib)
+    recorder, before = Recorder(), 0
     for step in range(STEPS):
         before = backend_calls()
         with recorder if step == STEPS - 1 else nullcontext():
@@ -40,5 +53,6 @@ def reduced(
                 tokens = torch.randint(model.vocabulary_size, (1, sequence_length))
                 with nullcontext() if index == microbatch_count - 1 else decoder.no_sync():
                     decoder(tokens, tokens.roll(-1, dims=1)).backward()
-        calls = backend_calls() - before
-    return [call.message_bytes for call in recorder.calls], calls
+    if backend_calls() - before != len(recorder.calls):
+        raise RuntimeError(f"{len(recorder.calls)} calls recorded, others counted")
+    return [call.message_bytes for call in recorder.calls]
