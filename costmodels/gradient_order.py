@@ -5,6 +5,7 @@ gradient as soon as all that used it has run: a tied embedding gets its own last
 the bias comes before the matrix.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -17,11 +18,10 @@ from costmodels.specs.layouts import (
     Sliding,
 )
 from costmodels.specs.model import Model, Norm, Positions, QueryKeyNorm
+from costmodels.units import parse_quantity
 
-FIRST_CAP_BYTES, CAP_BYTES = 2**20, 25 * 2**20
+FIRST_CAP_BYTES, CAP_BYTES = (int(parse_quantity(size, "byte")) for size in ("1 MiB", "25 MiB"))
 """Sizes at which DistributedDataParallel closes its first bucket and the others, unless told."""
-
-LARGEST_CAP = 2**40
 
 _PROJECTED = (Dense, Sliding, Chunked, Dilated, DilatedHeads, Linear)
 """Layouts whose layers have four projections and no weights of their own."""
@@ -210,14 +210,15 @@ def whole_buckets(parameters: Iterable[int], caps: Sequence[int]) -> tuple[int, 
 def equal_caps(parameters: Sequence[int], caps: Sequence[int]) -> tuple[int, int]:
     """Return the least and the largest single cap that makes the same buckets [parameter].
 
-    Parameters, as of `whole_buckets`. The first is above the second where no single cap does.
+    Parameters, as of `whole_buckets`. The first is above the second where no single cap does; the
+    second is the largest integer where one bucket holds all.
 
     Examples
     --------
     >>> equal_caps((7, 1, 2, 5, 3, 1), (5,)), whole_buckets((7, 1, 2, 5, 3, 1), (7,))
     ((4, 7), (7, 8, 4))
     """
-    least, most, filled, place = 1, LARGEST_CAP, 0, 0
+    least, most, filled, place = 1, sys.maxsize, 0, 0
     for number, elements in enumerate(parameters, 1):
         before, filled = filled, filled + elements
         least = max(least, before + 1)

@@ -2,6 +2,8 @@
 
 from costmodels.analysis import evaluate
 from costmodels.gradient_order import arriving_parameters, caps_parameters, equal_caps
+from costmodels.leaves import declared_type
+from costmodels.specs.base import declaration
 from simulator.facts import Facts
 
 
@@ -32,7 +34,10 @@ def equal_buckets(facts: Facts) -> str:
         )
         for layers, first, last in held
     ]
-    least, most = max(entry[0] for entry in ranges), min(entry[1] for entry in ranges)
+    meta = declaration(declared_type("plan.gradient_bucket_parameters"))
+    stated = () if meta is None or meta.le is None else (int(meta.le),)
+    least = max(entry[0] for entry in ranges)
+    most = min(*stated, *(entry[1] for entry in ranges))
     if least >= most:
         return ""
     return (
