@@ -20,7 +20,7 @@ from costmodels.specs.layouts import (
 from costmodels.specs.model import Model, Norm, Positions, QueryKeyNorm
 from costmodels.units import parse_quantity
 
-FIRST_CAP_BYTES, CAP_BYTES = (int(parse_quantity(size, "byte")) for size in ("1 MiB", "25 MiB"))
+FIRST_CAP_BYTES, CAP_BYTES = (int(parse_quantity(size, "bytes")) for size in ("1 MiB", "25 MiB"))
 """Sizes at which DistributedDataParallel closes its first bucket and the others, unless told."""
 
 _PROJECTED = (Dense, Sliding, Chunked, Dilated, DilatedHeads, Linear)

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from costmodels.gradient_order import arriving_parameters, caps_parameters, whole_buckets
 from costmodels.scenario import Scenario
+from costmodels.units import parse_quantity
 from validation.cases import Case
 from validation.collective_counts import COLLECTIVES
 from validation.small_models import MODELS, model_table, predicted, scenario_of
 
 _RANKS = 2
 _ELEMENT_BYTES = 4
+_MIB_BYTES = parse_quantity("1 MiB", "bytes")
 
 
 class BucketRun(NamedTuple):
@@ -87,7 +89,7 @@ def _measured(run: BucketRun) -> list[list[int]]:
     """Return the payload of each all-reduce of every rank [byte]."""
     from validation.torch_programs import arriving, processes
 
-    mib = run.bucket_parameters * _ELEMENT_BYTES / 2**20 if run.bucket_parameters else None
+    mib = run.bucket_parameters * _ELEMENT_BYTES / _MIB_BYTES if run.bucket_parameters else None
     scenario = run.scenario
     program = partial(
         arriving.reduced,
