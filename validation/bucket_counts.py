@@ -77,7 +77,7 @@ _WIDE = model_table(
 
 RUNS = (
     *(BucketRun(name, MODELS[name], size) for name in _ORDERED for size in (1, 900, 2000)),
-    BucketRun("gated, all in one", MODELS["gated"], 10**6),
+    BucketRun("gated, all in one", MODELS["gated"], 900_000),
     BucketRun("dense, three microbatches", MODELS["dense"], 900, microbatch_count=3),
     BucketRun("gated, layers repeated", MODELS["gated"], 900, {"recompute": "full"}),
     BucketRun("wide, torch's own sizes", _WIDE, 0),
