@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from costmodels.scenario import Scenario
-from costmodels.specs.plan import Recompute, RecomputeModule
+from costmodels.specs.plan import Recompute, RecomputeMethod, RecomputeModule
 from validation.cases import Case
 from validation.saved_tensors import module_lists
-from validation.small_models import MODELS, predicted, scenario_of
+from validation.small_models import MODELS, model_table, predicted, scenario_of
 
 SUITE = "tensors-offloaded"
 
@@ -24,6 +24,9 @@ NAMES = (
 )
 """Models that are moved: a layer of every kind, layers that differ, one behind the chunk's own."""
 
+DEEP = "five layers"
+"""Name of a model whose layers are computed again in groups, or some of them."""
+
 _BATCH, _LENGTH = 2, 8
 _PLACES = (
     ("on the host", "chunk_offloaded_bytes", "host_bytes", "lies on the host until the backward"),
@@ -32,19 +35,25 @@ _PLACES = (
 )
 
 
+_USUAL = (RecomputeModule.CORE_ATTN,)
+
+
 class Setting(NamedTuple):
     """What a decoder computes again and how many of its layers send their tensors away."""
 
-    recompute: Recompute
-    modules: tuple[RecomputeModule, ...]
     layers: int
+    recompute: Recompute = Recompute.NONE
+    modules: tuple[RecomputeModule, ...] = _USUAL
+    method: RecomputeMethod = RecomputeMethod.UNIFORM
+    number: int | None = None
 
     @property
     def name(self) -> str:
         """Return how a case is named."""
-        usual = self.modules == (RecomputeModule.CORE_ATTN,)
+        usual = self.modules == _USUAL
         what = self.recompute.value if usual else ", ".join(self.modules)
-        return f"{self.layers} offloaded, recompute {what}"
+        which = "" if self.number is None else f", {self.method.value} {self.number}"
+        return f"{self.layers} offloaded, recompute {what}{which}"
 
 
 def offloaded_cases(models: Mapping[str, Mapping[str, Any]] | None = None) -> list[Case]:
@@ -53,14 +62,16 @@ def offloaded_cases(models: Mapping[str, Mapping[str, Any]] | None = None) -> li
     Parameters
     ----------
     models : mapping of str to mapping, optional
-        Tables of models by name; those of `NAMES` if left out.
+        Tables of models by name; those of `NAMES` and a deeper one if left out.
 
     Returns
     -------
     list of Case
         Needs torch.
     """
-    chosen = {name: MODELS[name] for name in NAMES} if models is None else models
+    chosen = models or {name: MODELS[name] for name in NAMES} | {
+        DEEP: model_table(gated=True, num_hidden_layers=5)
+    }
     return [
         case
         for name, table in chosen.items()
@@ -70,14 +81,23 @@ def offloaded_cases(models: Mapping[str, Mapping[str, Any]] | None = None) -> li
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[Setting]:
-    """Yield each recomputation, and all modules together, with one layer offloaded and with all."""
+    """Yield each recomputation, and all modules together, with one layer offloaded and with all.
+
+    Of models of more than three layers some are computed again, or two at once, too.
+    """
     model = scenario_of(table).model
     *_, every = module_lists(model)
-    usual = (RecomputeModule.CORE_ATTN,)
-    ways = [*((recompute, usual) for recompute in Recompute), (Recompute.SELECTIVE, every)]
+    ways = [*((recompute, _USUAL) for recompute in Recompute), (Recompute.SELECTIVE, every)]
     for recompute, modules in ways:
         for layers in (1, model.num_hidden_layers):
-            yield Setting(recompute, modules, layers)
+            yield Setting(layers, recompute, modules)
+    if model.num_hidden_layers > _SHALLOW:
+        for method in RecomputeMethod:
+            for layers in range(1, model.num_hidden_layers + 1):
+                yield Setting(layers, Recompute.FULL, method=method, number=2)
+
+
+_SHALLOW = 3
 
 
 def _cases(name: str, table: Mapping[str, Any], setting: Setting) -> Iterator[Case]:
@@ -85,9 +105,14 @@ def _cases(name: str, table: Mapping[str, Any], setting: Setting) -> Iterator[Ca
 
     scenario = offloaded_scenario(table, setting)
     said = predicted(scenario, ("chunk_offloaded_bytes", "chunk_activation_bytes"))
-    moved = offloading.offloaded_step(
-        scenario.model, setting.layers, _BATCH, _LENGTH, setting.recompute, setting.modules
+    block = setting.method is RecomputeMethod.BLOCK
+    repeated = offloading.Repeated(
+        setting.recompute,
+        setting.modules,
+        first_layers=setting.number if block else None,
+        group_size=1 if block else setting.number or 1,
     )
+    moved = offloading.offloaded_step(scenario.model, setting.layers, _BATCH, _LENGTH, repeated)
     for place, quantity, measured, claim in _PLACES:
         yield Case(
             suite=SUITE,
@@ -111,6 +136,8 @@ def offloaded_scenario(table: Mapping[str, Any], setting: Setting) -> Scenario:
             "saved_tensors": "torch-eager-cpu",
             "recompute": setting.recompute.value,
             "recompute_modules": list(setting.modules),
+            "recompute_method": setting.method.value,
+            **({} if setting.number is None else {"recompute_num_layers": setting.number}),
             "offload_activations_num_layers": setting.layers,
             "micro_batch_size": _BATCH,
         },

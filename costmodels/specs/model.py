@@ -186,7 +186,11 @@ class Model(SourcedSpec, frozen=True, kw_only=True):
     max_position_embeddings: Annotated[
         int, size("longest sequence of the model", *_PARAMETERS, most=2**40)
     ]
-    dropout: Annotated[bool, choice("whether dropout is active in training", "memory")] = False
+    dropout: Annotated[
+        bool,
+        # What is kept passes to the host where a plan sends it there.
+        choice("whether dropout is active in training", "memory", "communication", "time"),
+    ] = False
     reserved_positions: Annotated[
         int,
         size("rows of learned positions beyond the longest", *_PARAMETERS, least=0, most=2**20),

@@ -285,10 +285,10 @@ class Plan(Spec, frozen=True, kw_only=True):
         | None
     ) = None
     attention_kernel: Annotated[
-        AttentionKernel, choice("how attention is computed", "memory", "compute", "time")
+        AttentionKernel, choice("how attention is computed", *_MICROBATCH[:4])
     ] = AttentionKernel.FLASH
     saved_tensors: Annotated[
-        SavedTensors, choice("which tensors are kept for the backward", "memory")
+        SavedTensors, choice("which tensors are kept for the backward", *_MICROBATCH[1:4])
     ] = SavedTensors.MEGATRON
     scatter_gather_handovers: Annotated[
         bool,

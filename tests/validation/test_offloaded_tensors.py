@@ -2,15 +2,12 @@
 
 import pytest
 
-from costmodels.specs.plan import Recompute, RecomputeModule
 from validation.cases import passed
-from validation.offloaded_tensors import NAMES, Setting, offloaded_cases, offloaded_scenario
-from validation.small_models import MODELS, predicted
+from validation.offloaded_tensors import DEEP, NAMES, Setting, offloaded_cases, offloaded_scenario
+from validation.small_models import MODELS, model_table, predicted
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the validation extra")
 pytestmark = pytest.mark.torch
-
-USUAL = (RecomputeModule.CORE_ATTN,)
 
 
 @pytest.mark.parametrize("name", ["grouped queries", "shared experts"])
@@ -27,6 +24,13 @@ def test_layers_of_every_model_leave_as_is_said(name: str) -> None:
     assert [case for case in cases if not passed(case)] == []
 
 
+@pytest.mark.slow
+def test_groups_of_layers_leave_as_is_said() -> None:
+    cases = offloaded_cases({DEEP: model_table(gated=True, num_hidden_layers=5)})
+    assert len(cases) == (4 * 2 + 2 * 5) * 3
+    assert [case for case in cases if not passed(case)] == []
+
+
 def test_the_suite_has_every_kind_of_layer() -> None:
     assert set(NAMES) <= MODELS.keys()
 
@@ -36,7 +40,7 @@ def test_what_save_on_cpu_copies_is_more() -> None:
     from validation.torch_programs.blocks import Block
     from validation.torch_programs.offloading import copied_by_save_on_cpu
 
-    scenario = offloaded_scenario(MODELS["gated"], Setting(Recompute.NONE, USUAL, 1))
+    scenario = offloaded_scenario(MODELS["gated"], Setting(1))
     block = Block(scenario.model, 0)
     copied = copied_by_save_on_cpu(block, torch.randn(2, 8, 24, requires_grad=True))
     assert copied.weights_bytes == sum(weight.nbytes for weight in block.parameters())

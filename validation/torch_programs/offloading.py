@@ -105,24 +105,68 @@ class Group:
         return sum(size for reference, size in self._left if not reference.expired())
 
 
+class Repeated(NamedTuple):
+    """What is computed again in the backward.
+
+    Attributes
+    ----------
+    recompute : Recompute
+        Nothing, modules or layers.
+    modules : tuple of RecomputeModule
+        Which modules, of selective recomputation.
+    first_layers : int or None
+        Of layers, how many are computed again; None for all [count].
+    group_size : int
+        Of these, how many at once [count].
+    """
+
+    recompute: Recompute
+    modules: tuple[RecomputeModule, ...] = _USUAL
+    first_layers: int | None = None
+    group_size: int = 1
+
+
+class _Place(NamedTuple):
+    """Where a part of a decoder begins, and whether it is computed again."""
+
+    first_layer: int
+    is_repeated: bool
+
+
 class OffloadedDecoder(Decoder):
     """A decoder whose first layers send what autograd keeps of them to the host.
 
     Parameters
     ----------
-    model, recompute, modules
-        As of `Decoder`.
+    model : Model
+        Description of the model.
+    repeated : Repeated
+        What is computed again.
     """
 
-    def __init__(
-        self, model: Model, recompute: Recompute, modules: tuple[RecomputeModule, ...] = _USUAL
-    ) -> None:
-        super().__init__(model, recompute, modules=modules)
+    def __init__(self, model: Model, repeated: Repeated) -> None:
+        super().__init__(model, repeated.recompute, modules=repeated.modules)
         self.offloaded_layers = 0
         self.groups: list[Group] = []
+        self._repeats = self.recompute_layers
+        blocks, size = list(self.layers), repeated.group_size
+        count = len(blocks) if repeated.first_layers is None else repeated.first_layers
+        # Layers that are computed again at once are one part, the others one each.
+        starts = [*range(0, count, size if self._repeats else 1), *range(count, len(blocks))]
+        ends = [*starts[1:], len(blocks)]
+        self.layers = nn.ModuleList(
+            nn.Sequential(*blocks[start:end]) for start, end in zip(starts, ends, strict=True)
+        )
+        self._parts = {
+            part: _Place(start, self._repeats and start < count)
+            for part, start in zip(self.layers, starts, strict=True)
+        }
 
     def _through(self, layer: nn.Module, *entering: torch.Tensor) -> torch.Tensor:
-        if layer not in list(self.layers)[: self.offloaded_layers]:
+        stays = _Place(self.offloaded_layers, self._repeats)
+        place = self._parts.get(layer, stays)
+        self.recompute_layers = place.is_repeated
+        if place.first_layer >= self.offloaded_layers:
             return super()._through(layer, *entering)
         group = Group({storage_identity(weight) for weight in self.parameters()})
         self.groups.append(group)
@@ -153,8 +197,7 @@ def offloaded_step(
     layers: int,
     batch: int,
     length: int,
-    recompute: Recompute,
-    modules: tuple[RecomputeModule, ...] = _USUAL,
+    repeated: Repeated,
 ) -> Offloaded:
     """Return what a step moves whose first layers keep their tensors on the host.
 
@@ -166,7 +209,7 @@ def offloaded_step(
         How many of its layers [count].
     batch, length : int
         Sequences, and tokens of each [count].
-    recompute, modules : Recompute, tuple of RecomputeModule
+    repeated : Repeated
         What is computed again.
 
     Raises
@@ -174,7 +217,7 @@ def offloaded_step(
     ArithmeticError
         If a gradient has other bits than that of the same step without offload.
     """
-    decoder = OffloadedDecoder(model, recompute, modules)
+    decoder = OffloadedDecoder(model, repeated)
     given = [torch.randint(model.vocabulary_size, (batch, length)) for _ in range(2)]
     with one_thread():
         decoder(*given).backward()
