@@ -33,8 +33,8 @@ def cast_is_on_accelerator(cast_on_gather: Column, offload_optimizer: Column) ->
 
 @rule(
     "plan.offload_optimizer",
-    "needs the bandwidth between an accelerator and its host, which no preset states: "
-    "set cluster.host_bandwidth_bytes_per_s",
+    "needs the bandwidth between an accelerator and its host, which the cluster's preset does not "
+    "state: set cluster.host_bandwidth_bytes_per_s",
 )
 def offload_has_link(
     kind_is_training: Column, offload_optimizer: Column, stated_host_bytes_per_s: Column
@@ -46,8 +46,8 @@ def offload_has_link(
 
 @rule(
     "plan.offload_activations_num_layers",
-    "needs the bandwidth between an accelerator and its host, which no preset states: "
-    "set cluster.host_bandwidth_bytes_per_s",
+    "needs the bandwidth between an accelerator and its host, which the cluster's preset does not "
+    "state: set cluster.host_bandwidth_bytes_per_s",
 )
 def offloaded_activations_have_link(
     kind_is_training: Column,
