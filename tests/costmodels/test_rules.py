@@ -341,12 +341,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "offload_has_link": (
         "small",
-        {"plan__offload_optimizer": True},
+        {"plan__offload_optimizer": True, "cluster": "l40s:8"},
         r"plan.offload_optimizer \(True\): needs the bandwidth .* set cluster.host_bandwidth",
     ),
     "offloaded_activations_have_link": (
         "small",
-        {"plan__offload_activations_num_layers": 4},
+        {"plan__offload_activations_num_layers": 4, "cluster": "l40s:8"},
         r"plan.offload_activations_num_layers \(4\): needs the bandwidth .* set "
         r"cluster.host_bandwidth",
     ),
