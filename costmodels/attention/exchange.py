@@ -39,13 +39,6 @@ def ring_bytes(sequence_length: Column, heads: Heads, ranks: Column) -> Column:
     return (ranks - 1) * key_value_bytes(sequence_length // ranks, heads)
 
 
-def ring_backward_bytes(sequence_length: Column, heads: Heads, ranks: Column) -> Column:
-    """Return what a rank sends in the backward of ring attention, gradients in fp32 [byte]."""
-    part = key_value_bytes(sequence_length // ranks, heads)
-    gradients = part // heads.element_bytes * 4
-    return (ranks - 1) * part + ranks * gradients
-
-
 def ulysses_bytes(sequence_length: Column, heads: Heads, ranks: Column) -> Column:
     """Return the bytes that a rank sends in four all-to-alls of DeepSpeed-Ulysses.
 

@@ -154,17 +154,6 @@ def span_tokens(sequence_length: Column, keys: Column, largest_rates: Axis) -> C
     return minimum(sequence_length, 1 + (keys - 1) * total(largest_rates))
 
 
-def rates_of_heads(query_heads: int, rates: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the dilation of each head: neighbours share one, in equal shares as far as possible.
-
-    Examples
-    --------
-    >>> rates_of_heads(4, (1, 2))
-    (1, 1, 2, 2)
-    """
-    return tuple(rates[head * len(rates) // query_heads] for head in range(query_heads))
-
-
 def _by_head(
     sequence_length: Column, query_heads: int, dilations: Dilations
 ) -> tuple[list[Column], list[Column], list[Column], list[Column]]:

@@ -40,19 +40,6 @@ def compressive_tokens(
     )
 
 
-def geometric_field_tokens(
-    sequence_length: Column, layers: Column, first_length: Column, ratio: Column
-) -> Column:
-    """Return LongNet's estimate of its field: w_0 a^l / (a - 1) [token].
-
-    Notes
-    -----
-    Ding et al. 2023, equation 19. It takes a head for every remainder, and a query at its
-    segment's end.
-    """
-    return minimum(sequence_length, first_length * ratio**layers // (ratio - 1))
-
-
 def dilated_count(
     sequence_length: int, layers: int, query_heads: int, branches: Branches
 ) -> list[int]:

@@ -294,21 +294,3 @@ def _some(names: Sequence[str]) -> str:
     """Return the first few of some names, with how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
-
-
-def held_counts(row: Sequence[Action]) -> Iterator[tuple[Action, Counter[int]]]:
-    """Yield after each action of a rank what it holds: microbatches by virtual stage.
-
-    Activations are stored at the start of a forward and kept to the end of the whole backward, or
-    of its weight-gradient half, as torch keeps them: the graph of a split backward stays until its
-    second half.
-    """
-    held: Counter[int] = Counter()
-    for action in row:
-        if action.kind is ActionKind.FORWARD:
-            held[action.stage] += 1
-            yield action, held
-        else:
-            yield action, held
-            if action.kind in (ActionKind.BACKWARD, ActionKind.WEIGHT_GRADIENT):
-                held[action.stage] -= 1

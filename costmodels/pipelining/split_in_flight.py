@@ -143,30 +143,6 @@ def dual_pipe_v_in_flight_count(
     return minimum(2 * pipeline_parallel_size + 1, 2 * microbatch_count)
 
 
-def dual_pipe_in_flight_count(
-    *,
-    pipeline_parallel_size: Column,
-    virtual_stages: Column,
-    microbatch_count: Column,
-    stage_index: Column,
-) -> Column:
-    """Return what a rank holds at most under DualPipe: min(p + 1, m) whole stages [count].
-
-    References
-    ----------
-    .. [1] DeepSeek-AI, "DeepSeek-V3 technical report," 2024, table 2: PP + 1 activations.
-       arXiv:2412.19437.
-
-    Examples
-    --------
-    >>> dual_pipe_in_flight_count(
-    ...     pipeline_parallel_size=4, virtual_stages=2, microbatch_count=8, stage_index=3
-    ... )
-    5
-    """
-    return minimum(pipeline_parallel_size + 1, microbatch_count)
-
-
 def zb_h1_peak_activation_bytes(
     chunk_activation_bytes: Axis,
     *,

@@ -20,7 +20,6 @@ _COLOURS = {
     "head": "#56B4E9",
     "vectors": "#999999",
 }
-_FIELDS = {"sign": "#D55E00", "exponent": "#009E73", "mantissa": "#0072B2"}
 
 
 def memory_by_format(
@@ -76,46 +75,6 @@ def memory_by_format(
         yaxis={"title": "weights [GiB]"},
         yaxis2={"title": "SQNR [dB]", "overlaying": "y", "side": "right", "rangemode": "tozero"},
         xaxis={"title": "storage"},
-    )
-    return figure
-
-
-def bits_of(found: Explained) -> go.Figure:
-    """Return the bits of a number as coloured squares: sign, exponent, mantissa.
-
-    Parameters
-    ----------
-    found : Explained
-        The number in its format.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        One square for each bit, the highest on the left; `customdata` holds its place from the
-        lowest.
-    """
-    fields = [(name, getattr(found, name)) for name in _FIELDS]
-    bits = [(name, digit) for name, digits in fields for digit in digits]
-    figure = go.Figure(
-        go.Scatter(
-            x=list(range(len(bits))),
-            y=[0] * len(bits),
-            mode="markers+text",
-            text=[digit for _, digit in bits],
-            textfont={"color": "#FFFFFF"},
-            marker={
-                "symbol": "square",
-                "size": 26,
-                "color": [_FIELDS[name] for name, _ in bits],
-            },
-            customdata=[[name, len(bits) - 1 - place] for place, (name, _) in enumerate(bits)],
-            hovertemplate="%{customdata[0]}, bit %{customdata[1]}: %{text}<extra></extra>",
-        )
-    )
-    figure.update_layout(
-        title=f"{found.format}: {found.hexadecimal} = {found.value!r}",
-        xaxis={"visible": False},
-        yaxis={"visible": False},
     )
     return figure
 

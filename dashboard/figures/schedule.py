@@ -184,12 +184,6 @@ def schedule(
     }
 
 
-def spans_in_view(spans: Spans, window: Window) -> int:
-    """Return how many spans a window shows at least a part of [count]."""
-    inside = (spans.end_s > window.start_s) & (spans.start_s < window.end_s)
-    return int(np.count_nonzero(inside))
-
-
 def _idle_rows(rank_count: int, window: Window) -> dict[str, Any]:
     """Return the rows in which bars lie: where no bar covers one, the rank waits."""
     return {

@@ -1,9 +1,6 @@
 """Figures of time: what a step is made of."""
 
-from collections.abc import Sequence
 from typing import Any
-
-import plotly.graph_objects as go
 
 from costmodels.analysis import CATALOGUE, inputs_of
 from dashboard.figures.style import FAINT, page_layout
@@ -12,54 +9,25 @@ from simulator.answer import Answer
 _LABELS = {
     "compute_s": "compute",
     "recompute_s": "recomputation",
-    "tensor_exposed_s": "tensor parallel,<br>exposed",
-    "sequence_exposed_s": "sequence parallel,<br>exposed",
-    "context_exposed_s": "context parallel,<br>exposed",
-    "expert_exposed_s": "expert parallel,<br>exposed",
-    "data_exposed_s": "data parallel,<br>exposed",
-    "offload_exposed_s": "offload,<br>exposed",
-    "pipeline_exposed_s": "hand-overs,<br>exposed",
-    "bubble_s": "pipeline<br>bubble",
-    "imbalance_s": "slow<br>stages",
-    "replicated_exposed_s": "replicated<br>gradients",
-    "tied_exposed_s": "tied<br>embedding",
+    "tensor_exposed_s": "tensor parallel, exposed",
+    "sequence_exposed_s": "sequence parallel, exposed",
+    "context_exposed_s": "context parallel, exposed",
+    "expert_exposed_s": "expert parallel, exposed",
+    "data_exposed_s": "data parallel, exposed",
+    "offload_exposed_s": "offload, exposed",
+    "pipeline_exposed_s": "hand-overs, exposed",
+    "bubble_s": "pipeline bubble",
+    "imbalance_s": "slow stages",
+    "replicated_exposed_s": "replicated gradients",
+    "tied_exposed_s": "tied embedding",
     "optimizer_s": "optimizer",
 }
 
 
-def step_waterfall(answer: Answer) -> go.Figure:
+def step_bars(answer: Answer) -> dict[str, Any]:
     """Return the terms of a step's time, each starting where the one before it ends.
 
-    Parameters
-    ----------
-    answer : Answer
-        What Shardwise says of a scenario.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        A waterfall from compute to the step; without bars where times are withheld [s].
-    """
-    figure = go.Figure()
-    figure.update_layout(
-        title={"text": f"Time of a step (basis: {answer.time['basis']})"},
-        yaxis={"title": {"text": "time [s]"}, "rangemode": "tozero"},
-        showlegend=False,
-        template="plotly_white",
-    )
-    if answer.time["step_s"] is None:
-        text = "the plan does not fit: times are withheld"
-        figure.add_annotation(text=text, showarrow=False, font={"size": 16})
-        return figure
-    terms = inputs_of("step_s")
-    labels = [_LABELS.get(name, _label(name)) for name in terms] + ["step"]
-    lengths_s = [answer.time[name] for name in (*terms, "step_s")]
-    figure.add_trace(go.Waterfall(x=labels, y=lengths_s, **_waterfall(answer, terms)))
-    return figure
-
-
-def step_bars(answer: Answer) -> dict[str, Any]:
-    """Return the same with time to the right and a line for each term that takes any.
+    Time goes to the right; a term that takes none has no line.
 
     Parameters
     ----------
@@ -72,7 +40,8 @@ def step_bars(answer: Answer) -> dict[str, Any]:
         A plotly figure as a table [s].
     """
     terms = [name for name in inputs_of("step_s") if answer.time[name]]
-    labels = [_LABELS.get(name, _label(name)).replace("<br>", " ") for name in terms]
+    labels = [_LABELS[name] for name in terms]
+    step_s = answer.time["step_s"]
     lengths_s = [answer.time[name] for name in (*terms, "step_s")]
     layout = page_layout(height=330, left=150)
     layout["xaxis"] |= {"title": {"text": "time [s]"}, "rangemode": "tozero"}
@@ -83,20 +52,10 @@ def step_bars(answer: Answer) -> dict[str, Any]:
         "x": lengths_s,
         "y": [*labels, "step"],
         "connector": {"line": {"color": FAINT, "width": 1}},
-        **_waterfall(answer, terms),
-    }
-    return {"data": [bars], "layout": layout}
-
-
-def _waterfall(answer: Answer, terms: Sequence[str]) -> dict[str, Any]:
-    """Return what both directions of a waterfall share."""
-    step_s = answer.time["step_s"]
-    names = (*terms, "step_s")
-    return {
         "measure": ["relative"] * len(terms) + ["total"],
         "customdata": [
             [CATALOGUE[name].definition, answer.time[name] / step_s, answer.time[name]]
-            for name in names
+            for name in (*terms, "step_s")
         ],
         "hovertemplate": "%{customdata[2]:.6g} s, %{customdata[1]:.2%} of the step<br>"
         "%{customdata[0]}<extra></extra>",
@@ -104,7 +63,4 @@ def _waterfall(answer: Answer, terms: Sequence[str]) -> dict[str, Any]:
         "decreasing": {"marker": {"color": "#D55E00"}},
         "totals": {"marker": {"color": "#0072B2"}},
     }
-
-
-def _label(name: str) -> str:
-    return name.removesuffix("_s").replace("_", " ").replace(" exposed", ",<br>exposed")
+    return {"data": [bars], "layout": layout}

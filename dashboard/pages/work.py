@@ -17,10 +17,8 @@ from dashboard.jobs.kinds import (
     VALIDATION,
     ask_simulation,
     ask_validation,
-    simulation_key,
 )
 from dashboard.library import asked_by, store
-from dashboard.questions import Question
 from dashboard.security import is_trusted
 from dashboard.state import plain_text, read_state
 from dashboard.store.jobs import Job, JobState
@@ -49,11 +47,6 @@ class Offer(NamedTuple):
     text: str
     kind: str
     of: str = ""
-
-
-def simulation_job(asked: Question) -> Job | None:
-    """Return the newest job that plays a scenario, None where there is none."""
-    return store().jobs.find(SIMULATION, simulation_key(asked.scenario))
 
 
 def validation_job() -> Job | None:

@@ -8,7 +8,7 @@ from costmodels.errors import SpecError
 from costmodels.pipelining.actions import ActionKind, Row, parse_action, parse_slot
 from costmodels.pipelining.csv_orders import checked_csv, order_of, order_to_csv, rows_from_csv
 from costmodels.pipelining.placements import Placement, bidirectional, linear, v_shaped
-from costmodels.pipelining.playing import check_order, held_counts, play
+from costmodels.pipelining.playing import check_order, play
 from costmodels.pipelining.schedules import SCHEDULES, Schedule
 
 ONE = dict.fromkeys(ActionKind, (1.0,) * 8)
@@ -113,8 +113,3 @@ def test_a_hand_over_travels_between_ranks_only() -> None:
     assert playing.busy_s == (2, 4)
     assert playing.longest_span_s == 26
     assert playing.start_s == (0, 11)
-
-
-def test_activations_stay_until_the_gradient_of_the_weights() -> None:
-    row = tuple(map(parse_action, ("0F0", "0I0", "0F1", "0W0", "0B1")))
-    assert [held.total() for _, held in held_counts(row)] == [1, 1, 2, 2, 1]

@@ -29,16 +29,6 @@ def test_bars_stack_to_the_weights() -> None:
     assert figure.layout.shapes[0].y0 == 80
 
 
-def test_bits_are_coloured_by_field() -> None:
-    found = explain(3.14, scalar_formats()["bf16"])
-    (squares,) = figures.bits_of(found).data
-    assert "".join(squares.text) == f"{found.code:016b}"
-    assert [place for _, place in squares.customdata] == list(range(15, -1, -1))
-    assert len(set(squares.marker.color)) == 3
-    scale = figures.bits_of(explain(3.14, scalar_formats()["e8m0"])).data[0]
-    assert len(set(scale.marker.color)) == 1
-
-
 def test_neighbours_stand_around_the_number() -> None:
     figure = figures.neighbours_of(explain(3.14, scalar_formats()["bf16"]))
     points = {trace.name: trace.x[0] for trace in figure.data}
