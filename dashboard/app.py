@@ -443,7 +443,8 @@ def names_field(sentence: str, path: str) -> bool:
     Notes
     -----
     A whole section, such as ``model``, is a word of prose as well: it is meant where a value or a
-    colon follows, as in ``unknown model 'gpt-9'``.
+    colon follows, as in ``unknown model 'gpt-9'``. Names that a sentence proposes instead are not
+    what it is about.
 
     Examples
     --------
@@ -452,7 +453,10 @@ def names_field(sentence: str, path: str) -> bool:
     (True, False)
     >>> names_field("model (gpt-9): no such preset", "model")
     True
+    >>> names_field("unknown field 'plan.zero': did you mean 'plan.zero_stage'?", "plan.zero_stage")
+    False
     """
+    sentence = sentence.partition(": did you mean")[0]
     behind = r"(?![\w.])" if "." in path else r"(?=[:=]| [('])"
     return re.search(rf"(?<![\w.]){re.escape(path)}{behind}", sentence) is not None
 

@@ -120,6 +120,9 @@ def read_state(query: str | None) -> State:
             view[name.removeprefix(VIEW)] = plain_text(value)
         else:
             changes[name] = plain_text(value)
+    if _COUNT not in changes and ":" in changes.get("cluster", ""):
+        # NAME:N, as the command line takes it; the form has a field for each.
+        changes["cluster"], _, changes[_COUNT] = changes["cluster"].partition(":")
     return State(base, tuple(changes.items()), tuple(view.items()))
 
 

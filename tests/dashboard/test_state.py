@@ -52,6 +52,13 @@ def test_the_default_has_an_empty_address() -> None:
     assert scenario_of(DEFAULT, ()).model.name == "llama-3.1-405b"
 
 
+def test_an_address_may_name_a_cluster_with_its_size() -> None:
+    """As the command line takes it: the form has a field for each, and neither is lost."""
+    state = read_state("?cluster=dgx-a100:1024")
+    assert state.changes == (("cluster", "dgx-a100"), ("cluster.accelerator_count", "1024"))
+    assert scenario_of(DEFAULT, state.changes).cluster.accelerator_count == 1024
+
+
 def test_a_long_address_is_refused() -> None:
     with pytest.raises(SpecError, match="characters"):
         read_state("?model=" + "x" * LONGEST)
