@@ -501,8 +501,41 @@ def chunk_offloaded_input_count(
     Scope.CHUNK,
     axes=(STAGE, CHUNK),
     basis=Basis.EXACT,
+    formula="minimum(total(chunk_offloaded_layer_count), 1) * where(chunk_holds_embedding,"
+    " weights_are_frozen * (1 - embedding_norm) * (1 - positions_is_learned), 1)"
+    " * layer_input_bytes",
+    source="a leaf of the graph, which its gradient is added to: what a stage received (Megatron-LM, "
+    "megatron/core/pipeline_parallel/schedules.py: input_tensors), and the output of a frozen "
+    "embedding (peft: enable_input_require_grads)",
+)
+def chunk_retained_input_bytes(
+    chunk_offloaded_layer_count: Axis,
+    chunk_holds_embedding: Column,
+    weights_are_frozen: Column,
+    embedding_norm: Column,
+    positions_is_learned: Column,
+    layer_input_bytes: Column,
+) -> Column:
+    """Return the input of a chunk's first layer that stays on the GPU beside its copy on the host [byte].
+
+    Examples
+    --------
+    >>> chunk_retained_input_bytes([2], 0, 0, 0, 0, 10), chunk_retained_input_bytes([2], 1, 0, 0, 0, 10)
+    (10, 0)
+    """
+    leaf = weights_are_frozen * (1 - embedding_norm) * (1 - positions_is_learned)
+    leaves = minimum(total(chunk_offloaded_layer_count), 1)
+    return leaves * where(chunk_holds_embedding, leaf, 1) * layer_input_bytes
+
+
+@quantity(
+    "byte",
+    Scope.CHUNK,
+    axes=(STAGE, CHUNK),
+    basis=Basis.EXACT,
     formula="(recompute_is_full * ceil_div(total(chunk_repeated_layer_count),"
-    " recompute_group_size) - chunk_offloaded_input_count) * layer_input_bytes",
+    " recompute_group_size) - chunk_offloaded_input_count) * layer_input_bytes"
+    " + chunk_retained_input_bytes",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 5: one for each group of layers",
 )
 def chunk_layer_input_bytes(
@@ -511,10 +544,12 @@ def chunk_layer_input_bytes(
     recompute_group_size: Column,
     chunk_offloaded_input_count: Column,
     layer_input_bytes: Column,
+    chunk_retained_input_bytes: Column,
 ) -> Column:
-    """Return the inputs of a chunk's layers that a GPU keeps, all that full recomputation keeps [byte]."""
+    """Return the inputs of a chunk's layers that a GPU keeps by themselves, for one microbatch [byte]."""
     groups = ceil_div(total(chunk_repeated_layer_count), recompute_group_size)
-    return (recompute_is_full * groups - chunk_offloaded_input_count) * layer_input_bytes
+    kept = (recompute_is_full * groups - chunk_offloaded_input_count) * layer_input_bytes
+    return kept + chunk_retained_input_bytes
 
 
 @quantity(

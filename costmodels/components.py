@@ -121,7 +121,10 @@ def _part(name: str, definition: str) -> Quantity:
 
 
 ACTIVATIONS = (
-    _part("layer_input", "Inputs of layers, which full recomputation keeps alone."),
+    _part(
+        "layer_input",
+        "Inputs of layers alone: of those computed again, of a first one on the host.",
+    ),
     _part("attention", "Activations kept around attention: norms, projections, output."),
     _part("attention_core", "Activations kept inside attention: scores, or a logsumexp."),
     _part("ffn", "Activations kept for feed-forward networks or experts."),

@@ -86,14 +86,19 @@ def adapted_decoder(
 ) -> Decoder:
     """Return a frozen decoder with adapters in every layer (arguments as `adapted_block`)."""
     decoder = Decoder(model, recompute)
+    adapt_decoder(decoder, adapters)
+    return decoder
+
+
+def adapt_decoder(decoder: Decoder, adapters: Adapters) -> None:
+    """Freeze a decoder and put adapters in every layer; its embedding's output takes a gradient."""
     decoder.requires_grad_(requires_grad=False)
-    for layer in decoder.layers:
-        assert isinstance(layer, Block)  # noqa: S101 - tells the type checker
-        _adapt(layer, adapters)
+    for layer in list(decoder.modules()):
+        if isinstance(layer, Block):
+            _adapt(layer, adapters)
     decoder.embedding.register_forward_hook(
         lambda _module, _inputs, out: out.requires_grad_(requires_grad=True)
     )
-    return decoder
 
 
 def _trained(module: nn.Module) -> Iterator[nn.Parameter]:

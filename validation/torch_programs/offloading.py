@@ -17,6 +17,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from costmodels.specs.model import Model
 from costmodels.specs.plan import Recompute, RecomputeModule
+from costmodels.specs.precision import Adapters
+from validation.torch_programs.adapters import adapt_decoder
 from validation.torch_programs.blocks import Decoder
 from validation.torch_programs.counting import one_thread
 from validation.torch_programs.saving import Saved, storage_identity
@@ -198,6 +200,7 @@ def offloaded_step(
     batch: int,
     length: int,
     repeated: Repeated,
+    adapters: Adapters | None = None,
 ) -> Offloaded:
     """Return what a step moves whose first layers keep their tensors on the host.
 
@@ -211,6 +214,8 @@ def offloaded_step(
         Sequences, and tokens of each [count].
     repeated : Repeated
         What is computed again.
+    adapters : Adapters, optional
+        What is trained in place of the weights.
 
     Raises
     ------
@@ -218,6 +223,8 @@ def offloaded_step(
         If a gradient has other bits than that of the same step without offload.
     """
     decoder = OffloadedDecoder(model, repeated)
+    if adapters is not None:
+        adapt_decoder(decoder, adapters)
     given = [torch.randint(model.vocabulary_size, (batch, length)) for _ in range(2)]
     with one_thread():
         decoder(*given).backward()
