@@ -17,8 +17,6 @@ from simulator.training import SIMULATED
 KNOWN: Mapping[str, Quantity] = {entry.name: entry for entry in (*CATALOGUE.values(), *SIMULATED)}
 """Every quantity that can be explained, by name."""
 
-Children = Sequence[Any]
-
 
 def number(path: str, value: Any, *, at: str, text: str | None = None) -> html.Button:
     """Return a number that shows its definition to the pointer and its derivation when opened.

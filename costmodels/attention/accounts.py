@@ -4,9 +4,6 @@ from typing import NamedTuple
 
 from costmodels.columns import Column
 
-PAIR_PRODUCTS = 2
-"""Matrix products of a pair in the forward: its score, and its weighted value."""
-
 ELEMENTWISE_PER_SCORE = 6
 """Scale, and maximum, difference, exponential, sum and quotient of a softmax, one FLOP each."""
 

@@ -1,6 +1,6 @@
 """Every rule in its order: a scenario refuses what breaks one, a search masks it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,6 @@ _IN_ORDER: tuple[Callable[..., Column], ...] = (
     context_parallel.context_blocks_are_equal,
     data_parallel.ranks_fill_cluster,
     data_parallel.replicas_match,
-    pipeline_parallel.layers_match,
     tensor_parallel.heads_divide,
     tensor_parallel.state_heads_divide,
     tensor_parallel.key_value_heads_divide,
@@ -103,8 +102,10 @@ _IN_ORDER: tuple[Callable[..., Column], ...] = (
     data_parallel.ddp_backwards_are_whole,
     pipeline_parallel.stages_have_layers,
 )
+_OF_SCHEDULE: tuple[Callable[..., Column], ...] = (pipeline_parallel.layers_match,)
+"""Rules for which a schedule must exist: how many stages there are is its to say."""
 
-RULES = tuple(rule_of(function) for function in _IN_ORDER)
+RULES = tuple(map(rule_of, (*_IN_ORDER, *_OF_SCHEDULE)))
 """Every rule, in the order in which a scenario is checked; rules that depend on a schedule apart."""
 
 
@@ -120,11 +121,17 @@ def check(sections: Sections) -> None:
     """
     _check_lists(sections)
     columns = compile_fields(sections)
-    for rule in RULES:
+    _check_rules(RULES[: len(_IN_ORDER)], sections, columns)
+    check_schedule(sections, columns)
+    _check_rules(RULES[len(_IN_ORDER) :], sections, columns)
+
+
+def _check_rules(rules: Sequence[Rule], sections: Sections, columns: Columns) -> None:
+    """Raise what the first rule that does not hold says."""
+    for rule in rules:
         if not bool(np.all(_holds(rule, columns))):
             error = SpecError if rule.modelled else NotModelledError
             raise error(sentence(rule, sections, columns))
-    check_schedule(sections, columns)
 
 
 def valid(columns: Columns) -> Column:

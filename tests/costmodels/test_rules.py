@@ -538,6 +538,11 @@ def test_witnesses_obey_every_rule(name: str) -> None:
         ),
         (
             "cpu",
+            {"plan__schedule": "dualpipe", "plan__layers_per_stage": [16, 16]},
+            r"plan.schedule \(dualpipe\): requires exactly 2 virtual stages per rank",
+        ),
+        (
+            "cpu",
             {"plan__layers_per_stage": [20, 11]},
             r"plan.layers_per_stage \(\[20, 11\]\): must have .* \(1\) members that sum to "
             r"model.num_hidden_layers \(32\)",
