@@ -128,7 +128,7 @@ def _stage_groups(answer: Answer) -> list[tuple[str, int]]:
     count = len(memory["stage_bytes"])
     rows = [
         [
-            *(_at(memory[name], stage) for name in _PARTS),
+            *(_at(memory[name], stage) for name in (*_PARTS, "host_bytes") if name in memory),
             *answer.pipeline["chunk_layers"][stage],
         ]
         for stage in range(count)
@@ -148,11 +148,14 @@ def _at(value: Any, stage: int) -> Any:
 
 
 def _memory_table(answer: Answer) -> Titled:
-    table = table_of("Memory per GPU, by stage", "stage", "layers", *_PARTS.values())
+    parts = _PARTS | (
+        {"host_bytes": "on the host"} if any(answer.memory.get("host_bytes", ())) else {}
+    )
+    table = table_of("Memory per GPU, by stage", "stage", "layers", *parts.values())
     worst = answer.memory["worst_stage_index"]
     for label, stage in _stage_groups(answer):
         layers = "+".join(str(count) for count in answer.pipeline["chunk_layers"][stage])
-        cells = [format_bytes(_at(answer.memory[name], stage)) for name in _PARTS]
+        cells = [format_bytes(_at(answer.memory[name], stage)) for name in parts]
         marked = f"{label} (fullest)" if stage == worst else label
         table.add_row(marked, layers, *cells, style="bold" if stage == worst else None)
     return table
@@ -174,12 +177,18 @@ def _work_table(answer: Answer) -> Titled:
     return table
 
 
+_HOST = {"device_to_host_bytes": "to its host", "host_to_device_bytes": "from its host"}
+
+
 def _traffic_table(answer: Answer) -> Titled:
     busiest = answer.communication["busiest_stage_index"]
     table = table_of("Bytes sent per step", "axis or tier", f"GPU of stage {busiest} (busiest)")
     for name, label in _AXES.items():
         table.add_row(label, format_traffic(answer.communication[name][busiest]))
     table.add_row("all GPUs together", format_traffic(answer.communication["sent_bytes"]))
+    for name, label in _HOST.items():
+        if any(answer.communication.get(name, ())):
+            table.add_row(label, format_traffic(answer.communication[name][busiest]))
     return table
 
 

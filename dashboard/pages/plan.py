@@ -171,6 +171,7 @@ def memory_table(answer: Answer) -> Any:
     memory = answer.memory
     count = len(memory["stage_bytes"])
     worst = memory["worst_stage_index"]
+    held = memory.get("host_bytes") or [0] * count
 
     def cells(stage: int) -> list[str]:
         found = []
@@ -179,9 +180,12 @@ def memory_table(answer: Answer) -> Any:
             found.append(format_bytes(value[stage] if isinstance(value, list) else value))
         return found
 
+    def key(stage: int) -> list[str | int]:
+        return [*cells(stage), held[stage]]
+
     groups: list[tuple[int, int]] = []
     for stage in range(count):
-        if groups and cells(groups[-1][0]) == cells(stage):
+        if groups and key(groups[-1][0]) == key(stage):
             groups[-1] = (groups[-1][0], stage)
         else:
             groups.append((stage, stage))
@@ -193,11 +197,19 @@ def memory_table(answer: Answer) -> Any:
         ]
         for first, last in groups
     ]
+    if any(held):
+        for row, (first, _) in zip(rows, groups, strict=True):
+            row.append(number("memory.host_bytes", held[first], at=f"stage {first}"))
     marked = [index for index, (first, last) in enumerate(groups) if first <= worst <= last]
     heads = [name.removesuffix("_bytes").removeprefix("stage_") for name in parts[:-1]]
     return more(
         "Table by stage",
-        table("memory-by-stage", ("stage", *heads, "total"), rows, marked=marked),
+        table(
+            "memory-by-stage",
+            ("stage", *heads, "total", *(["on the host"] if any(held) else [])),
+            rows,
+            marked=marked,
+        ),
     )
 
 
@@ -301,9 +313,15 @@ def _traffic(answer: Answer) -> Any:
             number("communication.sent_bytes", values["sent_bytes"], at="traffic"),
         ]
     )
+    rows += [
+        [label, number(f"communication.{name}", values[name][busiest], at="traffic")]
+        for name, label in _HOST.items()
+        if any(values.get(name, ()))
+    ]
     return table("traffic", ("axis or tier", f"a step, GPU of stage {busiest} (busiest)"), rows)
 
 
+_HOST = {"device_to_host_bytes": "to its host", "host_to_device_bytes": "from its host"}
 _TIERS = {"scale_up_bytes": "inside the node", "network_bytes": "across nodes"}
 
 

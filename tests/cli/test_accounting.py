@@ -116,6 +116,10 @@ def test_what_lies_on_the_host_and_passes_to_it_is_said() -> None:
         assert printed("comm", file)[name] == [8 * layer_bytes] * 2
     assert "sends 14.1 GB to its host in a step, and takes 14.1 GB back" in done("comm", file)
     assert "host" not in done("memory", FILE) + done("comm", FILE)
+    out = done("estimate", file)
+    assert re.search(r"total +on the host", out)
+    assert re.search(r"to its host +14.1 GB", out)
+    assert "its host " not in done("estimate", FILE)
 
 
 def test_memory_as_json_has_stable_names() -> None:

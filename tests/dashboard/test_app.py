@@ -54,6 +54,7 @@ def later(app: Any, query: str, pathname: str = "/") -> Any:
         {"model": "llama-3.1-8b", "cluster": "a100-80gb-sxm:64", "plan.pipeline_parallel_size": 2},
         {"plan.recompute": "none", "workload.sequence_length": "32k"},
         {"model": "mixtral-8x7b", "plan.pipeline_parallel_size": "4"},
+        {"plan.offload_optimizer": "true", "plan.offload_activations_num_layers": "2"},
     ],
 )
 def test_every_number_is_that_of_the_command_line(app: Any, changes: dict[str, Any]) -> None:
@@ -64,6 +65,8 @@ def test_every_number_is_that_of_the_command_line(app: Any, changes: dict[str, A
     shown = numbers(found["result"]["children"])
     shown |= numbers(later(app, found["asked"]["data"]))
     assert len(shown) > 10
+    on_host = {"memory.host_bytes at stage 0", "communication.device_to_host_bytes at traffic"}
+    assert on_host <= shown.keys() if "plan.offload_optimizer" in changes else True
     for key, value in shown.items():
         path, _, place = key.partition(" at ")
         group, name = path.split(".")
