@@ -4,7 +4,8 @@ The gradients of a chunk lie in one vector, the last parameters first, which is 
 so many parameters; what is left is the last bucket, the first parameters of the chunk, whose
 gradients are ready last. Experts apart have a vector and buckets of their own. torch's
 DistributedDataParallel cuts no tensor: its buckets are counted where descriptions become columns,
-tensor by tensor in the order in which gradients arrive.
+tensor by tensor in the order in which gradients arrive. The units of FSDP are buckets of gradients,
+and gathers of weights too: each layer, its experts apart, and each end of the model.
 """
 
 from costmodels.collectives import ring_all_reduce_bytes, ring_reduce_scatter_bytes
@@ -18,7 +19,65 @@ _FLAT = (
 )
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 7"
 _HYBRID = "Zhao et al. 2023, arXiv:2304.11277, section 3.2.2 (hybrid sharding)"
+_UNITS = (
+    "Zhao et al. 2023, arXiv:2304.11277, section 3.2.1; torchtitan@b5bcd76c66, distributed/fsdp.py: "
+    "embedding, each layer, norm with head; experts of a layer where they have a mesh of their own"
+)
 _CHUNK = (STAGE, CHUNK)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="chunk_layers + chunk_holds_embedding + chunk_holds_head"
+    " - tied_embeddings * chunk_holds_embedding * chunk_holds_head",
+    source=_UNITS + "; ends that share a matrix are one",
+)
+def chunk_unit_count(
+    chunk_layers: Column,
+    chunk_holds_embedding: Column,
+    chunk_holds_head: Column,
+    tied_embeddings: Column,
+) -> Column:
+    """Return the units in which FSDP shards a chunk, experts apart left out [count].
+
+    Examples
+    --------
+    >>> chunk_unit_count(32, 1, 1, 0), chunk_unit_count(32, 1, 1, 1), chunk_unit_count(8, 0, 0, 1)
+    (34, 33, 8)
+    """
+    ends = chunk_holds_embedding + chunk_holds_head
+    return chunk_layers + ends - tied_embeddings * chunk_holds_embedding * chunk_holds_head
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(gradient_buckets_is_fsdp_units, chunk_unit_count, 1)",
+    source=_UNITS + "; else all at once",
+)
+def chunk_gather_count(gradient_buckets_is_fsdp_units: Column, chunk_unit_count: Column) -> Column:
+    """Return the calls in which a chunk's weights are gathered once, experts apart left out [count]."""
+    return where(gradient_buckets_is_fsdp_units, chunk_unit_count, 1)
+
+
+@quantity(
+    "count",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.EXACT,
+    formula="where(gradient_buckets_is_fsdp_units, chunk_mixture_layers, 1)",
+    source=_UNITS + "; else all at once",
+)
+def chunk_expert_gather_count(
+    gradient_buckets_is_fsdp_units: Column, chunk_mixture_layers: Column
+) -> Column:
+    """Return the calls in which the weights of a chunk's experts apart are gathered once [count]."""
+    return where(gradient_buckets_is_fsdp_units, chunk_mixture_layers, 1)
 
 
 @quantity(
@@ -28,7 +87,8 @@ _CHUNK = (STAGE, CHUNK)
     basis=Basis.EXACT,
     formula="where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_count,"
     " where(gradient_bucket_parameters > 0, maximum(ceil_div(chunk_trained_parameters -"
-    " chunk_trained_expert_parameters, maximum(gradient_bucket_parameters, 1)), 1), 1))",
+    " chunk_trained_expert_parameters, maximum(gradient_bucket_parameters, 1)), 1),"
+    " chunk_gather_count))",
     source=_FLAT,
 )
 def chunk_bucket_count(
@@ -37,19 +97,20 @@ def chunk_bucket_count(
     gradient_bucket_parameters: Column,
     chunk_trained_parameters: Column,
     chunk_trained_expert_parameters: Column,
+    chunk_gather_count: Column,
 ) -> Column:
     """Return the buckets of a chunk's gradients, experts apart left out [count].
 
     Examples
     --------
-    >>> chunk_bucket_count(0, 0, 4, 11, 0), chunk_bucket_count(0, 0, 0, 11, 0)
+    >>> chunk_bucket_count(0, 0, 4, 11, 0, 1), chunk_bucket_count(0, 0, 0, 11, 0, 1)
     (3, 1)
-    >>> chunk_bucket_count(1, 2, 4, 11, 0)
+    >>> chunk_bucket_count(1, 2, 4, 11, 0, 1)
     2
     """
     elements = chunk_trained_parameters - chunk_trained_expert_parameters
     buckets = ceil_div(elements, maximum(gradient_bucket_parameters, 1))
-    flat = where(gradient_bucket_parameters > 0, maximum(buckets, 1), 1)
+    flat = where(gradient_bucket_parameters > 0, maximum(buckets, 1), chunk_gather_count)
     return where(gradient_buckets_is_torch_ddp, chunk_whole_bucket_count, flat)
 
 
@@ -114,15 +175,18 @@ def chunk_dense_shard_parameters(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="where(gradient_bucket_parameters > 0, maximum(ceil_div(chunk_trained_expert_parameters,"
-    " maximum(gradient_bucket_parameters, 1)), 1), 1)",
+    " maximum(gradient_bucket_parameters, 1)), 1), chunk_expert_gather_count)",
     source=_FLAT,
 )
 def chunk_expert_bucket_count(
-    gradient_bucket_parameters: Column, chunk_trained_expert_parameters: Column
+    gradient_bucket_parameters: Column,
+    chunk_trained_expert_parameters: Column,
+    chunk_expert_gather_count: Column,
 ) -> Column:
     """Return the buckets of the gradients of a chunk's experts apart [count]."""
     buckets = ceil_div(chunk_trained_expert_parameters, maximum(gradient_bucket_parameters, 1))
-    return where(gradient_bucket_parameters > 0, maximum(buckets, 1), 1)
+    some = maximum(buckets, 1)
+    return where(gradient_bucket_parameters > 0, some, chunk_expert_gather_count)
 
 
 @quantity(
@@ -149,20 +213,22 @@ def chunk_last_expert_bucket_parameters(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(gradient_bucket_parameters > 0, chunk_bucket_count"
+    formula="where(gradient_bucket_parameters + gradient_buckets_is_fsdp_units > 0, chunk_bucket_count"
     " + minimum(chunk_trained_expert_parameters, 1) * chunk_expert_bucket_count, 1)",
     source=_HYBRID + ": after each reduce-scatter; without buckets the shards of experts apart go "
     "with the others",
 )
 def chunk_replica_bucket_count(
     gradient_bucket_parameters: Column,
+    gradient_buckets_is_fsdp_units: Column,
     chunk_bucket_count: Column,
     chunk_trained_expert_parameters: Column,
     chunk_expert_bucket_count: Column,
 ) -> Column:
     """Return the calls in which a chunk's scattered gradients are summed over groups once [count]."""
     experts = minimum(chunk_trained_expert_parameters, 1) * chunk_expert_bucket_count
-    return where(gradient_bucket_parameters > 0, chunk_bucket_count + experts, 1)
+    apart = gradient_bucket_parameters + gradient_buckets_is_fsdp_units > 0
+    return where(apart, chunk_bucket_count + experts, 1)
 
 
 @quantity(

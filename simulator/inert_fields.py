@@ -318,6 +318,9 @@ def _one_bucket(facts: Facts) -> str:
     """Return that it does not matter where the one bucket of a chunk lies."""
     plan = facts.scenario.plan
     reason = "a chunk's gradients are reduced in one call, where they are"
+    if plan.gradient_buckets is GradientBuckets.FSDP_UNITS:
+        said = "there is one replica"
+        return "" if facts.copies > 1 else without_effect(["plan.gradient_buckets"], said)
     if facts.copies == 1:
         return without_effect(["plan.gradient_buckets"], reason)
     copied = plan.gradient_buckets is GradientBuckets.COPIED

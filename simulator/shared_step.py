@@ -28,17 +28,24 @@ from simulator.training import chunk_places, chunk_value, classes_of, step_progr
 from simulator.variation import Variation, varied
 
 _RINGS = (
-    ("sharding", "chunk_dense_gather_bytes", "chunk_dense_gradient_bytes", "chunk_bucket_count"),
-    ("replication", "", "chunk_replica_bytes", "chunk_replica_bucket_count"),
+    (
+        "sharding",
+        "chunk_dense_gather_bytes",
+        "chunk_dense_gradient_bytes",
+        "chunk_bucket_count",
+        "chunk_gather_count",
+    ),
+    ("replication", "", "chunk_replica_bytes", "chunk_replica_bucket_count", ""),
     (
         "expert_sharding",
         "chunk_expert_gather_bytes",
         "chunk_expert_gradient_bytes",
         "chunk_expert_bucket_count",
+        "chunk_expert_gather_count",
     ),
 )
 """Rings of data parallelism: what a virtual stage gathers and reduces around each, and in how many
-buckets."""
+calls gradients are reduced and weights gathered."""
 
 _INPUTS = (
     "chunk_forward_compute_s",
@@ -63,13 +70,15 @@ class _Ring(NamedTuple):
     gather: str
     gradient: str
     buckets: str
+    gathers: str
     size: int
     members: int
     steps: int
     latency_s: float
 
 
-def _ring(values: Mapping[str, Any], group: str, gather: str, gradient: str, buckets: str) -> _Ring:
+def _ring(values: Mapping[str, Any], group: str, *names: str) -> _Ring:
+    gather, gradient, buckets, gathers = names
     size = int(scalar(values[f"{group}_size"]))
     # Groups that share shards hold the same: they sum and spread them, in twice the steps.
     passes = 1 if gather else 2
@@ -77,6 +86,7 @@ def _ring(values: Mapping[str, Any], group: str, gather: str, gradient: str, buc
         gather=gather,
         gradient=gradient,
         buckets=buckets,
+        gathers=gathers,
         size=size,
         members=int(scalar(values[f"{group}_node_members"])),
         steps=passes * (size - 1),
@@ -252,9 +262,8 @@ def shared_step(
             rank = base.stage_ranks()[stage]
             uses = topology.ring_uses(rank, size=ring.size, members=ring.members)
             if size_bytes:
-                calls = (
-                    1.0 if name == "gather" else _calls(ring, plan, partial(of_stage, stage=stage))
-                )
+                value = partial(of_stage, stage=stage)
+                calls = value(ring.gathers) if name == "gather" else _calls(ring, plan, value)
                 latency_s = calls * passes * ring.steps * ring.latency_s
                 found.append(Stream(name, when, size_bytes, Way(uses, latency_s)))
         return found

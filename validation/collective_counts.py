@@ -5,6 +5,7 @@ size, over which ranks. Bytes on the wire are counted on messages: recorded coll
 as rings. Nothing that is measured comes from a closed form.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise, product
@@ -121,7 +122,10 @@ def _bucket_run(ranks: int, zero_stage: int, bucket_parameters: int, **changes: 
     return Run("flat", ranks, plan, **changes)
 
 
-_CAST = (("zero_stage", 3), ("cast_on_gather", True))
+_UNITS = (("zero_stage", 3), ("gradient_buckets", "fsdp-units"))
+_CAST = (*_UNITS, ("cast_on_gather", True))
+KEPT, ONCE = "weights kept until the backward", "gradients scattered once a step"
+"""Options of FSDP2 that no plan describes: fewer calls than it says."""
 
 
 def _pipeline_run(
@@ -175,14 +179,16 @@ DATA_RUNS = (
     _bucket_run(4, 1, 3000, work=Work(1, 12, 3)),
     _bucket_run(3, 2, 1200),
     _bucket_run(2, 1, 900_000),
-    _data_run("fsdp2", 2, 3),
-    _data_run("fsdp2", 4, 3, work=Work(1, 12, 3)),
-    _data_run("fsdp2", 3, 3, sizes=Sizes(tied_embeddings=True)),
+    Run("fsdp2", 2, _UNITS),
+    Run("fsdp2", 4, _UNITS, work=Work(1, 12, 3)),
+    Run("fsdp2", 3, _UNITS, Sizes(tied_embeddings=True)),
+    Run("fsdp2", 2, _UNITS, work=Work(1, 12, 3), option=KEPT),
+    Run("fsdp2", 2, _UNITS, Sizes(tied_embeddings=True), Work(1, 12, 3), ONCE),
     Run("fsdp2", 4, _CAST),
     Run("fsdp2", 2, _CAST, work=Work(1, 12, 3)),
 )
 HYBRID_RUNS = tuple(
-    Run("hybrid", ranks, (("zero_stage", 3), ("sharding_group_size", group)), work=work)
+    Run("hybrid", ranks, (*_UNITS, ("sharding_group_size", group)), work=work)
     for ranks, group, work in ((4, 2, Work()), (6, 3, Work(1, 12, 3)))
 )
 COMBINED_RUNS = tuple(
@@ -261,7 +267,10 @@ def observe(run: Run) -> tuple[Observed, ...]:
             bucket_elements=plan.get("gradient_bucket_parameters", 0),
         ),
         "fsdp2": lambda: partial(
-            sharded.train_fully_sharded, cast_on_gather=plan.get("cast_on_gather", False)
+            sharded.train_fully_sharded,
+            cast_on_gather=plan.get("cast_on_gather", False),
+            reshards_after_forward=run.option != KEPT,
+            scatters_once=run.option == ONCE,
         ),
         "hybrid": lambda: partial(
             sharded.train_fully_sharded, sharding_group_size=plan["sharding_group_size"]
@@ -583,6 +592,10 @@ def _data_cases(run: Run) -> list[Case]:
     of, m = Prediction(run), run.work.microbatch_count
     gradients = of("chunk_parameters") * of("reduction_element_bytes")
     weights = of("chunk_parameters") * of("weight_element_bytes")
+    regathers, scatters = m * (run.option != KEPT), 1 if run.option == ONCE else m
+    less = (m - regathers) * of("chunk_gather_bytes")
+    less += (m - scatters) * of("chunk_gradient_bytes")
+    note = f"; less with {run.option}" if run.option in (KEPT, ONCE) else ""
     parts = {
         "ddp": (("gradients", ALL_REDUCE, gradients, (BACKWARD,), of("reduction_bytes")),),
         "flat": (
@@ -606,16 +619,16 @@ def _data_cases(run: Run) -> list[Case]:
             (
                 "weights of the backward",
                 ALL_GATHER,
-                m * weights,
+                regathers * weights,
                 (BACKWARD,),
-                m * of("chunk_gather_bytes"),
+                regathers * of("chunk_gather_bytes"),
             ),
             (
                 "gradients",
                 REDUCE_SCATTER,
-                m * gradients,
+                scatters * gradients,
                 (BACKWARD,),
-                m * of("chunk_gradient_bytes"),
+                scatters * of("chunk_gradient_bytes"),
             ),
         ),
     }[run.program]
@@ -646,18 +659,75 @@ def _data_cases(run: Run) -> list[Case]:
     every = {label for labels in sent for label in labels}
     if run.program == "flat":
         findings += _bucket_findings(of)
+    if run.program == "fsdp2":
+        findings += _unit_findings(of, regathers=regathers, scatters=scatters)
     findings += [
         _Finding("group", "their group is the replicas", of("data_parallel_size"), _group_size),
         _Finding(
             "sent in a step",
-            "a step sends so much to other replicas",
-            of("data_bytes"),
+            f"a step sends so much to other replicas{note}",
+            of("data_bytes") - (less if note else 0),
             _wire(*sorted(every)),
             "byte",
             _REPLAYED,
         ),
     ]
     return _cases(run, findings)
+
+
+def _unit_findings(of: Prediction, *, regathers: int, scatters: int) -> list[_Finding]:
+    """Return calls of FSDP's units, and how many of them have another payload than their unit."""
+    m = of("microbatch_count")
+    gathers, reductions = of("weight_all_gather_calls"), of("gradient_reduce_scatter_calls")
+    units = [of("embedding_gpu_parameters"), *_layers(of), of("head_gpu_parameters")]
+    if of("tied_embeddings"):
+        units = [units[0] + units[-1], *units[1:-1]]
+    kinds = (
+        ("weights of the forward", ALL_GATHER, FORWARD, gathers // 2, m, "weight"),
+        (
+            "weights of the backward",
+            ALL_GATHER,
+            BACKWARD,
+            gathers // 2 // m * regathers,
+            regathers,
+            "weight",
+        ),
+        ("gradients", REDUCE_SCATTER, BACKWARD, reductions // m * scatters, scatters, "reduction"),
+    )
+    found = []
+    for what, kind, label, calls, passes, role in kinds:
+        own = [of(f"{role}_element_bytes") * unit for unit in units] * passes
+        found += [
+            _Finding(
+                f"{what}, calls",
+                "one for each unit: embedding, each layer, head; tied ends are one",
+                calls,
+                lambda observed, kind=kind, label=label: len(_of_kind(observed, kind, label)),  # type: ignore[misc]
+            ),
+            _Finding(
+                f"{what}, calls of another payload",
+                "each carries one unit",
+                0,
+                lambda observed, kind=kind, label=label, own=own: _differing(  # type: ignore[misc]
+                    own, [call.message_bytes for call in _of_kind(observed, kind, label)]
+                ),
+            ),
+        ]
+    return found
+
+
+def _layers(of: Prediction) -> list[int]:
+    return [of("layer_gpu_parameters")] * of("chunk_layers")
+
+
+def _of_kind(observed: Observed, kind: str, label: str) -> list[Call]:
+    return [call for call in _labelled(observed, label) if call.kind == kind]
+
+
+def _differing(wanted: Iterable[int], found: Iterable[int]) -> int:
+    """Return how many numbers of two collections have no equal in the other [count]."""
+    first, second = Counter(wanted), Counter(found)
+    return ((first - second) + (second - first)).total()
 
 
 def _bucket_findings(of: Prediction) -> list[_Finding]:
@@ -684,14 +754,25 @@ def _hybrid_cases(run: Run) -> list[Case]:
     """Return groups, payload and bytes of FSDP2 on a mesh of two dimensions."""
     of, m = Prediction(run), run.work.microbatch_count
     kinds = (
-        (ALL_GATHER, 2 * of("chunk_weight_message_bytes"), "sharding_size"),
-        (REDUCE_SCATTER, of("chunk_gradient_message_bytes"), "sharding_size"),
-        (ALL_REDUCE, of("replica_message_bytes"), "replication_size"),
+        (
+            ALL_GATHER,
+            2 * of("chunk_weight_message_bytes"),
+            "sharding_size",
+            "weight_all_gather_calls",
+        ),
+        (
+            REDUCE_SCATTER,
+            of("chunk_gradient_message_bytes"),
+            "sharding_size",
+            "gradient_reduce_scatter_calls",
+        ),
+        (ALL_REDUCE, of("replica_message_bytes"), "replication_size", "replica_all_reduce_calls"),
     )
     findings = [
         finding
-        for kind, payload, size in kinds
+        for kind, payload, size, calls in kinds
         for finding in (
+            _Finding(f"{kind}, calls", "one for each unit", of(calls), _kind_calls(kind)),
             _Finding(
                 f"{kind}, payload",
                 "so much goes through such calls in a step",

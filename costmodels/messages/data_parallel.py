@@ -131,19 +131,34 @@ def gradient_reduce_scatter_calls(
 
 @quantity(
     "count",
+    Scope.PLAN,
+    basis=Basis.EXACT,
+    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))",
+    source=_ZERO + "; sharded weights are gathered for every forward and every backward",
+)
+def weight_gather_passes(zero_stage: Column, chunk_microbatch_count: Column) -> Column:
+    """Return how often all weights are gathered, over a step [count]."""
+    return where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))
+
+
+@quantity(
+    "count",
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))"
-    " * minimum(sharding_size - 1, 1) * chunk_exists",
-    source=_ZERO + "; sharded weights are gathered for every forward and every backward",
+    formula="weight_gather_passes * minimum(sharding_size - 1, 1) * chunk_exists"
+    " * chunk_gather_count",
+    source=_ZERO + "; one for each unit of FSDP",
 )
 def weight_all_gather_calls(
-    zero_stage: Column, chunk_microbatch_count: Column, sharding_size: Column, chunk_exists: Column
+    weight_gather_passes: Column,
+    sharding_size: Column,
+    chunk_exists: Column,
+    chunk_gather_count: Column,
 ) -> Column:
     """Return the all-gathers of a chunk's weights, over a step [count]."""
-    calls = where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1))
-    return calls * minimum(sharding_size - 1, 1) * chunk_exists
+    happens = weight_gather_passes * minimum(sharding_size - 1, 1) * chunk_exists
+    return happens * chunk_gather_count
 
 
 @quantity(
@@ -234,19 +249,19 @@ def expert_gradient_reduce_scatter_calls(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1)) *"
-    " minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)",
-    source=_ZERO,
+    formula="weight_gather_passes * minimum(expert_sharding_size - 1, 1)"
+    " * minimum(chunk_expert_parameters, 1) * chunk_expert_gather_count",
+    source=_ZERO + "; one for each unit of FSDP",
 )
 def expert_weight_all_gather_calls(
-    zero_stage: Column,
-    chunk_microbatch_count: Column,
+    weight_gather_passes: Column,
     expert_sharding_size: Column,
     chunk_expert_parameters: Column,
+    chunk_expert_gather_count: Column,
 ) -> Column:
     """Return the all-gathers of the weights of a chunk's experts, over a step [count]."""
     has_group = minimum(expert_sharding_size - 1, 1) * minimum(chunk_expert_parameters, 1)
-    return where(zero_stage >= 3, 2.0 * chunk_microbatch_count, 1.0 * (zero_stage >= 1)) * has_group
+    return weight_gather_passes * has_group * chunk_expert_gather_count
 
 
 @quantity(

@@ -240,7 +240,7 @@ SENT = (
     *_sent(
         "weight_all_gather",
         "all-gathers of a chunk's weights",
-        calls="weight_all_gather_calls",
+        calls="weight_gather_passes",
         call="chunk_dense_gather_bytes",
         fraction="sharding_network_fraction",
         axes=_CHUNK,
@@ -264,7 +264,7 @@ SENT = (
     *_sent(
         "expert_weight_all_gather",
         "all-gathers of the weights of a chunk's experts",
-        calls="expert_weight_all_gather_calls",
+        calls="weight_gather_passes",
         call="chunk_expert_gather_bytes",
         fraction="expert_sharding_network_fraction",
         axes=_CHUNK,

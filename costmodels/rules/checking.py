@@ -100,6 +100,8 @@ _IN_ORDER: tuple[Callable[..., Column], ...] = (
     data_parallel.ddp_shards_nothing,
     data_parallel.ddp_order_is_known,
     data_parallel.ddp_backwards_are_whole,
+    data_parallel.fsdp_units_are_sharded,
+    data_parallel.fsdp_units_have_own_sizes,
     pipeline_parallel.stages_have_layers,
 )
 _OF_SCHEDULE: tuple[Callable[..., Column], ...] = (pipeline_parallel.layers_match,)

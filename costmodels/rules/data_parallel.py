@@ -109,6 +109,26 @@ def ddp_backwards_are_whole(
     return (1 - gradient_buckets_is_torch_ddp) + (1 - schedule_splits_backward) > 0
 
 
+@rule(
+    "plan.gradient_buckets",
+    "are units whose weights are sharded: set plan.zero_stage ({zero_stage}) to 3, or choose in-place",
+)
+def fsdp_units_are_sharded(gradient_buckets_is_fsdp_units: Column, zero_stage: Column) -> Column:
+    """Return whether weights are sharded where gradients go unit by unit."""
+    return (1 - gradient_buckets_is_fsdp_units) + (zero_stage >= 3) > 0
+
+
+@rule(
+    "plan.gradient_bucket_parameters",
+    "must be 0 with plan.gradient_buckets=fsdp-units, which are as large as layers",
+)
+def fsdp_units_have_own_sizes(
+    gradient_buckets_is_fsdp_units: Column, gradient_bucket_parameters: Column
+) -> Column:
+    """Return whether no size is stated for buckets that are units."""
+    return (1 - gradient_buckets_is_fsdp_units) + (gradient_bucket_parameters == 0) > 0
+
+
 def check_rank_order(sections: Sections) -> None:
     """Raise unless the order of ranks names every axis once.
 

@@ -57,12 +57,14 @@ class GradientBuckets(StrEnum):
     """Where buckets of gradients lie, and where they end.
 
     They lie in memory of their own or in the gradients' own, and end anywhere; those of torch's
-    DistributedDataParallel hold a copy of all gradients, and end between tensors.
+    DistributedDataParallel hold a copy of all gradients, and end between tensors; those of FSDP are
+    its units, whose weights are gathered apart too.
     """
 
     COPIED = "copied"
     IN_PLACE = "in-place"
     TORCH_DDP = "torch-ddp"
+    FSDP_UNITS = "fsdp-units"
 
 
 class RankAxis(StrEnum):
@@ -161,7 +163,7 @@ class Plan(Spec, frozen=True, kw_only=True):
         ``torch-ddp`` the size at which a bucket closes, 0 for torch's own [count].
     gradient_buckets : GradientBuckets
         Whether gradients are copied to a bucket to be reduced, or buckets are parts of their buffer,
-        or whole tensors make buckets as in torch's DistributedDataParallel.
+        or whole tensors make buckets as in torch's DistributedDataParallel, or units of FSDP do.
     rank_order : tuple of RankAxis
         Axes from the innermost (neighbouring ranks) to the outermost.
     kv_cache_block_length : int
@@ -338,8 +340,8 @@ class Plan(Spec, frozen=True, kw_only=True):
     gradient_buckets: Annotated[
         GradientBuckets,
         choice(
-            "whether gradients are copied to a bucket, or buckets are parts of them, or of whole "
-            "tensors",
+            "whether gradients are copied to a bucket, or buckets are parts of them, of whole "
+            "tensors, or units of sharding",
             "memory",
             "time",
         ),

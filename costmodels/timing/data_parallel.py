@@ -23,23 +23,25 @@ _CHUNK = (STAGE, CHUNK)
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="chunk_exists * ring_pass_s(chunk_dense_gather_bytes, group_size=sharding_size,"
-    " bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s, latency_s=sharding_latency_s)"
+    " bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s, latency_s=chunk_gather_count * sharding_latency_s)"
     " + minimum(chunk_expert_parameters, 1) * ring_pass_s(chunk_expert_gather_bytes,"
     " group_size=expert_sharding_size,"
     " bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,"
-    " latency_s=expert_sharding_latency_s)",
-    source=_RING,
+    " latency_s=chunk_expert_gather_count * expert_sharding_latency_s)",
+    source=_RING + "; each call takes the steps of a ring",
 )
 def chunk_gather_s(
     chunk_exists: Column,
     chunk_dense_gather_bytes: Column,
     sharding_size: Column,
     sharding_bandwidth_bytes_per_s: Column,
+    chunk_gather_count: Column,
     sharding_latency_s: Column,
     chunk_expert_parameters: Column,
     chunk_expert_gather_bytes: Column,
     expert_sharding_size: Column,
     expert_sharding_bandwidth_bytes_per_s: Column,
+    chunk_expert_gather_count: Column,
     expert_sharding_latency_s: Column,
 ) -> Column:
     """Return the time to gather a chunk's sharded weights once [s]."""
@@ -47,13 +49,13 @@ def chunk_gather_s(
         chunk_dense_gather_bytes,
         group_size=sharding_size,
         bandwidth_bytes_per_s=sharding_bandwidth_bytes_per_s,
-        latency_s=sharding_latency_s,
+        latency_s=chunk_gather_count * sharding_latency_s,
     )
     experts = ring_pass_s(
         chunk_expert_gather_bytes,
         group_size=expert_sharding_size,
         bandwidth_bytes_per_s=expert_sharding_bandwidth_bytes_per_s,
-        latency_s=expert_sharding_latency_s,
+        latency_s=chunk_expert_gather_count * expert_sharding_latency_s,
     )
     return chunk_exists * dense + minimum(chunk_expert_parameters, 1) * experts
 

@@ -215,6 +215,7 @@ COLLECTIVES = (
         "chunk_weight_message_bytes",
         "chunk_dense_gather_bytes",
         "sharding",
+        "weight_gather_passes",
     ),
     Collective(
         "expert_gradient_all_reduce",
@@ -241,6 +242,7 @@ COLLECTIVES = (
         "chunk_expert_weight_message_bytes",
         "chunk_expert_gather_bytes",
         "expert_sharding",
+        "weight_gather_passes",
     ),
     Collective(
         "replica_all_reduce",

@@ -281,3 +281,51 @@ def test_rows_of_a_search_have_their_own_buckets_of_whole_tensors() -> None:
         one = evaluate(compile_columns(alone), ("chunk_bucket_count",))["chunk_bucket_count"]
         assert found[0][0][row] == one[0][0][0]
     assert len(set(found[0][0].tolist())) == len(sizes)
+
+
+@given(
+    name=st.sampled_from(["whole", "chunks", "experts", "groups", "experts in groups"]),
+    tied=st.booleans(),
+)
+def test_units_send_the_same_bytes_in_a_call_for_each(name: str, tied: bool) -> None:
+    base, changes = PLANS[name]
+    names = (
+        *NAMES,
+        *("chunk_layers", "chunk_mixture_layers", "chunk_holds_embedding", "chunk_holds_head"),
+        *("weight_all_gather_calls", "expert_weight_all_gather_calls", "chunk_gather_bytes"),
+        *("weight_all_gather_sent_bytes", "chunk_expert_parameters", "chunk_gather_s"),
+    )
+    found = []
+    for kind in ("in-place", "fsdp-units"):
+        described = witness(
+            base,
+            **changes,
+            plan__zero_stage=3,
+            plan__gradient_buckets=kind,
+            model__tied_embeddings=tied,
+        )
+        found.append(evaluate(compile_columns(described), names))
+    chunks = [
+        tuple({key: pick(values[key], stage, place) for key in names} for values in found)
+        for stage in range(len(found[0]["chunk_exists"]))
+        for place in range(len(found[0]["chunk_exists"][stage]))
+    ]
+    for whole, units in chunks:
+        same = {key for key in names if not key.endswith(("_calls", "_count", "_s"))} - {
+            "chunk_last_bucket_parameters"
+        }
+        assert [key for key in same if whole[key] != units[key]] == []
+        ends = units["chunk_holds_embedding"] + units["chunk_holds_head"]
+        count = units["chunk_layers"] + (1 if tied and ends == 2 else ends)
+        passes = 2 * units["microbatch_count"]
+        assert whole["weight_all_gather_calls"] == passes
+        assert units["weight_all_gather_calls"] == passes * count
+        assert units["gradient_reduce_scatter_calls"] == units["microbatch_count"] * count
+        apart = units["chunk_mixture_layers"] if units["chunk_expert_parameters"] else 0
+        groups = apart * (units["expert_sharding_size"] > 1)
+        assert units["expert_weight_all_gather_calls"] == passes * groups
+        assert units["chunk_gather_s"] > whole["chunk_gather_s"]
+        assert units["chunk_gradient_s"] > whole["chunk_gradient_s"]
+        if units["replication_size"] > 1:
+            calls = units["microbatch_count"] * (count + apart)
+            assert units["replica_all_reduce_calls"] == calls

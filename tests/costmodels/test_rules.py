@@ -275,6 +275,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         r"plan.gradient_buckets \(torch-ddp\): needs gradients in the order of a whole backward",
     ),
+    "fsdp_units_are_sharded": (
+        "small",
+        {"plan__gradient_buckets": "fsdp-units", "plan__zero_stage": 2},
+        r"plan.gradient_buckets \(fsdp-units\): are units whose weights are sharded: set "
+        r"plan.zero_stage \(2\) to 3",
+    ),
+    "fsdp_units_have_own_sizes": (
+        "small",
+        {
+            "plan__gradient_buckets": "fsdp-units",
+            "plan__zero_stage": 3,
+            "plan__gradient_bucket_parameters": 10**6,
+        },
+        r"plan.gradient_bucket_parameters \(1,?000,?000\): must be 0 with plan.gradient_buckets=fsdp-units",
+    ),
     "expert_ranks_fit": (
         "mixture",
         {

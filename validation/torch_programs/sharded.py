@@ -130,8 +130,10 @@ def train_fully_sharded(
     *,
     sharding_group_size: int | None = None,
     cast_on_gather: bool = False,
+    reshards_after_forward: bool = True,
+    scatters_once: bool = False,
 ) -> Observed:
-    """Train with FSDP2 over all ranks, every part resharded after its forward.
+    """Train with FSDP2 over all ranks, as this rank saw it.
 
     Parameters
     ----------
@@ -142,6 +144,10 @@ def train_fully_sharded(
     cast_on_gather : bool
         Whether weights are gathered in bf16; what is kept, and gradients as they are scattered,
         stay in fp32.
+    reshards_after_forward : bool
+        Whether gathered weights are given up after their forward, and gathered again.
+    scatters_once : bool
+        Whether gradients are scattered after the last backward of a step only, and whole before.
 
     Notes
     -----
@@ -159,15 +165,15 @@ def train_fully_sharded(
     policy = cast_policy() if cast_on_gather else MixedPrecisionPolicy()
     ends = [] if sizes.tied_embeddings else [model.embedding, model.head]
     for part in (*ends, *model.layers, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+        fully_shard(part, mesh=mesh, reshard_after_forward=reshards_after_forward, mp_policy=policy)
 
     def run_step(step: int) -> float:
-        losses = [
-            training.backpropagate(model, split, tokens, targets)
-            for tokens, targets in training.microbatches(
-                sizes, work, step=step, replica=dist.get_rank()
-            )
-        ]
+        losses = []
+        pairs = list(training.microbatches(sizes, work, step=step, replica=dist.get_rank()))
+        for number, (tokens, targets) in enumerate(pairs, 1):
+            is_last = number == len(pairs)
+            model.set_requires_gradient_sync(is_last or not scatters_once)  # type: ignore[operator]
+            losses.append(training.backpropagate(model, split, tokens, targets))
         training.descend(list(model.parameters()), microbatch_count=len(losses))
         return sum(losses) / len(losses)
 
