@@ -198,6 +198,8 @@ def test_a_pass_by_hand() -> None:
             chunk_dense_gather_bytes=30,
             chunk_expert_parameters=experts,
             chunk_expert_gather_bytes=40,
+            chunk_gather_count=1,
+            chunk_expert_gather_count=1,
             **SHARDING,
         )
         gradient_s = chunk_gradient_s(
