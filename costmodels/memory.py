@@ -381,31 +381,6 @@ def context_buffer_bytes(
     "byte",
     Scope.GPU,
     axes=_STAGE,
-    basis=Basis.ASSUMED,
-    formula="offload_optimizer * 2 * ceil_div(trained_unit_parameters, where(zero_stage >= 1, sharding_size,"
-    " 1)) * (main_weight_element_bytes + moment_count * moment_element_bytes)",
-    source=_OFFLOAD + ": states of the largest layer, embedding or head, one set in use and one on "
-    "its way",
-)
-def offload_buffer_bytes(
-    offload_optimizer: Column,
-    trained_unit_parameters: Column,
-    zero_stage: Column,
-    sharding_size: Column,
-    main_weight_element_bytes: Column,
-    moment_count: Column,
-    moment_element_bytes: Column,
-) -> Column:
-    """Return the buffers through which states of the host pass in an update [byte]."""
-    elements = ceil_div(trained_unit_parameters, where(zero_stage >= 1, sharding_size, 1))
-    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
-    return offload_optimizer * 2 * elements * element_bytes
-
-
-@quantity(
-    "byte",
-    Scope.GPU,
-    axes=_STAGE,
     basis=Basis.EXACT,
     formula="(gradient_buckets_is_copied * gradient_bucket_parameters"
     " + gradient_buckets_is_torch_ddp * minimum(sharding_size - 1, 1) * stage_trained_parameters)"

@@ -1,4 +1,4 @@
-"""Activations on the host: what leaves the GPU, what lies there, what passes the link, how long.
+"""States and activations on the host: what leaves the GPU, what lies there, what passes the link.
 
 The first `plan.offload_activations_num_layers` layers of each chunk send their saved tensors to the
 memory of the host, each storage once; weights stay [1]_, and so does, beside its copy, an input that
@@ -20,11 +20,22 @@ References
 from collections.abc import Callable
 from types import MappingProxyType
 
-from costmodels.columns import Axis, Column, largest, maximum, minimum, total, weighted_total
+from costmodels.columns import (
+    Axis,
+    Column,
+    ceil_div,
+    largest,
+    maximum,
+    minimum,
+    total,
+    weighted_total,
+    where,
+)
 from costmodels.pipelining.schedules import SCHEDULES
 from costmodels.quantities import (
     ALGORITHM,
     CHUNK,
+    KIND,
     STAGE,
     Basis,
     Quantity,
@@ -38,6 +49,8 @@ _WINDOWS = (
     "with a layer in use and one on its way copies hide behind all of a chunk's layers, as if these "
     "were equal, over a link that no other GPU shares"
 )
+_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054, section 5"
+_OFFLOAD = "Ren et al. 2021, arXiv:2101.06840, section 3; updated on the GPU, layer by layer"
 _CHUNK = (STAGE, CHUNK)
 _STAGE = (STAGE,)
 
@@ -96,6 +109,118 @@ HOST_ACTIVATION_BYTES = Quantity(
     ),
     selector="schedule",
 )
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=(KIND,),
+    basis=Basis.EXACT,
+    formula="(ceil_div(where(weights_are_frozen, layer_adapter_parameters, layer_gpu_parameters"
+    " - experts_apart * layer_expert_parameters), where(zero_stage >= 1, sharding_size, 1))"
+    " + ceil_div((1 - weights_are_frozen) * experts_apart * layer_expert_parameters,"
+    " where(zero_stage >= 1, expert_sharding_size, 1)))"
+    " * (main_weight_element_bytes + moment_count * moment_element_bytes)"
+    " + ceil_div(where(weights_are_frozen, adapter_state_bytes, layer_state_bytes"
+    " + (1 - experts_apart * is_mixture) * ffn_state_bytes),"
+    " where(zero_stage >= 1, sharding_size, 1))"
+    " + ceil_div((1 - weights_are_frozen) * experts_apart * is_mixture * ffn_state_bytes,"
+    " where(zero_stage >= 1, expert_sharding_size, 1))",
+    source=_ZERO + "; experts apart over the ranks that hold the same experts",
+)
+def layer_optimizer_bytes(
+    weights_are_frozen: Column,
+    layer_adapter_parameters: Column,
+    layer_gpu_parameters: Column,
+    experts_apart: Column,
+    is_mixture: Column,
+    layer_expert_parameters: Column,
+    adapter_state_bytes: Column,
+    layer_state_bytes: Column,
+    ffn_state_bytes: Column,
+    zero_stage: Column,
+    sharding_size: Column,
+    expert_sharding_size: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+) -> Column:
+    """Return the main weights and moments of one layer on a GPU, sharded as they are [byte].
+
+    Examples
+    --------
+    800 of a layer's 1,000 parameters are experts, shared by 2 ranks, all else by 8; Adam in fp32.
+
+    >>> sharded = {"zero_stage": 1, "sharding_size": 8, "expert_sharding_size": 2}
+    >>> elements = {"main_weight_element_bytes": 4, "moment_count": 2, "moment_element_bytes": 4}
+    >>> layer_optimizer_bytes(0, 0, 1000, 1, 1, 800, 0, 0, 0, **sharded, **elements)
+    5100
+    """
+    routed = (1 - weights_are_frozen) * experts_apart * is_mixture
+    trained = where(weights_are_frozen, layer_adapter_parameters, layer_gpu_parameters)
+    moments = where(weights_are_frozen, adapter_state_bytes, layer_state_bytes + ffn_state_bytes)
+    ranks = where(zero_stage >= 1, sharding_size, 1)
+    expert_ranks = where(zero_stage >= 1, expert_sharding_size, 1)
+    experts = (1 - weights_are_frozen) * experts_apart * layer_expert_parameters
+    elements = ceil_div(trained - experts, ranks) + ceil_div(experts, expert_ranks)
+    by_shapes = ceil_div(moments - routed * ffn_state_bytes, ranks)
+    by_shapes = by_shapes + ceil_div(routed * ffn_state_bytes, expert_ranks)
+    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
+    return elements * element_bytes + by_shapes
+
+
+@quantity(
+    "byte",
+    Scope.GPU,
+    axes=_STAGE,
+    basis=Basis.ASSUMED,
+    formula="offload_optimizer * 2 * maximum(largest(minimum(stage_layer_count, 1)"
+    " * layer_optimizer_bytes), (1 - weights_are_frozen)"
+    " * maximum(total(chunk_holds_embedding) * (ceil_div(embedding_gpu_parameters,"
+    " where(zero_stage >= 1, sharding_size, 1))"
+    " * (main_weight_element_bytes + moment_count * moment_element_bytes)"
+    " + ceil_div(embedding_state_bytes, where(zero_stage >= 1, sharding_size, 1))),"
+    " total(chunk_holds_head) * (ceil_div(head_gpu_parameters,"
+    " where(zero_stage >= 1, sharding_size, 1))"
+    " * (main_weight_element_bytes + moment_count * moment_element_bytes)"
+    " + ceil_div(head_state_bytes, where(zero_stage >= 1, sharding_size, 1)))))",
+    source=_OFFLOAD + ": states of the largest layer, embedding or head, one set in use and one on "
+    "its way",
+)
+def offload_buffer_bytes(
+    offload_optimizer: Column,
+    stage_layer_count: Axis,
+    layer_optimizer_bytes: Axis,
+    weights_are_frozen: Column,
+    chunk_holds_embedding: Axis,
+    embedding_gpu_parameters: Column,
+    embedding_state_bytes: Column,
+    chunk_holds_head: Axis,
+    head_gpu_parameters: Column,
+    head_state_bytes: Column,
+    zero_stage: Column,
+    sharding_size: Column,
+    main_weight_element_bytes: Column,
+    moment_count: Column,
+    moment_element_bytes: Column,
+) -> Column:
+    """Return the buffers through which states of the host pass in an update [byte]."""
+    ranks = where(zero_stage >= 1, sharding_size, 1)
+    element_bytes = main_weight_element_bytes + moment_count * moment_element_bytes
+    layers = [
+        minimum(count, 1) * own
+        for count, own in zip(stage_layer_count, layer_optimizer_bytes, strict=True)
+    ]
+    ends = [
+        (1 - weights_are_frozen)
+        * total(held)
+        * (ceil_div(parameters, ranks) * element_bytes + ceil_div(moments, ranks))
+        for held, parameters, moments in (
+            (chunk_holds_embedding, embedding_gpu_parameters, embedding_state_bytes),
+            (chunk_holds_head, head_gpu_parameters, head_state_bytes),
+        )
+    ]
+    return offload_optimizer * 2 * largest([*layers, *ends])
 
 
 @quantity(

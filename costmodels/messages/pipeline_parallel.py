@@ -87,16 +87,19 @@ def tied_call_bytes(tied_message_bytes: Column) -> Column:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="1.0 * embedding_copy_count * (total(chunk_holds_embedding) + total(chunk_holds_head))",
-    source=_NARAYANAN,
+    formula="1.0 * (1 - weights_are_frozen) * embedding_copy_count"
+    " * (total(chunk_holds_embedding) + total(chunk_holds_head))",
+    source=_NARAYANAN + "; a frozen embedding has no gradient",
 )
 def tied_all_reduce_calls(
+    weights_are_frozen: Column,
     embedding_copy_count: Column,
     chunk_holds_embedding: Axis,
     chunk_holds_head: Axis,
 ) -> Column:
     """Return the all-reduces of a tied embedding's gradient, over a step [count]."""
-    return as_float(embedding_copy_count) * (total(chunk_holds_embedding) + total(chunk_holds_head))
+    copies = as_float((1 - weights_are_frozen) * embedding_copy_count)
+    return copies * (total(chunk_holds_embedding) + total(chunk_holds_head))
 
 
 @quantity(
@@ -116,19 +119,19 @@ def tied_network_fraction(pipeline_node_members: Column, pipeline_parallel_size:
     Scope.GPU,
     axes=_STAGE,
     basis=Basis.EXACT,
-    formula="minimum(schedule_copies - 1, 1) * where(zero_stage >= 1, shard_parameters,"
-    " stage_parameters) * reduction_element_bytes",
+    formula="minimum(schedule_copies - 1, 1) * where(zero_stage >= 1,"
+    " trained_shard_parameters, stage_trained_parameters) * reduction_element_bytes",
     source=_MIRROR + "; sharded gradients are scattered before",
 )
 def mirror_message_bytes(
     schedule_copies: Column,
     zero_stage: Column,
-    shard_parameters: Column,
-    stage_parameters: Column,
+    trained_shard_parameters: Column,
+    stage_trained_parameters: Column,
     reduction_element_bytes: Column,
 ) -> Column:
     """Return the gradients that a rank adds to those of the other copy of its layers [byte]."""
-    held = where(zero_stage >= 1, shard_parameters, stage_parameters)
+    held = where(zero_stage >= 1, trained_shard_parameters, stage_trained_parameters)
     return minimum(schedule_copies - 1, 1) * held * reduction_element_bytes
 
 

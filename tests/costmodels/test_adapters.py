@@ -151,3 +151,16 @@ def test_targets_are_projections_each_once(targets: list[str], said: str) -> Non
 def test_a_network_without_a_gate_has_no_adapter_on_it() -> None:
     with pytest.raises(SpecError, match=r"has no gate"):
         adapted(["gate"], model="gpt-3-175b")
+
+
+def test_frozen_ends_and_copies_of_layers_exchange_no_gradients() -> None:
+    """A tied embedding has no gradient; of two copies of a layer only adapters have."""
+    tied = adapted(["query"], model="gpt2-xl", plan__pipeline_parallel_size=2)
+    names = ["tied_all_reduce_calls", "tied_embedding_bytes"]
+    assert predicted(tied, names) == dict.fromkeys(names, (0, 0))
+    plan = {"schedule": "dualpipe", "pipeline_parallel_size": 2, "virtual_stages": 2}
+    copies = adapted(["query", "value"], plan=plan)
+    names = ["mirror_message_bytes", "stage_trained_parameters"]
+    said = predicted(copies, names)
+    # Each of both ranks holds both halves of the model: adapters of 32 layers.
+    assert said == {names[0]: (4 * 32 * 212_992,) * 2, names[1]: (32 * 212_992,) * 2}

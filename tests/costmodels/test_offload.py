@@ -44,3 +44,29 @@ def test_components_add_up_without_states() -> None:
     parts = [entry.stage_bytes[0] for entry in account.components]
     assert sum(parts) == account.stage_bytes[0]
     assert account.component("moments_bytes").stage_bytes == [0]
+
+
+def test_buffers_hold_experts_as_their_own_ranks_shard_them() -> None:
+    """Four experts over two ranks that hold the same ones; the rest of a layer over eight."""
+    plan = {"plan__zero_stage": 1, "plan__expert_parallel_size": 4}
+    scenario = witness("mixture", **plan, **LINK)
+    values = evaluate(compile_columns(scenario), ["offload_buffer_bytes", "host_state_bytes"])
+    buffer, held = (value[0].reshape(-1)[0].item() for value in values.values())
+    hidden, width, vocabulary = 4096, 14336, 32000
+    attention = 2 * hidden * hidden + 2 * hidden * 1024
+    others = attention + 2 * hidden + 8 * hidden
+    experts = 2 * 3 * hidden * width
+    layer = 12 * (others // 8 + experts // 2)
+    assert buffer == 2 * layer
+    assert held == 32 * layer + 12 * (2 * vocabulary * hidden + hidden) // 8
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "element_bytes"), [("muon", 4 + 8), ("adam-8bit", 4 + 2 + 2 * 4 / 256)]
+)
+def test_buffers_hold_moments_that_follow_shapes(optimizer: str, element_bytes: float) -> None:
+    """The table of embeddings is the largest: two moments of Adam, or two bytes with scales."""
+    states = LINK | {"workload__optimizer": optimizer}
+    (buffer,) = of_stage("offload_buffer_bytes", **states)
+    head = (128256 * 4096 + 4096) * element_bytes
+    assert buffer == pytest.approx(2 * head, rel=1e-5)
