@@ -8,13 +8,12 @@ number of ranks divides the rows.
 
 from simulator.matrix import traffic_matrix
 from validation.cases import Case
-from validation.collective_counts import (
-    COLLECTIVES,
+from validation.collective_counts import COLLECTIVES, Prediction
+from validation.collective_runs import (
     COMBINED_RUNS,
     DATA_RUNS,
     PIPELINE_RUNS,
     TENSOR_RUNS,
-    Prediction,
     Run,
     observe,
 )

@@ -5,12 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.flags import (
-    AsJson,
-    Strict,
-    Text,
-    flag,
-)
+from cli.flags import AsJson, Strict, Text, flag
 from cli.printing import print_json
 
 

@@ -6,10 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.attention_flags import describes_attention, given_options
-from cli.flags import (
-    AsJson,
-    flag,
-)
+from cli.flags import AsJson, flag
 from cli.printing import print_json, write_figure
 
 

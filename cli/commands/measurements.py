@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.exits import INTERRUPTED
-from cli.flags import (
-    AsJson,
-)
+from cli.flags import AsJson
 from cli.printing import print_json
 
 

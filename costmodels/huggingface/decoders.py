@@ -8,11 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from costmodels.huggingface.reader import Reader
-from costmodels.specs.layouts import (
-    Dense,
-    Layout,
-    Sliding,
-)
+from costmodels.specs.layouts import Dense, Layout, Sliding
 from costmodels.specs.model import Norm, Positions
 
 Fields = dict[str, Any]

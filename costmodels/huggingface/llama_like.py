@@ -14,11 +14,7 @@ from costmodels.huggingface.decoders import (
     sliding_layout_in_use,
 )
 from costmodels.huggingface.reader import Reader, shown
-from costmodels.specs.layouts import (
-    Dense,
-    GatedDelta,
-    Layout,
-)
+from costmodels.specs.layouts import Dense, GatedDelta, Layout
 from costmodels.specs.model import QueryKeyNorm
 
 

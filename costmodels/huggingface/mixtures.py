@@ -19,13 +19,7 @@ from costmodels.huggingface.decoders import (
 )
 from costmodels.huggingface.llama_like import gated_hybrid, qwen3_5
 from costmodels.huggingface.reader import Reader
-from costmodels.specs.layouts import (
-    Chunked,
-    Dense,
-    Latent,
-    Layout,
-    Lightning,
-)
+from costmodels.specs.layouts import Chunked, Dense, Latent, Layout, Lightning
 from costmodels.specs.model import Mixture, QueryKeyNorm
 
 

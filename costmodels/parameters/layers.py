@@ -1,16 +1,7 @@
 """Parameters of a layer: attention apart, its network, experts, router and norms."""
 
-from costmodels.columns import (
-    Column,
-    minimum,
-    where,
-)
-from costmodels.quantities import (
-    KIND,
-    Basis,
-    Scope,
-    quantity,
-)
+from costmodels.columns import Column, minimum, where
+from costmodels.quantities import KIND, Basis, Scope, quantity
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"

@@ -1,21 +1,7 @@
 """Parameters of one GPU's chunks and stage: its layers and its part of the ends."""
 
-from costmodels.columns import (
-    Axis,
-    Column,
-    ceil_div,
-    maximum,
-    minimum,
-    total,
-    weighted_total,
-)
-from costmodels.quantities import (
-    CHUNK,
-    STAGE,
-    Basis,
-    Scope,
-    quantity,
-)
+from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, total, weighted_total
+from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _MEGATRON = "Shoeybi et al. 2019, arXiv:1909.08053, section 3"
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2"

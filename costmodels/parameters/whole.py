@@ -1,15 +1,7 @@
 """Parameters of the whole model: its ends, its layers, and those that a token uses."""
 
-from costmodels.columns import (
-    Axis,
-    Column,
-    weighted_total,
-)
-from costmodels.quantities import (
-    Basis,
-    Scope,
-    quantity,
-)
+from costmodels.columns import Axis, Column, weighted_total
+from costmodels.quantities import Basis, Scope, quantity
 
 _VASWANI = "Vaswani et al. 2017, arXiv:1706.03762, section 3; counts equal to the modules of torch"
 _SHAZEER = "Shazeer et al. 2017, arXiv:1701.06538, section 2; Jiang et al. 2024, arXiv:2401.04088"

@@ -3,20 +3,8 @@
 from types import MappingProxyType
 
 from costmodels.attention import dilated, shares
-from costmodels.attention.memories import (
-    Compression,
-    largest_seen_tokens,
-    largest_wide_tokens,
-)
-from costmodels.columns import (
-    Axis,
-    Column,
-    ceil_div,
-    maximum,
-    minimum,
-    weighted_total,
-    where,
-)
+from costmodels.attention.memories import Compression, largest_seen_tokens, largest_wide_tokens
+from costmodels.columns import Axis, Column, ceil_div, maximum, minimum, weighted_total, where
 from costmodels.quantities import (
     ALGORITHM,
     KIND,

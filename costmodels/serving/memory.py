@@ -1,18 +1,7 @@
 """Memory of a GPU in inference: the sum of its parts, and what is left."""
 
-from costmodels.columns import (
-    Axis,
-    Column,
-    first_of_largest,
-    largest,
-)
-from costmodels.quantities import (
-    ALGORITHM,
-    STAGE,
-    Basis,
-    Scope,
-    quantity,
-)
+from costmodels.columns import Axis, Column, first_of_largest, largest
+from costmodels.quantities import ALGORITHM, STAGE, Basis, Scope, quantity
 
 _STAGE = (STAGE,)
 

@@ -2,14 +2,7 @@
 
 from types import MappingProxyType
 
-from costmodels.columns import (
-    Axis,
-    Column,
-    ceil_div,
-    largest,
-    maximum,
-    weighted_total,
-)
+from costmodels.columns import Axis, Column, ceil_div, largest, maximum, weighted_total
 from costmodels.quantities import (
     ALGORITHM,
     KIND,

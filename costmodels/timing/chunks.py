@@ -1,15 +1,7 @@
 """Times of a chunk's passes: work, and what it waits for that does not hide behind it."""
 
-from costmodels.collectives import (
-    send_s,
-)
-from costmodels.columns import (
-    Axis,
-    Column,
-    maximum,
-    total,
-    where,
-)
+from costmodels.collectives import send_s
+from costmodels.columns import Axis, Column, maximum, total, where
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _ZHAO = "Zhao et al. 2023, arXiv:2304.11277, section 3.3: what does not hide behind compute"

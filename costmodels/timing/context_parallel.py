@@ -1,18 +1,7 @@
 """Times of keys and values, or heads, between ranks that share sequences."""
 
-from costmodels.collectives import (
-    all_to_all_s,
-    ring_pass_s,
-    send_s,
-)
-from costmodels.columns import (
-    Axis,
-    Column,
-    maximum,
-    minimum,
-    weighted_total,
-    where,
-)
+from costmodels.collectives import all_to_all_s, ring_pass_s, send_s
+from costmodels.columns import Axis, Column, maximum, minimum, weighted_total, where
 from costmodels.quantities import CHUNK, KIND, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"

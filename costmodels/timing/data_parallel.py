@@ -6,11 +6,7 @@ from costmodels.collectives import (
     ring_pass_s,
     ring_reduce_scatter_bytes,
 )
-from costmodels.columns import (
-    Column,
-    ceil_div,
-    minimum,
-)
+from costmodels.columns import Column, ceil_div, minimum
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"

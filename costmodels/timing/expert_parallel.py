@@ -1,13 +1,7 @@
 """Times of exchanges of rows between experts."""
 
-from costmodels.collectives import (
-    all_to_all_s,
-    ring_pass_s,
-)
-from costmodels.columns import (
-    Column,
-    minimum,
-)
+from costmodels.collectives import all_to_all_s, ring_pass_s
+from costmodels.columns import Column, minimum
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"

@@ -1,16 +1,7 @@
 """Times that ranks wait for each other's parts of matrices and sequences."""
 
-from costmodels.collectives import (
-    ring_all_reduce_s,
-    ring_pass_s,
-)
-from costmodels.columns import (
-    Axis,
-    Column,
-    maximum,
-    minimum,
-    weighted_total,
-)
+from costmodels.collectives import ring_all_reduce_s, ring_pass_s
+from costmodels.columns import Axis, Column, maximum, minimum, weighted_total
 from costmodels.quantities import CHUNK, STAGE, Basis, Scope, quantity
 
 _RING = "Thakur et al. 2005, doi:10.1177/1094342005051521"

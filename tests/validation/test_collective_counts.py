@@ -5,7 +5,8 @@ import math
 import pytest
 
 from validation.cases import Case, passed
-from validation.collective_counts import (
+from validation.collective_counts import Prediction, collective_cases, wire_cases
+from validation.collective_runs import (
     COMBINED_RUNS,
     DATA_RUNS,
     FURTHER_RUNS,
@@ -14,11 +15,8 @@ from validation.collective_counts import (
     SCATTERED_RUNS,
     TENSOR_RUNS,
     UNEVEN_RUNS,
-    Prediction,
     Run,
-    collective_cases,
     observe,
-    wire_cases,
 )
 from validation.pair_bytes import RUNS as PAIRED
 from validation.pair_bytes import pair_cases
