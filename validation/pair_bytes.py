@@ -2,8 +2,8 @@
 
 Recorded collectives run again on messages, whose receiver is known; hand-overs between stages are
 messages anyhow. Left out are runs that send otherwise than the closed forms, each told of by a
-case of `validation.collective_counts`: recomputation that stops early, and weights of which no
-number of ranks divides the rows.
+case of `validation.collective_counts`: recomputation that stops early, options of FSDP2 that no plan
+describes, and weights of which no number of ranks divides the rows.
 """
 
 from simulator.matrix import traffic_matrix
@@ -12,6 +12,8 @@ from validation.collective_counts import COLLECTIVES, Prediction
 from validation.collective_runs import (
     COMBINED_RUNS,
     DATA_RUNS,
+    KEPT,
+    ONCE,
     PIPELINE_RUNS,
     TENSOR_RUNS,
     Run,
@@ -20,7 +22,7 @@ from validation.collective_runs import (
 
 RUNS = (
     *(run for run in TENSOR_RUNS if "early-stop" not in str(run.option)),
-    *DATA_RUNS,
+    *(run for run in DATA_RUNS if run.option not in (KEPT, ONCE)),
     *COMBINED_RUNS,
     *PIPELINE_RUNS,
 )
