@@ -19,7 +19,7 @@ from costmodels.collectives import (
     ring_reduce_scatter_bytes,
 )
 from costmodels.compilation import compile_columns
-from costmodels.scenario import scenario_from_table
+from costmodels.scenario import Scenario, scenario_from_table
 from validation.cases import Case
 from validation.collective_runs import (
     COMBINED_RUNS,
@@ -68,7 +68,7 @@ class Prediction:
 
     Parameters
     ----------
-    run : Run or mapping
+    run : Run, mapping or Scenario
         The program, whose description they take, or the scenario that describes one.
 
     Attributes
@@ -77,9 +77,9 @@ class Prediction:
         That description.
     """
 
-    def __init__(self, run: Run | Mapping[str, Any]) -> None:
+    def __init__(self, run: Run | Mapping[str, Any] | Scenario) -> None:
         table = _scenario_table(run) if isinstance(run, Run) else run
-        self.scenario = scenario_from_table(table)
+        self.scenario = table if isinstance(table, Scenario) else scenario_from_table(table)
         self._columns = compile_columns(self.scenario)
 
     def __call__(self, quantity: str, rank: int = 0) -> int:

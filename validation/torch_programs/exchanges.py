@@ -65,16 +65,18 @@ def _scattered(whole: torch.Tensor, group: Group) -> torch.Tensor:
     return part
 
 
-class _AllToAll(Function):
+class AllToAll(Function):
     """Equal parts to all ranks; the backward sends the gradients the same way back."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, group: Group) -> torch.Tensor:
+        """Return a part from each rank."""
         ctx.group = group
         return _exchanged(rows, group)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradients from each rank."""
         return _exchanged(gradient, ctx.group), None
 
 
@@ -111,7 +113,7 @@ class _Experts(NamedTuple):
     down: torch.Tensor
 
 
-def _routes(tokens: int, experts: int, chosen: int) -> torch.Tensor:
+def balanced_routes(tokens: int, experts: int, chosen: int) -> torch.Tensor:
     """Return (tokens, chosen) experts, each chosen equally often by a rank's tokens."""
     return (torch.arange(tokens * chosen) % experts).reshape(tokens, chosen)
 
@@ -138,7 +140,7 @@ def _expert_parallel(
     count, capacity = slots.shape
     visits = hidden.repeat_interleave(chosen, 0)
     filled = torch.cat([visits, visits.new_zeros(1, hidden.shape[-1])])
-    rows = torch.as_tensor(_AllToAll.apply(filled[slots.flatten()], sharing))
+    rows = torch.as_tensor(AllToAll.apply(filled[slots.flatten()], sharing))
     # From each rank the rows of each expert here, all equally many.
     rows = rows.reshape(size, count // size, capacity, -1).unsqueeze(0)
     if split > 1:
@@ -150,7 +152,7 @@ def _expert_parallel(
     inner = torch.einsum("srech,eih->sreci", rows, up).tanh()
     done = torch.einsum("sreci,ehi->srech", inner, down)
     part = torch.as_tensor(_Scatter.apply(done, splitting)) if split > 1 else done[0]
-    returned = torch.as_tensor(_AllToAll.apply(part.reshape(count * capacity, -1), sharing))
+    returned = torch.as_tensor(AllToAll.apply(part.reshape(count * capacity, -1), sharing))
     kept = torch.zeros_like(filled).index_add(0, slots.flatten(), returned)
     return kept[:-1].reshape(len(hidden), chosen, -1).mean(1)
 
@@ -200,7 +202,7 @@ def exchange_tokens(
         torch.randn(experts, inner_size, hidden_size, generator=generator),
         torch.randn(experts, hidden_size, inner_size, generator=generator),
     )
-    routes = _routes(tokens, experts, chosen)
+    routes = balanced_routes(tokens, experts, chosen)
     slots = _slots(routes, experts, capacity or tokens * chosen // experts)
     groups = [sharing[rank % split], splitting[rank // split]]
     with Recorder() as recorder:
@@ -386,7 +388,7 @@ def _swap(parts: Sequence[torch.Tensor], *, heads_first: bool) -> list[torch.Ten
     pieces = [part.chunk(size, cut) for part in parts]
     shapes = [piece[0].shape for piece in pieces]
     message = torch.cat([piece[r].flatten() for r in range(size) for piece in pieces])
-    received = torch.as_tensor(_AllToAll.apply(message, None)).chunk(size)
+    received = torch.as_tensor(AllToAll.apply(message, None)).chunk(size)
     sizes = [math.prod(shape) for shape in shapes]
     by_rank = [whole.split(sizes) for whole in received]
     return [
