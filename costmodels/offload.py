@@ -1,12 +1,12 @@
 """States and activations on the host: what leaves the GPU, what lies there, what passes the link.
 
 The first `plan.offload_activations_num_layers` layers of each chunk send their saved tensors to the
-memory of the host, each storage once; weights stay [1]_, and so does, beside its copy, an input that
-a gradient is handed back for (`activations.chunk_retained_input_bytes`). A GPU holds the layers that keep their
-tensors, which are the last, and two more: one in use and one on its way. With N of L equal layers,
-the copy of the i-th then has until the end of the forward of layer i + L - N + 1; copies that follow
-each other meet all of these where N of them take no longer than the forward of L layers. So they
-hide behind all of a chunk's forward, and coming back behind all of its backward; what they take
+memory of the host, each storage once; weights stay [1]_. So does, beside its copy, an input whose
+gradient is handed back (`activations.chunk_retained_input_bytes`). A GPU holds the layers that keep
+their tensors, which are the last, and two more: one in use and one on its way. With N of L equal
+layers, the copy of the i-th then has until the end of the forward of layer i + L - N + 1; copies that
+follow each other meet all of these where N of them take no longer than the forward of L layers. So
+they hide behind all of a chunk's forward, and coming back behind all of its backward; what they take
 longer is waited for.
 
 References
