@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodels.analysis import evaluate
@@ -68,6 +68,7 @@ def test_latent_heads_and_experts() -> None:
     assert work == [0, 2 * 1024 * 3 * 7168 * 2048]
 
 
+@settings(max_examples=30)
 @given(st.sets(st.sampled_from(LATENT), min_size=1))
 def test_modules_add_up(chosen: set[str]) -> None:
     """Together they save, repeat and take what each does alone."""

@@ -14,7 +14,7 @@ from simulator.limits import QUESTIONS, Limit, limit
 from simulator.whatif import verdict
 from tests.simulator.witnesses import FILES, witness
 
-EXAMPLES = 25
+EXAMPLES = 12
 
 
 def headroom(scenario: Scenario, field: str, value: int) -> int | None:

@@ -365,7 +365,14 @@ def check_derivation(derivation: Derivation, formula_bases: dict[str, Basis]) ->
     assert derivation.basis is weakest([*formulas, *inputs])
 
 
-@pytest.mark.parametrize("name", FILES)
+UNLIKE = ("one-gpu", "interleaved", "mixtral-zero-3", "qlora", "offloaded-activations")
+"""Scenarios that between them have most kinds of numbers; the others are of the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in UNLIKE else pytest.mark.slow) for name in FILES],
+)
 def test_every_published_number_is_explained_down_to_the_inputs(name: str) -> None:
     scenario = witness(name)
     formula_bases = {entry.name: entry.basis for entry in CATALOGUE.values()}
