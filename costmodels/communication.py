@@ -203,7 +203,8 @@ def chunk_repeated_split_layers(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_layers + (1 - parallel_residual * (norms_per_layer == 1)) * chunk_split_layers",
+    formula="chunk_layers + (1 - parallel_residual * (norms_per_layer == 1))"
+    " * (chunk_split_layers - chunk_latent_layers)",
     source=_SHOEYBI + ": f before attention and before the network; " + _BESIDE,
 )
 def chunk_entry_count(
@@ -211,15 +212,17 @@ def chunk_entry_count(
     parallel_residual: Column,
     norms_per_layer: Column,
     chunk_split_layers: Column,
+    chunk_latent_layers: Column,
 ) -> Column:
     """Return the inputs of split matrices in a chunk's layers, whose gradients are sums [count].
 
     Notes
     -----
-    Where attention and network read the same normalized input, there is one for both.
+    Where attention and network read the same normalized input, there is one for both. Latent
+    attention splits no matrix that reads the hidden state whole (`costmodels.messages.latent`).
     """
     one_norm = parallel_residual * (norms_per_layer == 1)
-    return chunk_layers + (1 - one_norm) * chunk_split_layers
+    return chunk_layers + (1 - one_norm) * (chunk_split_layers - chunk_latent_layers)
 
 
 @quantity(
@@ -249,8 +252,8 @@ def chunk_exit_count(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.EXACT,
-    formula="chunk_repeated_layers"
-    " + (1 - parallel_residual * (norms_per_layer == 1)) * chunk_repeated_split_layers",
+    formula="chunk_repeated_layers + (1 - parallel_residual * (norms_per_layer == 1))"
+    " * (chunk_repeated_split_layers - chunk_repeated_latent_layers)",
     source=_SHOEYBI + ": f before attention and before the network; " + _BESIDE,
 )
 def chunk_repeated_entry_count(
@@ -258,10 +261,12 @@ def chunk_repeated_entry_count(
     parallel_residual: Column,
     norms_per_layer: Column,
     chunk_repeated_split_layers: Column,
+    chunk_repeated_latent_layers: Column,
 ) -> Column:
     """Return those of `chunk_entry_count` that the chunk's backward computes again [count]."""
     one_norm = parallel_residual * (norms_per_layer == 1)
-    return chunk_repeated_layers + (1 - one_norm) * chunk_repeated_split_layers
+    others = chunk_repeated_split_layers - chunk_repeated_latent_layers
+    return chunk_repeated_layers + (1 - one_norm) * others
 
 
 @quantity(
@@ -463,10 +468,12 @@ def chunk_forward_tensor_bytes(
     basis=Basis.EXACT,
     formula="backward_all_reduces * hidden_all_reduce_bytes"
     " + chunk_backward_handover_gather_count * hidden_all_gather_bytes"
-    " + (1 - sequence_parallel) * chunk_backward_prediction_bytes",
+    " + (1 - sequence_parallel) * (chunk_backward_prediction_bytes"
+    " + chunk_backward_compressed_bytes)",
     source=_SHOEYBI,
 )
 def chunk_backward_tensor_bytes(
+    chunk_backward_compressed_bytes: Column,
     backward_all_reduces: Column,
     hidden_all_reduce_bytes: Column,
     chunk_backward_handover_gather_count: Column,
@@ -475,7 +482,8 @@ def chunk_backward_tensor_bytes(
     chunk_backward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent in a chunk's backward between tensor-parallel ranks, for one microbatch [byte]."""
-    further = (1 - sequence_parallel) * chunk_backward_prediction_bytes
+    others = chunk_backward_prediction_bytes + chunk_backward_compressed_bytes
+    further = (1 - sequence_parallel) * others
     gathers = chunk_backward_handover_gather_count * hidden_all_gather_bytes
     return backward_all_reduces * hidden_all_reduce_bytes + gathers + further
 
@@ -486,10 +494,11 @@ def chunk_backward_tensor_bytes(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="forward_ring_passes * hidden_all_gather_bytes"
-    " + sequence_parallel * chunk_forward_prediction_bytes",
+    " + sequence_parallel * chunk_forward_prediction_bytes + chunk_forward_compressed_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_forward_sequence_bytes(
+    chunk_forward_compressed_bytes: Column,
     forward_ring_passes: Column,
     hidden_all_gather_bytes: Column,
     sequence_parallel: Column,
@@ -497,6 +506,7 @@ def chunk_forward_sequence_bytes(
 ) -> Column:
     """Return the bytes sent for sequence parallelism in a chunk's forward, for a microbatch [byte]."""
     further = sequence_parallel * chunk_forward_prediction_bytes
+    further = further + chunk_forward_compressed_bytes
     return forward_ring_passes * hidden_all_gather_bytes + further
 
 
@@ -506,10 +516,13 @@ def chunk_forward_sequence_bytes(
     axes=_CHUNK,
     basis=Basis.EXACT,
     formula="(backward_ring_passes + regathers) * hidden_all_gather_bytes"
-    " + sequence_parallel * chunk_backward_prediction_bytes",
+    " + sequence_parallel * (chunk_backward_prediction_bytes + chunk_backward_compressed_bytes)"
+    " + chunk_compressed_again_bytes",
     source=_KORTHIKANTI,
 )
 def chunk_backward_sequence_bytes(
+    chunk_backward_compressed_bytes: Column,
+    chunk_compressed_again_bytes: Column,
     backward_ring_passes: Column,
     regathers: Column,
     hidden_all_gather_bytes: Column,
@@ -517,7 +530,8 @@ def chunk_backward_sequence_bytes(
     chunk_backward_prediction_bytes: Column,
 ) -> Column:
     """Return the bytes sent for sequence parallelism in a chunk's backward, for a microbatch [byte]."""
-    further = sequence_parallel * chunk_backward_prediction_bytes
+    others = chunk_backward_prediction_bytes + chunk_backward_compressed_bytes
+    further = sequence_parallel * others + chunk_compressed_again_bytes
     return (backward_ring_passes + regathers) * hidden_all_gather_bytes + further
 
 

@@ -16,12 +16,14 @@ from costmodels.messages import (
     context_parallel,
     data_parallel,
     expert_parallel,
+    latent,
     pipeline_parallel,
     tensor_parallel,
     wire,
 )
 
 MODULES = (
+    latent,
     tensor_parallel,
     pipeline_parallel,
     data_parallel,

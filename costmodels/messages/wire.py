@@ -94,6 +94,27 @@ SENT = (
         fraction="tensor_network_fraction",
     ),
     *_sent(
+        "compressed_all_gather",
+        "all-gathers of compressed vectors",
+        calls="compressed_scatter_passes",
+        call="compressed_gather_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "compressed_reduce_scatter",
+        "reduce-scatters of compressed vectors' gradients",
+        calls="compressed_scatter_passes",
+        call="compressed_scatter_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
+        "compressed_all_reduce",
+        "all-reduces of compressed vectors' gradients",
+        calls="compressed_reduce_passes",
+        call="compressed_reduce_bytes",
+        fraction="tensor_network_fraction",
+    ),
+    *_sent(
         "prediction_all_gather",
         "all-gathers of projections to further tokens",
         calls="prediction_all_gather_calls",

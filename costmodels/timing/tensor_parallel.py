@@ -78,6 +78,75 @@ def loss_all_reduce_s(
     Scope.CHUNK,
     axes=_CHUNK,
     basis=Basis.ASSUMED,
+    formula="chunk_forward_compressed_bytes / tensor_bandwidth_bytes_per_s"
+    " + 3 * chunk_latent_layers * (tensor_parallel_size - 1) * tensor_latency_s",
+    source=_RING + ": three gathers a layer",
+)
+def chunk_forward_compressed_s(
+    chunk_forward_compressed_bytes: Column,
+    tensor_bandwidth_bytes_per_s: Column,
+    chunk_latent_layers: Column,
+    tensor_parallel_size: Column,
+    tensor_latency_s: Column,
+) -> Column:
+    """Return the time to gather a chunk's compressed vectors, forward, for one microbatch [s]."""
+    steps = 3 * chunk_latent_layers * (tensor_parallel_size - 1)
+    return chunk_forward_compressed_bytes / tensor_bandwidth_bytes_per_s + steps * tensor_latency_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="chunk_compressed_again_bytes / tensor_bandwidth_bytes_per_s + sequence_parallel"
+    " * 2 * chunk_latent_layers * (tensor_parallel_size - 1) * tensor_latency_s",
+    source=_RING + ": two gathers a layer",
+)
+def chunk_compressed_again_s(
+    chunk_compressed_again_bytes: Column,
+    tensor_bandwidth_bytes_per_s: Column,
+    sequence_parallel: Column,
+    chunk_latent_layers: Column,
+    tensor_parallel_size: Column,
+    tensor_latency_s: Column,
+) -> Column:
+    """Return the time to gather a chunk's compressed vectors again, for one microbatch [s]."""
+    steps = sequence_parallel * 2 * chunk_latent_layers * (tensor_parallel_size - 1)
+    return chunk_compressed_again_bytes / tensor_bandwidth_bytes_per_s + steps * tensor_latency_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
+    formula="chunk_backward_compressed_bytes / tensor_bandwidth_bytes_per_s"
+    " + 3 * ((2 - sequence_parallel) * chunk_latent_layers + sequence_parallel"
+    " * chunk_repeated_latent_layers) * (tensor_parallel_size - 1) * tensor_latency_s",
+    source=_RING + ": three scatters or sums a layer, three gathers of one that is computed again",
+)
+def chunk_backward_compressed_s(
+    chunk_backward_compressed_bytes: Column,
+    tensor_bandwidth_bytes_per_s: Column,
+    sequence_parallel: Column,
+    chunk_latent_layers: Column,
+    chunk_repeated_latent_layers: Column,
+    tensor_parallel_size: Column,
+    tensor_latency_s: Column,
+) -> Column:
+    """Return the time of compressed vectors and gradients that a chunk's backward waits for [s]."""
+    passes = (2 - sequence_parallel) * chunk_latent_layers
+    passes = passes + sequence_parallel * chunk_repeated_latent_layers
+    steps = 3 * passes * (tensor_parallel_size - 1)
+    return chunk_backward_compressed_bytes / tensor_bandwidth_bytes_per_s + steps * tensor_latency_s
+
+
+@quantity(
+    "s",
+    Scope.CHUNK,
+    axes=_CHUNK,
+    basis=Basis.ASSUMED,
     formula="forward_all_reduces * hidden_all_reduce_s + chunk_head_passes * loss_all_reduce_s"
     " + chunk_forward_handover_gather_count * hidden_all_gather_s"
     " + (1 - sequence_parallel) * chunk_forward_prediction_s",
@@ -147,10 +216,11 @@ def chunk_replicated_s(
     formula="backward_all_reduces * hidden_all_reduce_s"
     " + chunk_backward_handover_gather_count * hidden_all_gather_s"
     " + (1 - sequence_parallel) * ((zero_stage >= 2) * chunk_replicated_s"
-    " + chunk_backward_prediction_s)",
+    " + chunk_backward_prediction_s + chunk_backward_compressed_s)",
     source="Shoeybi et al. 2019, arXiv:1909.08053: nothing to hide behind",
 )
 def chunk_backward_tensor_s(
+    chunk_backward_compressed_s: Column,
     backward_all_reduces: Column,
     hidden_all_reduce_s: Column,
     chunk_backward_handover_gather_count: Column,
@@ -162,6 +232,7 @@ def chunk_backward_tensor_s(
 ) -> Column:
     """Return the tensor-parallel collectives that a chunk's backward waits for, for one microbatch [s]."""
     others = (zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s
+    others = others + chunk_backward_compressed_s
     gathers = chunk_backward_handover_gather_count * hidden_all_gather_s
     reductions = backward_all_reduces * hidden_all_reduce_s + gathers
     return reductions + (1 - sequence_parallel) * others
@@ -173,17 +244,18 @@ def chunk_backward_tensor_s(
     axes=_CHUNK,
     basis=Basis.ASSUMED,
     formula="forward_ring_passes * hidden_all_gather_s"
-    " + sequence_parallel * chunk_forward_prediction_s",
+    " + sequence_parallel * (chunk_forward_prediction_s + chunk_forward_compressed_s)",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2",
 )
 def chunk_forward_sequence_s(
+    chunk_forward_compressed_s: Column,
     forward_ring_passes: Column,
     hidden_all_gather_s: Column,
     sequence_parallel: Column,
     chunk_forward_prediction_s: Column,
 ) -> Column:
     """Return the sequence-parallel collectives that a chunk's forward waits for [s]."""
-    further = sequence_parallel * chunk_forward_prediction_s
+    further = sequence_parallel * (chunk_forward_prediction_s + chunk_forward_compressed_s)
     return forward_ring_passes * hidden_all_gather_s + further
 
 
@@ -250,12 +322,15 @@ def chunk_weight_gradient_s(
     basis=Basis.ASSUMED,
     formula="backward_ring_passes * hidden_all_gather_s"
     " + maximum(regathers * hidden_all_gather_s + sequence_parallel * chunk_prediction_count"
-    " * prediction_input_all_gather_s - chunk_input_gradient_s, 0.0)"
-    " + sequence_parallel * ((zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s)",
+    " * prediction_input_all_gather_s + chunk_compressed_again_s - chunk_input_gradient_s, 0.0)"
+    " + sequence_parallel * ((zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s"
+    " + chunk_backward_compressed_s)",
     source="Korthikanti et al. 2022, arXiv:2205.05198, section 4.2.2: what is gathered again for "
     "the weight gradient hides behind the products that give the input gradient",
 )
 def chunk_backward_sequence_s(
+    chunk_compressed_again_s: Column,
+    chunk_backward_compressed_s: Column,
     backward_ring_passes: Column,
     hidden_all_gather_s: Column,
     regathers: Column,
@@ -269,7 +344,8 @@ def chunk_backward_sequence_s(
 ) -> Column:
     """Return the sequence-parallel collectives that a chunk's backward waits for [s]."""
     pairs = sequence_parallel * chunk_prediction_count * prediction_input_all_gather_s
-    again = regathers * hidden_all_gather_s + pairs
+    again = regathers * hidden_all_gather_s + pairs + chunk_compressed_again_s
     visible = maximum(again - chunk_input_gradient_s, 0.0)
     others = (zero_stage >= 2) * chunk_replicated_s + chunk_backward_prediction_s
+    others = others + chunk_backward_compressed_s
     return backward_ring_passes * hidden_all_gather_s + visible + sequence_parallel * others

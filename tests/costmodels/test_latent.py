@@ -7,6 +7,7 @@ import pytest
 from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.scenario import Scenario
+from simulator.accounting import traffic_account
 from tests.costmodels.witnesses import witness
 
 LAYOUT = {
@@ -137,3 +138,40 @@ def test_a_latent_layer_beside_dense_ones() -> None:
     pairs = LENGTH * (LENGTH + 1) // 2
     assert int(columns["layer_attention_flop"][0][0]) == value(scenario, "layer_attention_flop")
     assert int(columns["layer_attention_flop"][1][0]) == 4 * pairs * HEADS * 24
+
+
+@pytest.mark.parametrize("query_rank", [96, 0])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_tensor_parallel_ranks_exchange_compressed_vectors(
+    query_rank: int, recompute: str, *, sequence_parallel: bool
+) -> None:
+    """Each compressed vector is a message of its own, beside those of output, network and ends."""
+    plan = {
+        "tensor_parallel_size": 4,
+        "sequence_parallel": sequence_parallel,
+        "recompute": recompute,
+    }
+    account = traffic_account(latent(layout={"query_rank": query_rank}, plan=plan))
+    found = {
+        message.name: (message.calls[0], message.calls[0] * message.payload_bytes[0])
+        for message in account.messages
+    }
+    layers, microbatches, again = 32, 8, recompute == "full"
+    compressed = [query_rank or HIDDEN, 64, 8]
+    expected = {}
+    if sequence_parallel:
+        gathers = compressed * (1 + again) + compressed[:2]
+        hidden_gathers = layers * (2 + 2 + again) + 1 + 2
+        hidden_scatters = layers * (2 + 1 + 2 * again) + 2
+        expected["compressed_all_gather"] = [layers * len(gathers), layers * sum(gathers)]
+        expected["compressed_reduce_scatter"] = [layers * 3, layers * sum(compressed)]
+        expected["sequence_all_gather"] = [hidden_gathers, hidden_gathers * HIDDEN]
+        expected["sequence_reduce_scatter"] = [hidden_scatters, hidden_scatters * HIDDEN]
+    else:
+        sums = layers * (2 + 1 + 2 * again) + 2
+        expected["compressed_all_reduce"] = [layers * 3, layers * sum(compressed)]
+        expected["hidden_all_reduce"] = [sums, sums * HIDDEN]
+    for name, (calls, elements) in expected.items():
+        assert found.pop(name) == (microbatches * calls, microbatches * elements * LENGTH * 2)
+    assert not [name for name in found if name.startswith(("compressed", "hidden", "sequence"))]
