@@ -89,7 +89,7 @@ def test_chunks_wait_for_every_all_reduce() -> None:
 
 
 def test_all_reduces_of_a_chunk_by_hand() -> None:
-    """Five of 2 s, 7 s of each loss; 50 s around projections to further tokens."""
+    """Five of 2 s, 7 s of each loss; 50 s around projections to further tokens; compressed vectors."""
     for head, split, expected in ((0, 1, 10.0), (1, 1, 17.0), (2, 0, 74.0)):
         forward_s = chunk_forward_tensor_s(
             forward_all_reduces=5,
@@ -102,7 +102,7 @@ def test_all_reduces_of_a_chunk_by_hand() -> None:
             chunk_forward_prediction_s=50.0,
         )
         assert forward_s == expected
-    for stage, expected in ((0, 58.0), (3, 158.0)):
+    for stage, expected in ((0, 1058.0), (3, 1158.0)):
         backward_s = chunk_backward_tensor_s(
             backward_all_reduces=4,
             hidden_all_reduce_s=2.0,
@@ -112,14 +112,16 @@ def test_all_reduces_of_a_chunk_by_hand() -> None:
             sequence_parallel=0,
             chunk_replicated_s=100.0,
             chunk_backward_prediction_s=50.0,
+            chunk_backward_compressed_s=1000.0,
         )
         assert backward_s == expected
-    for split, expected in ((0, 6), (1, 56)):
+    for split, expected in ((0, 6), (1, 556)):
         forward_s = chunk_forward_sequence_s(
             forward_ring_passes=3,
             hidden_all_gather_s=2.0,
             sequence_parallel=split,
             chunk_forward_prediction_s=50.0,
+            chunk_forward_compressed_s=500.0,
         )
         assert forward_s == expected
 
@@ -143,21 +145,23 @@ def test_input_gradients_take_one_product_for_each_of_the_forward() -> None:
 def test_what_is_gathered_again_hides_behind_input_gradients(
     products_s: float, expected: float
 ) -> None:
-    """Four passes of 2 s are waited for, and 7 s; three, one of 0 s, hide behind the products."""
+    """Four passes of 2 s are waited for, 7 s and 1000 s; three of 2 s, one of 0 s hide behind products."""
     assert (
         chunk_backward_sequence_s(
             backward_ring_passes=4,
             hidden_all_gather_s=2.0,
-            regathers=3,
+            regathers=2,
             chunk_prediction_count=1,
             prediction_input_all_gather_s=0.0,
+            chunk_compressed_again_s=2.0,
             chunk_input_gradient_s=products_s,
             zero_stage=2,
             sequence_parallel=1,
             chunk_replicated_s=100.0,
             chunk_backward_prediction_s=7.0,
+            chunk_backward_compressed_s=1000.0,
         )
-        == expected + 100 + 7
+        == expected + 100 + 7 + 1000
     )
 
 
