@@ -27,6 +27,7 @@ from validation.collective_runs import (
     FURTHER_RUNS,
     HYBRID_RUNS,
     KEPT,
+    LATENT_RUNS,
     ONCE,
     PIPELINE_RUNS,
     SCATTERED_RUNS,
@@ -106,7 +107,7 @@ def _scenario_table(run: Run) -> dict[str, Any]:
     model_ranks = plan.get("tensor_parallel_size", 1) * plan.get("pipeline_parallel_size", 1)
     replicas = run.ranks // model_ranks
     return {
-        "model": run.sizes._asdict()
+        "model": run.sizes.description()
         | {
             "name": "small decoder",
             "norm": "rmsnorm",
@@ -298,7 +299,7 @@ def _tensor_cases(run: Run) -> list[Case]:
     return _cases(run, findings)
 
 
-_FURTHER_CALLS: Mapping[str, tuple[tuple[str, str], ...]] = {
+_APART_CALLS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ALL_REDUCE: (
         ("hidden_all_reduce_calls", "hidden_message_bytes"),
         ("loss_all_reduce_calls", "loss_message_bytes"),
@@ -315,26 +316,46 @@ _FURTHER_CALLS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("prediction_input_reduce_scatter_calls", "prediction_input_message_bytes"),
     ),
 }
-"""Calls of each collective of a decoder that predicts further tokens, and the message of each."""
+"""Calls of each collective of tensor parallelism, and the message of each, beside those below."""
+
+_COMPRESSED: Mapping[str, tuple[str, str, str]] = {
+    ALL_REDUCE: (
+        "compressed_all_reduce_calls",
+        "compressed_reduce_passes",
+        "compressed_message_bytes",
+    ),
+    ALL_GATHER: (
+        "compressed_all_gather_calls",
+        "compressed_scatter_passes",
+        "compressed_gather_message_bytes",
+    ),
+    REDUCE_SCATTER: (
+        "compressed_reduce_scatter_calls",
+        "compressed_scatter_passes",
+        "compressed_message_bytes",
+    ),
+}
+"""Calls of compressed vectors, of unlike sizes: calls, passes, and the messages of a pass."""
 
 
-def _further_cases(run: Run) -> list[Case]:
-    """Return calls, payload and bytes of tensor parallelism where further tokens are predicted."""
+def _apart_cases(run: Run) -> list[Case]:
+    """Return calls, payload and bytes of tensor parallelism of each collective apart."""
     of, m = Prediction(run), run.work.microbatch_count
     findings = [
         finding
-        for kind, rows in _FURTHER_CALLS.items()
+        for kind, rows in _APART_CALLS.items()
         for finding in (
             _Finding(
                 f"{kind} calls",
                 "a step has so many, of layers, heads, losses and projections",
-                sum(of(calls) for calls, _ in rows),
+                sum(of(calls) for calls, _ in rows) + of(_COMPRESSED[kind][0]),
                 _kind_calls(kind),
             ),
             _Finding(
                 f"{kind} payload",
                 "they carry so much",
-                sum(of(calls) * of(message) for calls, message in rows),
+                sum(of(calls) * of(message) for calls, message in rows)
+                + of(_COMPRESSED[kind][1]) * of(_COMPRESSED[kind][2]),
                 _kind_payload(kind),
                 "byte",
             ),
@@ -774,7 +795,8 @@ def _sends(observed: Observed) -> int:
 _KINDS: Mapping[str, tuple[Sequence[Run], Callable[[Run], list[Case]]]] = MappingProxyType(
     {
         "tensor and sequence parallel": (TENSOR_RUNS, _tensor_cases),
-        "further tokens": (FURTHER_RUNS, _further_cases),
+        "further tokens": (FURTHER_RUNS, _apart_cases),
+        "latent attention": (LATENT_RUNS, _apart_cases),
         "data parallel": (DATA_RUNS, _data_cases),
         "rows that do not divide": (UNEVEN_RUNS, _uneven_cases),
         "hybrid sharding": (HYBRID_RUNS, _hybrid_cases),

@@ -12,6 +12,7 @@ _SHARED = Sizes(num_attention_heads=8, num_key_value_heads=2, head_size=4)
 _FURTHER = Sizes(multi_token_prediction_layers=2)
 _TWO_NORMS = Sizes(parallel_residual=True)
 _BESIDE = _GROUPED._replace(parallel_residual=True, norms_per_layer=1)
+_LATENT = Sizes(query_rank=12, key_value_rank=8, rotated_size=4)
 _UNEVEN = Sizes(hidden_size=20, vocabulary_size=50, num_hidden_layers=1)
 """Sizes whose weights no number of ranks above two divides."""
 
@@ -126,6 +127,12 @@ FURTHER_RUNS = (
     _tensor_run(4, sequence_parallel=False, recompute="full", sizes=_FURTHER),
     _tensor_run(2, sequence_parallel=True, recompute="none", sizes=_FURTHER),
     _tensor_run(4, sequence_parallel=True, recompute="full", sizes=_FURTHER),
+)
+LATENT_RUNS = (
+    _tensor_run(2, sequence_parallel=False, recompute="none", sizes=_LATENT),
+    _tensor_run(4, sequence_parallel=False, recompute="full", sizes=_LATENT._replace(query_rank=0)),
+    _tensor_run(4, sequence_parallel=True, recompute="none", sizes=_LATENT._replace(query_rank=0)),
+    _tensor_run(2, sequence_parallel=True, recompute="full", sizes=_LATENT),
 )
 DATA_RUNS = (
     _data_run("ddp", 2, 0, option=25.0),

@@ -64,7 +64,7 @@ def scenario_of(sizes: Sizes, work: Work) -> Scenario:
     """
     return scenario_from_table(
         {
-            "model": sizes._asdict()
+            "model": sizes.description()
             | {
                 "name": "drawn",
                 "norm": "rmsnorm",

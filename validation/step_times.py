@@ -77,7 +77,7 @@ def scenario_of(training: Training, calibration: Calibration) -> Scenario:
     sizes, work, axis = training
     ranks = 1 if axis == "one" else 2
     replicas = 2 if axis == "data" else 1
-    model: dict[str, Any] = sizes._asdict() | {
+    model: dict[str, Any] = sizes.description() | {
         "name": "drawn",
         "norm": "rmsnorm",
         "attention_bias": False,

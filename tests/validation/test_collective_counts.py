@@ -11,6 +11,7 @@ from validation.collective_runs import (
     DATA_RUNS,
     FURTHER_RUNS,
     HYBRID_RUNS,
+    LATENT_RUNS,
     PIPELINE_RUNS,
     SCATTERED_RUNS,
     TENSOR_RUNS,
@@ -25,6 +26,7 @@ from validation.torch_programs.records import SEND
 RUNS = (
     *TENSOR_RUNS,
     *FURTHER_RUNS,
+    *LATENT_RUNS,
     *DATA_RUNS,
     *UNEVEN_RUNS,
     *HYBRID_RUNS,

@@ -38,6 +38,10 @@ class Whole:
         """Return all ranks' columns of a product with a matrix that is split by its outputs."""
         return columns
 
+    def shared(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return, for all tokens, what every rank's heads read."""
+        return hidden
+
     def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with a matrix that is split by its inputs."""
         return functional.linear(hidden, weight)
@@ -149,8 +153,7 @@ class Layer(nn.Module):
         normed = functional.rms_norm(hidden, self.attention_norm.shape, self.attention_norm)
         if self.sizes.parallel_residual:
             return hidden + self._beside(hidden, normed)
-        attended = self._attend(self.split.columns(normed, self.query_key_value))
-        hidden = hidden + self.split.rows(attended, self.output)
+        hidden = hidden + self.split.rows(self._attended(normed), self.output)
         normed = functional.rms_norm(hidden, self.ffn_norm.shape, self.ffn_norm)
         network: Any = (
             checkpoint(self._network, normed, use_reentrant=True)
@@ -158,6 +161,10 @@ class Layer(nn.Module):
             else self._network(normed)
         )
         return hidden + torch.as_tensor(network)
+
+    def _attended(self, normed: torch.Tensor) -> torch.Tensor:
+        """Return what this rank's heads give."""
+        return self._attend(self.split.columns(normed, self.query_key_value))
 
     def _network(self, normed: torch.Tensor) -> torch.Tensor:
         """Return what the feed-forward network adds."""
@@ -196,6 +203,50 @@ class Layer(nn.Module):
             gate, wide = pairs.unbind(-2 if self.fused else -1)
             return functional.silu(gate) * wide
         return functional.gelu(wide)
+
+
+class LatentLayer(Layer):
+    """A layer with latent attention: what compresses is whole on every rank, heads are split.
+
+    DeepSeek-AI 2024, arXiv:2405.04434, section 2.1, without the rotation, which sends nothing.
+    """
+
+    def __init__(self, sizes: Sizes, split: Whole, place: int, **options: bool) -> None:
+        super().__init__(sizes, split, place, **options)
+        del self.query_key_value
+        hidden, heads, head = sizes.hidden_size, sizes.num_attention_heads, sizes.head_size
+        rank, first = sizes.query_rank, 1000 + 10 * place
+        if rank:
+            self.compress_query = nn.Parameter(_weight(first + 4, rank, hidden))
+            self.query_norm = _norm(rank)
+        widths = sizes.key_value_rank + sizes.rotated_size
+        self.compress_key_value = nn.Parameter(_weight(first + 5, widths, hidden))
+        self.key_value_norm = _norm(sizes.key_value_rank)
+        self.query = split.part(
+            _weight(first + 6, heads * (head + sizes.rotated_size), rank or hidden), 0
+        )
+        self.key_value = split.part(_weight(first + 7, heads * 2 * head, sizes.key_value_rank), 0)
+
+    def _attended(self, normed: torch.Tensor) -> torch.Tensor:
+        sizes, head = self.sizes, self.sizes.head_size
+        queries = normed
+        if sizes.query_rank:
+            queries = functional.linear(normed, self.compress_query)
+            queries = functional.rms_norm(queries, self.query_norm.shape, self.query_norm)
+        both = functional.linear(normed, self.compress_key_value)
+        compressed, rotated = both.split((sizes.key_value_rank, sizes.rotated_size), dim=-1)
+        compressed = functional.rms_norm(compressed, self.key_value_norm.shape, self.key_value_norm)
+        query = self.split.columns(queries, self.query).unflatten(
+            -1, (-1, head + rotated.shape[-1])
+        )
+        key, value = (
+            self.split.columns(compressed, self.key_value).unflatten(-1, (-1, 2, head)).unbind(-2)
+        )
+        same = self.split.shared(rotated).unsqueeze(-2).expand(*key.shape[:-1], -1)
+        key = torch.cat((key, same), dim=-1)
+        # (sequence, microbatch, heads, head) to heads before the sequence
+        attended = _attend(*(part.permute(1, 2, 0, 3) for part in (query, key, value)))
+        return attended.permute(2, 0, 1, 3).flatten(2)
 
 
 class Further(nn.Module):
@@ -261,8 +312,9 @@ class Decoder(nn.Module):
         self.split, self.recompute = split, recompute
         self.embedding = Embedding(sizes, split) if holds_embedding else None
         selective, network = recompute == "selective", recompute == "mlp"
+        layer = LatentLayer if sizes.key_value_rank else Layer
         self.layers = nn.ModuleList(
-            Layer(sizes, split, index, selective=selective, network=network, fused=fused)
+            layer(sizes, split, index, selective=selective, network=network, fused=fused)
             for index in held
         )
         self.head = Head(sizes, split) if holds_head else None

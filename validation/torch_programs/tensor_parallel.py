@@ -102,6 +102,19 @@ class _ColumnsFromSequence(Function):
         return _scatter(gradient @ weight, ctx.group), weight_gradient, None
 
 
+class _GatherSequence(Function):
+    """Parts of a sequence gathered; of their gradients a rank takes its part of the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, group: Group) -> torch.Tensor:
+        ctx.group = group
+        return _gather(hidden, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _scatter(gradient, ctx.group), None
+
+
 class _GatherColumns(Function):
     """Columns of all ranks beside each other; of the gradient each takes its own."""
 
@@ -185,6 +198,10 @@ class TensorParallel(Whole):
         """Return all ranks' columns."""
         return torch.as_tensor(_GatherColumns.apply(columns, self.group))
 
+    def shared(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what all heads read; the gradients of all ranks' heads are summed."""
+        return torch.as_tensor(_Enter.apply(hidden, self.group))
+
     def rows(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product with all ranks' rows."""
         return self._leave(super().rows(hidden, weight))
@@ -203,6 +220,10 @@ class SequenceParallel(TensorParallel):
     def columns(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the product of the whole sequence with this rank's columns."""
         return torch.as_tensor(_ColumnsFromSequence.apply(hidden, weight, self.group))
+
+    def shared(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what all heads read, for the whole sequence."""
+        return torch.as_tensor(_GatherSequence.apply(hidden, self.group))
 
     def gathered(self, columns: torch.Tensor) -> torch.Tensor:
         """Return this rank's part of the sequence of all ranks' columns."""
@@ -237,13 +258,15 @@ def _ranks_that_share(sizes: Sizes) -> Group:
 
 
 def reduce_replicated(model: Decoder, group: Group = None) -> None:
-    """Sum the gradients of the norms, of which every rank has seen its part of the sequence.
+    """Sum gradients of norms and of what compresses: every rank has seen its part of the sequence.
 
     As Megatron-LM does: all of them in one call.
     """
-    norms = [weight for name, weight in model.named_parameters() if "norm" in name]
-    gradients = [weight.grad for weight in norms if weight.grad is not None]
-    assert len(gradients) == len(norms)  # noqa: S101 - every one takes part
+    whole_weights = [
+        weight for name, weight in model.named_parameters() if "norm" in name or "compress" in name
+    ]
+    gradients = [weight.grad for weight in whole_weights if weight.grad is not None]
+    assert len(gradients) == len(whole_weights)  # noqa: S101 - every one takes part
     whole = torch.cat([gradient.flatten() for gradient in gradients])
     with labelled(REPLICATED):
         dist.all_reduce(whole, group=group)
