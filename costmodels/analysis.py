@@ -176,6 +176,9 @@ def _resolve(name: str, columns: Columns, known: dict[str, Any]) -> None:
     entry = CATALOGUE.get(name)
     if entry is None:
         raise PresetNotFoundError(not_found_message(what="quantity", name=name, known=CATALOGUE))
+    if entry.zero_without is not None and not np.any(known[entry.zero_without]):
+        known[name] = _nothing(entry.axes, columns)
+        return
     wiring = _wiring(name, _options(entry, columns))
     for needed in wiring.inputs:
         _resolve(needed, columns, known)
@@ -184,6 +187,13 @@ def _resolve(name: str, columns: Columns, known: dict[str, Any]) -> None:
     known[name] = _along(
         entry, entry.axes, arguments, wiring, wiring.axes_of_inputs, columns, option
     )
+
+
+def _nothing(axes: tuple[str, ...], columns: Columns) -> Any:
+    """Return zero for every member of the axes, as nested tuples."""
+    if not axes:
+        return 0
+    return (_nothing(axes[1:], columns),) * columns.sizes[axes[0]]
 
 
 def _along(

@@ -108,6 +108,7 @@ HOST_ACTIVATION_BYTES = Quantity(
         {str(entry.name): _on_host(entry.peak_activation_bytes) for entry in SCHEDULES.values()}
     ),
     selector="schedule",
+    zero_without="offload_activations_num_layers",
 )
 
 
@@ -244,6 +245,7 @@ def host_bytes(host_state_bytes: Column, host_activation_bytes: Column) -> Colum
     basis=Basis.ASSUMED,
     formula=ALGORITHM,
     source="one layer in use and one on its way: the two largest that there are",
+    zero_without="offload_activations_num_layers",
 )
 def offload_staging_bytes(
     chunk_in_flight_count: Axis,

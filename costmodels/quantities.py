@@ -110,6 +110,8 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
         Field that chooses among the variants: `schedule`, or `layout` for each kind of layer.
     formulas : mapping of str to str
         Expression for each value of `selector` whose function one expression states.
+    zero_without : str or None
+        Field without which the value is zero: where no row has it, nothing else is computed.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     variants: Mapping[str, Callable[..., Column]] = MappingProxyType({})
     selector: str | None = None
     formulas: Mapping[str, str] = MappingProxyType({})
+    zero_without: str | None = None
 
     def formula_of(self, option: str | None) -> str:
         """Return the expression for one value of the selector, `ALGORITHM` where none states it."""
@@ -199,6 +202,7 @@ def quantity(
     symbol: str = "",
     axes: tuple[str, ...] = (),
     group: str | None = None,
+    zero_without: str | None = None,
 ) -> Callable[[_Formula], _Formula]:
     """Return a decorator that makes a closed form the one function of a quantity.
 
@@ -219,6 +223,7 @@ def quantity(
             axes=axes,
             basis=basis,
             group=group,
+            zero_without=zero_without,
         )
         function.__dict__[_RECORD] = record
         return function

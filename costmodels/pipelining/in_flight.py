@@ -279,8 +279,11 @@ def _interleaved_moments(
     for index in range(len(chunk_activation_bytes)):
         backward_count = index * round_size
         forward_count = minimum(warmup_count + 1 + backward_count, last)
+        cycle_size = virtual_stages * round_size
+        forwards = _in_cycles(forward_count, cycle_size)
+        backwards = _in_cycles(backward_count, cycle_size)
         in_flight = [
-            _held_of_chunk(forward_count, backward_count, chunk, virtual_stages, round_size)
+            _held_of_chunk(forwards, backwards, chunk, virtual_stages, round_size)
             for chunk in range(len(chunk_activation_bytes))
         ]
         moments.append((backward_count, weighted_total(in_flight, chunk_activation_bytes)))
@@ -288,27 +291,30 @@ def _interleaved_moments(
     return moments
 
 
+def _in_cycles(done_count: Column, cycle_size: Column) -> tuple[Column, Column]:
+    """Return the whole cycles of so many passes, and the passes of the one begun [count, count]."""
+    cycles = done_count // cycle_size
+    return cycles, done_count - cycles * cycle_size
+
+
 def _held_of_chunk(
-    forward_count: Column,
-    backward_count: Column,
+    forwards: tuple[Column, Column],
+    backwards: tuple[Column, Column],
     chunk_index: Column,
     virtual_stages: Column,
     round_size: Column,
 ) -> Column:
-    """Return what a rank holds of a chunk after so many forwards and backwards [count]."""
-    return _done_of_chunk(forward_count, chunk_index, virtual_stages, round_size) - _done_of_chunk(
-        backward_count, virtual_stages - 1 - chunk_index, virtual_stages, round_size
+    """Return what a rank holds of a chunk after forwards and backwards of so many cycles [count]."""
+    return _done_of_chunk(forwards, chunk_index, round_size) - _done_of_chunk(
+        backwards, virtual_stages - 1 - chunk_index, round_size
     )
 
 
-def _done_of_chunk(
-    done_count: Column, place: Column, virtual_stages: Column, round_size: Column
-) -> Column:
+def _done_of_chunk(done: tuple[Column, Column], place: Column, round_size: Column) -> Column:
     """Return how many of a rank's first passes belong to the chunk at this place of the cycle."""
-    cycle_size = virtual_stages * round_size
-    cycles = done_count // cycle_size
-    in_cycle = done_count - cycles * cycle_size - place * round_size
-    return cycles * round_size + minimum(maximum(in_cycle, 0), round_size)
+    cycles, begun = done
+    in_chunk = minimum(maximum(begun - place * round_size, 0), round_size)
+    return cycles * round_size + in_chunk
 
 
 def at_once_peak_backward_count(microbatch_count: Column) -> Column:
@@ -389,7 +395,12 @@ def interleaved_chunk_in_flight_count(
     forward_count = minimum(
         warmup_count + 1 + peak_backward_count, virtual_stages * microbatch_count
     )
+    cycle_size = virtual_stages * round_size
     held = _held_of_chunk(
-        forward_count, peak_backward_count, chunk_index, virtual_stages, round_size
+        _in_cycles(forward_count, cycle_size),
+        _in_cycles(peak_backward_count, cycle_size),
+        chunk_index,
+        virtual_stages,
+        round_size,
     )
     return held * chunk_exists

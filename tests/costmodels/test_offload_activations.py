@@ -3,16 +3,18 @@
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.analysis import evaluate
+from costmodels import analysis
+from costmodels.analysis import CATALOGUE, evaluate
 from costmodels.compilation import compile_columns
 from costmodels.offload import chunk_backward_offload_s, chunk_forward_offload_s
-from tests.costmodels.witnesses import witness
+from tests.costmodels.witnesses import WITNESSES, witness
 
 NUMBER = "plan.offload_activations_num_layers"
 BANDWIDTH = 20e9
@@ -196,3 +198,21 @@ def test_layer_by_layer_it_takes_as_long_but_for_the_ends(
     assert forward - ends - rounding <= played <= forward + rounding
     played = backward_by_layers(work_s, copy_s, layers, sent)
     assert backward - rounding <= played <= backward + work_s + rounding
+
+
+@pytest.mark.parametrize("base", WITNESSES)
+def test_what_is_left_out_without_offload_would_be_zero(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No schedule is followed for plans that offload nothing: the same numbers, sooner."""
+    columns = compile_columns(witness(base))
+    left_out = {name: entry for name, entry in CATALOGUE.items() if entry.zero_without}
+    assert {"host_activation_bytes", "offload_staging_bytes"} <= left_out.keys()
+    sooner = evaluate(columns, left_out)
+    computed = {
+        name: msgspec.structs.replace(entry, zero_without=None) for name, entry in left_out.items()
+    }
+    monkeypatch.setattr(analysis, "CATALOGUE", {**CATALOGUE, **computed})
+    for name, stages in evaluate(columns, left_out).items():
+        assert len(stages) == len(sooner[name])
+        assert not any(np.any(value) for value in (*stages, *sooner[name]))
