@@ -384,7 +384,7 @@ def context_buffer_bytes(
     basis=Basis.EXACT,
     formula="(gradient_buckets_is_copied * gradient_bucket_parameters"
     " + gradient_buckets_is_torch_ddp * minimum(sharding_size - 1, 1) * stage_trained_parameters)"
-    " * weight_element_bytes",
+    " * trained_element_bytes",
     source="github.com/deepspeedai/DeepSpeed@edaa722126, runtime/zero/stage_1_and_2.py, "
     "setup_buckets: reduce_bucket_size elements of the weights' format, allocated as a whole; "
     "Megatron-LM's buckets are parts of the gradients, those of FSDP2 layers; torch 2.13, "
@@ -396,7 +396,7 @@ def bucket_buffer_bytes(
     gradient_buckets_is_torch_ddp: Column,
     sharding_size: Column,
     stage_trained_parameters: Column,
-    weight_element_bytes: Column,
+    trained_element_bytes: Column,
 ) -> Column:
     """Return the buckets to which gradients are copied to be reduced [byte].
 
@@ -409,7 +409,7 @@ def bucket_buffer_bytes(
     """
     ddp = gradient_buckets_is_torch_ddp * minimum(sharding_size - 1, 1)
     copied = gradient_buckets_is_copied * gradient_bucket_parameters
-    return (copied + ddp * stage_trained_parameters) * weight_element_bytes
+    return (copied + ddp * stage_trained_parameters) * trained_element_bytes
 
 
 @quantity(
@@ -420,7 +420,7 @@ def bucket_buffer_bytes(
     formula="(attention_matrix_parameters + layer_copied_matrix_parameters"
     " + shared_matrix_parameters) // tensor_parallel_size"
     " + expert_count // where(is_mixture, expert_parallel_size, 1)"
-    " * (expert_matrix_parameters // layer_split_size)",
+    " * (expert_matrix_parameters // layer_split_size) + attention_compressing_parameters",
     source="Shoeybi et al. 2019, arXiv:1909.08053, section 3",
 )
 def layer_cast_parameters(
@@ -433,12 +433,14 @@ def layer_cast_parameters(
     expert_parallel_size: Column,
     expert_matrix_parameters: Column,
     layer_split_size: Column,
+    attention_compressing_parameters: Column,
 ) -> Column:
-    """Return the weights of the split matrices of a layer on one GPU [parameter]."""
+    """Return the weights of a layer's matrices on one GPU, its router aside [parameter]."""
     attention = attention_matrix_parameters + layer_copied_matrix_parameters
     split = (attention + shared_matrix_parameters) // tensor_parallel_size
     held = expert_count // where(is_mixture, expert_parallel_size, 1)
-    return split + held * (expert_matrix_parameters // layer_split_size)
+    own = held * (expert_matrix_parameters // layer_split_size)
+    return split + own + attention_compressing_parameters
 
 
 @quantity(

@@ -164,3 +164,9 @@ def test_frozen_ends_and_copies_of_layers_exchange_no_gradients() -> None:
     said = predicted(copies, names)
     # Each of both ranks holds both halves of the model: adapters of 32 layers.
     assert said == {names[0]: (4 * 32 * 212_992,) * 2, names[1]: (32 * 212_992,) * 2}
+
+
+def test_buckets_hold_gradients_of_adapters_in_their_format() -> None:
+    plan = {"gradient_bucket_parameters": 1000, "zero_stage": 1}
+    said = predicted(adapted(["query"], plan=plan), ["bucket_buffer_bytes"])
+    assert said == {"bucket_buffer_bytes": (1000 * 4,)}

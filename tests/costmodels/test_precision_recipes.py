@@ -6,6 +6,7 @@ from costmodels.analysis import evaluate
 from costmodels.compilation import compile_columns
 from costmodels.errors import NoReferenceDataError, NotModelledError, SpecError
 from costmodels.presets import preset_names
+from costmodels.scenario import scenario_from_table
 from tests.costmodels.witnesses import witness
 
 
@@ -107,3 +108,21 @@ def test_int8_products_are_refused_where_there_is_no_peak_for_them() -> None:
         NoReferenceDataError, match=r"precision.compute \(int8\): NVIDIA Tesla V100"
     ):
         witness("small", cluster="v100-sxm:8", precision="serve-w8a8", workload__kind="decode")
+
+
+def test_matrices_that_compress_are_cast_too() -> None:
+    """DeepSeek-V3, two layers on two ranks, one dense: all is split but what compresses."""
+    model = {"preset": "deepseek-v3", "num_hidden_layers": 2, "multi_token_prediction_layers": 0}
+    table = {
+        "model": model | {"mixture": {"dense_layers": [0]}},
+        "cluster": "h100-sxm:2",
+        "precision": "fp8-te",
+        "plan": {"tensor_parallel_size": 2},
+        "workload": {"global_batch_size": 1, "sequence_length": 128},
+    }
+    columns = compile_columns(scenario_from_table(table))
+    found = evaluate(columns, ["cast_weights_bytes"])["cast_weights_bytes"]
+    heads = 1536 * 128 * 192 + 512 * 128 * 256 + 128 * 128 * 7168
+    compressing = 7168 * (1536 + 512 + 64)
+    networks = 3 * 7168 * (18432 + (256 + 1) * 2048)
+    assert found[0][0] == 2 * ((2 * heads + networks) // 2 + 2 * compressing)
