@@ -155,8 +155,8 @@ MUTANTS = (
     ),
     Mutant(
         "the core of attention kept though recomputed",
-        "layer_stored_bytes",
-        lambda value, given: value + given["core_is_repeated"] * given["attention_core_bytes"],
+        "layer_repeated_bytes",
+        lambda value, given: value - given["core_is_repeated"] * given["attention_core_bytes"],
         _sequence_claims,
     ),
     Mutant(
