@@ -73,6 +73,9 @@ def test_bad_input_keeps_the_last_answer_and_says_what_is_wrong(page: Any) -> No
     wrong = page.locator(".field.wrong")
     assert "must be a multiple" in wrong.locator(".error").text_content()
     assert wrong.locator("label").text_content().startswith("tensor")
+    # The field is the last of its row: what is said of it opens to the left, whole.
+    said = wrong.locator(".error").bounding_box()
+    assert said["x"] + said["width"] <= VIEWPORT["width"]
     page.locator(field("plan.tensor_parallel_size")).fill("4")
     wait_for_answer(page, "Fits")
     assert page.locator(".field.wrong").count() == 0
